@@ -1,0 +1,1 @@
+"""Merchants' points systems, each behind one protocol."""

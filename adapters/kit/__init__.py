@@ -1,0 +1,1 @@
+"""What every adapter is built on and tested with."""

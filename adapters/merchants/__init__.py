@@ -1,0 +1,1 @@
+"""One folder for each merchant; nobody imports one by name."""

@@ -1,0 +1,42 @@
+"""Connections under the program's own role, which may add to the journal and never change it."""
+
+from __future__ import annotations
+
+import asyncpg
+
+APP_ROLE = "tongdui_app"
+_SETTINGS = {"role": APP_ROLE, "application_name": "tongdui", "timezone": "UTC"}
+
+
+async def open_pool(dsn: str, *, size: int = 4) -> asyncpg.Pool:
+    """Open a pool of connections for reads and for everything that is not the writer's.
+
+    Statements are not cached by name, so that PgBouncer in transaction mode may stand between.
+
+    Args:
+        dsn: Where the migrated database is.
+        size: Most connections.
+    """
+    return await asyncpg.create_pool(
+        dsn, min_size=1, max_size=size, statement_cache_size=0, server_settings=_SETTINGS
+    )
+
+
+async def open_writer_connection(dsn: str) -> asyncpg.Connection:
+    """Open a direct connection for a writer, whose statements always look single rows up by key.
+
+    A plan that scans would be right for the empty tables that it was made on and ruinous an hour
+    later, so scans are discouraged and plans are made once.
+    """
+    return await asyncpg.connect(
+        dsn,
+        server_settings=_SETTINGS
+        | {
+            "enable_hashjoin": "off",
+            "enable_mergejoin": "off",
+            "enable_seqscan": "off",
+            "enable_bitmapscan": "off",
+            "plan_cache_mode": "force_generic_plan",
+            "jit": "off",
+        },
+    )

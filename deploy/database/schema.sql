@@ -1,0 +1,418 @@
+-- What the migrations make, for reading; the migrations are what runs.
+-- Made by `python -m deploy.database.schema`; do not edit.
+
+CREATE SCHEMA exchange;
+
+GRANT USAGE ON SCHEMA exchange TO tongdui_app;
+
+CREATE SCHEMA settlement;
+
+GRANT USAGE ON SCHEMA settlement TO tongdui_app;
+
+CREATE TABLE exchange.api_key (
+    digest bytea NOT NULL,
+    merchant_no integer NOT NULL,
+    label text NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    revoked_at timestamp with time zone,
+    CONSTRAINT api_key_digest_check CHECK ((length(digest) = 32))
+);
+
+ALTER TABLE ONLY exchange.api_key
+    ADD CONSTRAINT api_key_pkey PRIMARY KEY (digest);
+
+GRANT SELECT,INSERT ON TABLE exchange.api_key TO tongdui_app;
+
+GRANT UPDATE(revoked_at) ON TABLE exchange.api_key TO tongdui_app;
+
+CREATE TABLE exchange.lot (
+    part smallint NOT NULL,
+    lot_no bigint NOT NULL,
+    member_no bigint NOT NULL,
+    merchant_no integer NOT NULL,
+    earned_units bigint NOT NULL,
+    units bigint NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    made_seq bigint NOT NULL,
+    CONSTRAINT lot_check CHECK (((units >= 0) AND (units <= earned_units))),
+    CONSTRAINT lot_earned_units_check CHECK ((earned_units > 0))
+)
+WITH (fillfactor='60');
+
+ALTER TABLE ONLY exchange.lot
+    ADD CONSTRAINT lot_pkey PRIMARY KEY (lot_no, part);
+
+CREATE INDEX lot_by_expiry ON exchange.lot USING btree (expires_at, part);
+
+CREATE INDEX lot_of_member ON exchange.lot USING btree (member_no, part);
+
+GRANT SELECT,INSERT,UPDATE ON TABLE exchange.lot TO tongdui_app;
+
+CREATE TABLE exchange.member (
+    member_no bigint NOT NULL,
+    reference text NOT NULL,
+    enrolled_at timestamp with time zone NOT NULL,
+    CONSTRAINT member_member_no_check CHECK ((member_no > 0))
+);
+
+ALTER TABLE ONLY exchange.member
+    ADD CONSTRAINT member_pkey PRIMARY KEY (member_no);
+
+ALTER TABLE ONLY exchange.member
+    ADD CONSTRAINT member_reference_key UNIQUE (reference);
+
+GRANT SELECT,INSERT ON TABLE exchange.member TO tongdui_app;
+
+CREATE TABLE exchange.programme (
+    merchant_no integer NOT NULL,
+    hosted boolean NOT NULL,
+    unit text NOT NULL,
+    scale smallint NOT NULL,
+    earn_num bigint NOT NULL,
+    earn_den bigint NOT NULL,
+    valid_days integer NOT NULL,
+    units_min bigint NOT NULL,
+    units_max bigint NOT NULL,
+    CONSTRAINT programme_check CHECK ((units_max >= units_min)),
+    CONSTRAINT programme_earn_den_check CHECK ((earn_den > 0)),
+    CONSTRAINT programme_earn_num_check CHECK ((earn_num >= 0)),
+    CONSTRAINT programme_scale_check CHECK (((scale >= 0) AND (scale <= 9))),
+    CONSTRAINT programme_units_min_check CHECK ((units_min > 0)),
+    CONSTRAINT programme_valid_days_check CHECK ((valid_days > 0))
+);
+
+ALTER TABLE ONLY exchange.programme
+    ADD CONSTRAINT programme_pkey PRIMARY KEY (merchant_no);
+
+GRANT SELECT,INSERT ON TABLE exchange.programme TO tongdui_app;
+
+CREATE TABLE exchange.rate (
+    rate_no integer NOT NULL,
+    merchant_no integer NOT NULL,
+    side text NOT NULL,
+    num bigint NOT NULL,
+    den bigint NOT NULL,
+    effective_at timestamp with time zone NOT NULL,
+    CONSTRAINT rate_den_check CHECK ((den > 0)),
+    CONSTRAINT rate_num_check CHECK ((num > 0)),
+    CONSTRAINT rate_side_check CHECK ((side = ANY (ARRAY['spend'::text, 'issue'::text])))
+);
+
+ALTER TABLE ONLY exchange.rate
+    ADD CONSTRAINT rate_merchant_no_side_effective_at_key UNIQUE (merchant_no, side, effective_at);
+
+ALTER TABLE ONLY exchange.rate
+    ADD CONSTRAINT rate_pkey PRIMARY KEY (rate_no);
+
+GRANT SELECT,INSERT ON TABLE exchange.rate TO tongdui_app;
+
+ALTER TABLE exchange.rate ALTER COLUMN rate_no ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME exchange.rate_rate_no_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE exchange.tariff (
+    effective_at timestamp with time zone NOT NULL,
+    fee_bps integer NOT NULL,
+    CONSTRAINT tariff_fee_bps_check CHECK (((fee_bps >= 0) AND (fee_bps <= 10000)))
+);
+
+ALTER TABLE ONLY exchange.tariff
+    ADD CONSTRAINT tariff_pkey PRIMARY KEY (effective_at);
+
+GRANT SELECT,INSERT ON TABLE exchange.tariff TO tongdui_app;
+
+CREATE TABLE public.migration (
+    number integer NOT NULL,
+    name text NOT NULL,
+    sha256 text NOT NULL,
+    applied_at timestamp with time zone DEFAULT transaction_timestamp() NOT NULL,
+    CONSTRAINT migration_number_check CHECK ((number > 0)),
+    CONSTRAINT migration_sha256_check CHECK ((sha256 ~ '^[0-9a-f]{64}$'::text))
+);
+
+ALTER TABLE ONLY public.migration
+    ADD CONSTRAINT migration_name_key UNIQUE (name);
+
+ALTER TABLE ONLY public.migration
+    ADD CONSTRAINT migration_pkey PRIMARY KEY (number);
+
+GRANT SELECT ON TABLE public.migration TO tongdui_app;
+
+CREATE TABLE settlement.account (
+    part smallint NOT NULL,
+    merchant_no integer NOT NULL,
+    cap_cu bigint NOT NULL,
+    collateral_cu bigint NOT NULL,
+    held_cu bigint NOT NULL,
+    CONSTRAINT account_cap_cu_check CHECK ((cap_cu >= 0)),
+    CONSTRAINT account_collateral_cu_check CHECK ((collateral_cu >= 0)),
+    CONSTRAINT account_held_cu_check CHECK ((held_cu >= 0))
+)
+WITH (fillfactor='20');
+
+ALTER TABLE ONLY settlement.account
+    ADD CONSTRAINT account_pkey PRIMARY KEY (part, merchant_no);
+
+GRANT SELECT,INSERT,UPDATE ON TABLE settlement.account TO tongdui_app;
+
+CREATE TABLE settlement.batch (
+    cycle_no integer NOT NULL,
+    sequence integer NOT NULL,
+    cycle_id text NOT NULL,
+    manifest bytea NOT NULL,
+    previous_sha256 bytea NOT NULL,
+    manifest_sha256 bytea NOT NULL,
+    cut_at timestamp with time zone NOT NULL,
+    CONSTRAINT batch_manifest_sha256_check CHECK ((length(manifest_sha256) = 32)),
+    CONSTRAINT batch_previous_sha256_check CHECK ((length(previous_sha256) = 32)),
+    CONSTRAINT batch_sequence_check CHECK ((sequence > 0))
+);
+
+ALTER TABLE ONLY settlement.batch
+    ADD CONSTRAINT batch_cycle_id_key UNIQUE (cycle_id);
+
+ALTER TABLE ONLY settlement.batch
+    ADD CONSTRAINT batch_manifest_sha256_key UNIQUE (manifest_sha256);
+
+ALTER TABLE ONLY settlement.batch
+    ADD CONSTRAINT batch_pkey PRIMARY KEY (cycle_no);
+
+ALTER TABLE ONLY settlement.batch
+    ADD CONSTRAINT batch_sequence_key UNIQUE (sequence);
+
+GRANT SELECT,INSERT ON TABLE settlement.batch TO tongdui_app;
+
+CREATE TABLE settlement.calendar (
+    calendar_no integer NOT NULL,
+    effective_at timestamp with time zone NOT NULL,
+    terms jsonb NOT NULL
+);
+
+ALTER TABLE ONLY settlement.calendar
+    ADD CONSTRAINT calendar_effective_at_key UNIQUE (effective_at);
+
+ALTER TABLE ONLY settlement.calendar
+    ADD CONSTRAINT calendar_pkey PRIMARY KEY (calendar_no);
+
+GRANT SELECT,INSERT ON TABLE settlement.calendar TO tongdui_app;
+
+ALTER TABLE settlement.calendar ALTER COLUMN calendar_no ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME settlement.calendar_calendar_no_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE settlement.cycle (
+    part smallint NOT NULL,
+    cycle_no integer NOT NULL,
+    cycle_id text NOT NULL,
+    state text NOT NULL,
+    opened_at timestamp with time zone NOT NULL,
+    cut_off_at timestamp with time zone,
+    closed_at timestamp with time zone,
+    settled_at timestamp with time zone,
+    first_seq bigint NOT NULL,
+    last_seq bigint,
+    CONSTRAINT cycle_state_and_times_agree CHECK ((((state = 'open'::text) = (closed_at IS NULL)) AND ((state = 'settled'::text) = (settled_at IS NOT NULL)) AND ((closed_at IS NULL) = (last_seq IS NULL)))),
+    CONSTRAINT cycle_state_check CHECK ((state = ANY (ARRAY['open'::text, 'closed'::text, 'settled'::text])))
+);
+
+ALTER TABLE ONLY settlement.cycle
+    ADD CONSTRAINT cycle_part_cycle_id_key UNIQUE (part, cycle_id);
+
+ALTER TABLE ONLY settlement.cycle
+    ADD CONSTRAINT cycle_pkey PRIMARY KEY (part, cycle_no);
+
+GRANT SELECT,INSERT,UPDATE ON TABLE settlement.cycle TO tongdui_app;
+
+CREATE TABLE settlement.event (
+    seq bigint NOT NULL,
+    order_seq bigint NOT NULL,
+    at timestamp with time zone NOT NULL,
+    occurred_at timestamp with time zone NOT NULL,
+    due_at timestamp with time zone NOT NULL,
+    member_no bigint NOT NULL,
+    units bigint NOT NULL,
+    debit_cu bigint NOT NULL,
+    value_cu bigint NOT NULL,
+    fee_cu bigint NOT NULL,
+    credited_units bigint NOT NULL,
+    lot_no bigint NOT NULL,
+    key uuid NOT NULL,
+    body uuid NOT NULL,
+    cycle_no integer NOT NULL,
+    caller integer NOT NULL,
+    issuer integer NOT NULL,
+    acceptor integer NOT NULL,
+    rate_no integer NOT NULL,
+    part smallint NOT NULL,
+    kind smallint NOT NULL,
+    step smallint NOT NULL,
+    reason smallint NOT NULL,
+    reference text NOT NULL,
+    CONSTRAINT event_amounts_add_up CHECK (((kind <> ALL (ARRAY[1, 3])) OR ((units > 0) AND (0 <= fee_cu) AND (fee_cu <= value_cu) AND (value_cu <= debit_cu) AND (debit_cu > 0) AND (debit_cu < '1000000000000000'::bigint) AND (issuer <> acceptor)))),
+    CONSTRAINT event_seq_positive CHECK ((seq > 0))
+);
+
+ALTER TABLE ONLY settlement.event
+    ADD CONSTRAINT event_key UNIQUE (key, caller, step, part);
+
+ALTER TABLE ONLY settlement.event
+    ADD CONSTRAINT event_pkey PRIMARY KEY (seq, part);
+
+CREATE UNIQUE INDEX event_end ON settlement.event USING btree (order_seq, part) WHERE ((kind = ANY (ARRAY[3, 4, 5])) AND (order_seq <> seq));
+
+CREATE INDEX event_of_member ON settlement.event USING btree (member_no, seq, part);
+
+GRANT SELECT,INSERT ON TABLE settlement.event TO tongdui_app;
+
+CREATE TABLE settlement.flush (
+    part smallint NOT NULL,
+    flush_no bigint NOT NULL,
+    epoch bigint NOT NULL,
+    first_seq bigint NOT NULL,
+    events integer NOT NULL,
+    at timestamp with time zone NOT NULL,
+    digest bytea NOT NULL,
+    CONSTRAINT flush_digest_check CHECK ((length(digest) = 32)),
+    CONSTRAINT flush_events_check CHECK ((events > 0))
+);
+
+ALTER TABLE ONLY settlement.flush
+    ADD CONSTRAINT flush_pkey PRIMARY KEY (flush_no, part);
+
+GRANT SELECT,INSERT ON TABLE settlement.flush TO tongdui_app;
+
+CREATE TABLE settlement.hold (
+    part smallint NOT NULL,
+    order_seq bigint NOT NULL,
+    issuer integer NOT NULL,
+    debit_cu bigint NOT NULL,
+    due_at timestamp with time zone NOT NULL,
+    CONSTRAINT hold_debit_cu_check CHECK ((debit_cu > 0))
+);
+
+ALTER TABLE ONLY settlement.hold
+    ADD CONSTRAINT hold_pkey PRIMARY KEY (order_seq, part);
+
+GRANT SELECT,INSERT,DELETE ON TABLE settlement.hold TO tongdui_app;
+
+CREATE TABLE settlement.instruction (
+    cycle_no integer NOT NULL,
+    merchant_no integer NOT NULL,
+    net_cu bigint NOT NULL,
+    carry_before_cu bigint NOT NULL,
+    pay_fen bigint NOT NULL,
+    carry_after_cu bigint NOT NULL,
+    CONSTRAINT instruction_carry_after_cu_check CHECK ((abs(carry_after_cu) < 100)),
+    CONSTRAINT instruction_carry_before_cu_check CHECK ((abs(carry_before_cu) < 100)),
+    CONSTRAINT instruction_check CHECK (((merchant_no < 0) OR ((carry_before_cu + net_cu) = ((pay_fen * 100) + carry_after_cu))))
+);
+
+ALTER TABLE ONLY settlement.instruction
+    ADD CONSTRAINT instruction_pkey PRIMARY KEY (cycle_no, merchant_no);
+
+GRANT SELECT,INSERT ON TABLE settlement.instruction TO tongdui_app;
+
+CREATE TABLE settlement.merchant (
+    merchant_no integer NOT NULL,
+    code text NOT NULL,
+    name text NOT NULL,
+    registered_at timestamp with time zone NOT NULL,
+    CONSTRAINT merchant_code_check CHECK ((code ~ '^[A-Z0-9][A-Z0-9-]{0,31}$'::text)),
+    CONSTRAINT merchant_merchant_no_check CHECK ((merchant_no > 0))
+);
+
+ALTER TABLE ONLY settlement.merchant
+    ADD CONSTRAINT merchant_code_key UNIQUE (code);
+
+ALTER TABLE ONLY settlement.merchant
+    ADD CONSTRAINT merchant_pkey PRIMARY KEY (merchant_no);
+
+GRANT SELECT,INSERT ON TABLE settlement.merchant TO tongdui_app;
+
+CREATE TABLE settlement.obligation (
+    part smallint NOT NULL,
+    cycle_no integer NOT NULL,
+    issuer integer NOT NULL,
+    acceptor integer NOT NULL,
+    orders bigint NOT NULL,
+    debit_cu bigint NOT NULL,
+    value_cu bigint NOT NULL,
+    fee_cu bigint NOT NULL,
+    CONSTRAINT obligation_check CHECK (((fee_cu <= value_cu) AND (value_cu <= debit_cu))),
+    CONSTRAINT obligation_orders_check CHECK ((orders > 0))
+)
+WITH (fillfactor='20');
+
+ALTER TABLE ONLY settlement.obligation
+    ADD CONSTRAINT obligation_pkey PRIMARY KEY (part, cycle_no, issuer, acceptor);
+
+GRANT SELECT,INSERT,UPDATE ON TABLE settlement.obligation TO tongdui_app;
+
+CREATE TABLE settlement.partition (
+    part smallint NOT NULL,
+    epoch bigint NOT NULL,
+    writer uuid,
+    flush_no bigint NOT NULL,
+    last_seq bigint NOT NULL,
+    digest bytea NOT NULL,
+    clock timestamp with time zone NOT NULL,
+    clock_source text NOT NULL,
+    cycle_no integer NOT NULL,
+    CONSTRAINT partition_clock_source_check CHECK ((clock_source = ANY (ARRAY['wall'::text, 'caller'::text]))),
+    CONSTRAINT partition_cycle_no_check CHECK ((cycle_no >= 0)),
+    CONSTRAINT partition_digest_check CHECK ((length(digest) = 32)),
+    CONSTRAINT partition_epoch_check CHECK ((epoch >= 0)),
+    CONSTRAINT partition_flush_no_check CHECK ((flush_no >= 0)),
+    CONSTRAINT partition_last_seq_check CHECK ((last_seq >= 0))
+)
+WITH (fillfactor='20');
+
+ALTER TABLE ONLY settlement.partition
+    ADD CONSTRAINT partition_pkey PRIMARY KEY (part);
+
+GRANT SELECT,INSERT,UPDATE ON TABLE settlement.partition TO tongdui_app;
+
+CREATE TABLE settlement."position" (
+    part smallint NOT NULL,
+    cycle_no integer NOT NULL,
+    merchant_no integer NOT NULL,
+    net_cu bigint NOT NULL
+)
+WITH (fillfactor='20');
+
+ALTER TABLE ONLY settlement."position"
+    ADD CONSTRAINT position_pkey PRIMARY KEY (part, cycle_no, merchant_no);
+
+GRANT SELECT,INSERT,UPDATE ON TABLE settlement."position" TO tongdui_app;
+
+CREATE VIEW settlement.posting AS
+ SELECT e.part,
+    e.seq,
+    e.cycle_no,
+    e.at,
+    leg.merchant_no,
+    leg.cu
+   FROM (settlement.event e
+     CROSS JOIN LATERAL ( VALUES (e.issuer,(- e.debit_cu)), (e.acceptor,(e.value_cu - e.fee_cu)), ('-1'::integer,e.fee_cu), ('-2'::integer,(e.debit_cu - e.value_cu))) leg(merchant_no, cu))
+  WHERE (e.kind = ANY (ARRAY[3, 6]));
+
+GRANT SELECT ON TABLE settlement.posting TO tongdui_app;
+
+ALTER TABLE ONLY exchange.programme
+    ADD CONSTRAINT programme_merchant_no_fkey FOREIGN KEY (merchant_no) REFERENCES settlement.merchant(merchant_no);
+
+ALTER TABLE ONLY exchange.rate
+    ADD CONSTRAINT rate_merchant_no_fkey FOREIGN KEY (merchant_no) REFERENCES exchange.programme(merchant_no);
+
+ALTER TABLE ONLY settlement.instruction
+    ADD CONSTRAINT instruction_cycle_no_fkey FOREIGN KEY (cycle_no) REFERENCES settlement.batch(cycle_no);

@@ -1,0 +1,1 @@
+"""The shop window: quotes, orders, and the hosted programme."""

@@ -1,0 +1,1 @@
+"""What the clearing house costs, measured against PostgreSQL itself."""

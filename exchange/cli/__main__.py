@@ -1,0 +1,5 @@
+"""`python -m exchange.cli` is `tongdui`."""
+
+from exchange.cli import main
+
+main()

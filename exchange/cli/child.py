@@ -1,0 +1,61 @@
+"""Runs a module as a child that ends when its parent does.
+
+    python -m exchange.cli.child PARENT_PID MODULE ARGS...
+
+A supervisor that is killed cannot end its children, and a writer or a gateway left over would go on without
+one. On Linux the kernel sends SIGTERM when the parent dies; elsewhere a thread looks once a second.
+
+An argument `env:NAME` stands for the value of that environment variable, so that a connection string with a
+password never stands in the list of processes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import runpy
+import signal
+import sys
+import threading
+import time
+
+PR_SET_PDEATHSIG = 1
+
+
+def follow_parent(parent: int) -> None:
+    """Arrange that this process is asked to stop when `parent` dies.
+
+    Raises:
+        SystemExit: It is dead already.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    else:
+        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    # It may have died before the kernel was told.
+    if os.getppid() != parent:
+        sys.exit(0)
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def main(argv: list[str]) -> None:
+    """Follow the parent, then become the module."""
+    parent, module, *arguments = argv
+    follow_parent(int(parent))
+    sys.argv = [
+        module,
+        *(
+            os.environ.pop(each.removeprefix("env:")) if each.startswith("env:") else each
+            for each in arguments
+        ),
+    ]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,210 @@
+"""`tongdui cycle`: settlement cycles, their figures, and closing one before its cut-off."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from exchange.cli.context import (
+    clearing_of,
+    database,
+    keyring_of,
+    pool_of,
+    run,
+    this_home,
+)
+from exchange.cli.figures import figures_of_netting, print_cycles, print_parties
+from exchange.cli.output import out, print_json
+
+if TYPE_CHECKING:
+    from asyncpg import Pool, Record
+
+    from exchange.cli.context import Home
+    from settlement.core.netting import Netting
+
+STATES = {"open": "open 进行中", "closed": "closed 已关闭", "settled": "settled 已结算"}
+
+
+@click.group()
+def cycle() -> None:
+    """Close the open cycle, or show cycles and their figures."""
+
+
+@cycle.command()
+@click.argument("cycle_id", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; amounts are strings of CU.")
+@click.pass_context
+def show(context: click.Context, cycle_id: str | None, *, as_json: bool) -> None:
+    """Show every cycle, or what each party pays and receives in CYCLE_ID."""
+    with database(this_home()) as dsn:
+        rows, figures = run(_read(dsn, cycle_id))
+    if cycle_id is None:
+        _show_cycles(rows, as_json=as_json)
+        return
+    if figures is None:
+        click.echo(f"tongdui: there is no cycle {cycle_id}", err=True)
+        context.exit(1)
+    record, netting, codes = figures
+    if as_json:
+        print_json(_netting_json(record, netting, codes))
+    else:
+        console = out()
+        console.print(f"{record['cycle_id']}: {STATES[record['state']]}")
+        figures_of = [figures_of_netting(record["cycle_id"], netting, codes)]
+        print_cycles(console, figures_of)
+        print_parties(console, figures_of)
+
+
+@cycle.command()
+@click.option(
+    "--settle",
+    is_flag=True,
+    help="Count it as funded and paid at once, so that it weighs on no cap any more.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def close(context: click.Context, *, settle: bool, as_json: bool) -> None:
+    """Close the open cycle now, and write its signed package.
+
+    Orders in flight are not waited for: each belongs to the cycle in which its clearing is written.
+    """
+    home = this_home()
+    with database(home) as dsn:
+        outcome = run(_close(home, dsn, settle=settle))
+    if isinstance(outcome, str):
+        click.echo(f"tongdui: {outcome}", err=True)
+        context.exit(1)
+    if as_json:
+        print_json(outcome)
+        return
+    print(f"closed {outcome['closed']}; open now: {outcome['open']}")
+    print(f"package: {outcome['package']}")
+
+
+async def _read(
+    dsn: str, cycle_id: str | None
+) -> tuple[list[Record], tuple[Record, Netting, dict[int, str]] | None]:
+    from settlement.service import cycles
+
+    async with pool_of(dsn) as pool:
+        rows = await cycles.list_cycles(pool)
+        for row in rows:
+            if row["cycle_id"] == cycle_id:
+                return rows, (row, await netting_of(pool, row["cycle_no"]), await codes_of(pool))
+        return rows, None
+
+
+async def netting_of(pool: Pool, cycle_no: int) -> Netting:
+    """Net one cycle, also one that is still open."""
+    from settlement.core.netting import Obligation, net
+    from settlement.service import cycles
+
+    rows = await cycles.list_obligations(pool, cycle_no=cycle_no)
+    return net(Obligation(**dict(row)) for row in rows)
+
+
+async def codes_of(pool: Pool) -> dict[int, str]:
+    """Code of every party by its number, the house's accounts included."""
+    from schemas.values.ids import HOUSE_CODES
+    from settlement.service import parties
+
+    return {
+        row["merchant_no"]: row["code"] for row in await parties.list_parties(pool)
+    } | HOUSE_CODES
+
+
+async def _close(home: Home, dsn: str, *, settle: bool) -> dict[str, Any] | str:
+    """Close, cut and perhaps settle; a sentence where the answer is no."""
+    from schemas.values.reason import Refusal
+    from settlement.service import cycles
+    from settlement.service.batches import cut_batch
+
+    keyring = keyring_of(home)
+    async with pool_of(dsn) as pool, clearing_of(home, dsn) as clearing:
+        head = await cycles.ledger_head(pool)
+        if head is None or not head["cycle_no"]:
+            return "no cycle is open yet: the first one opens when `tongdui serve` runs"
+        opened = await cycles.close_now(pool, clearing, datetime.now(UTC))
+        if isinstance(opened, Refusal):
+            return opened.detail
+        batch = await cut_batch(pool, cycle_no=head["cycle_no"], keyring=keyring, out=home.packages)
+        if isinstance(batch, Refusal):
+            return batch.detail
+        if settle:
+            settled = await cycles.settle_cycle(clearing, cycle_no=head["cycle_no"])
+            if isinstance(settled, Refusal):
+                return settled.detail
+        after = await cycles.ledger_head(pool)
+        return {
+            "closed": batch.cycle_id,
+            "open": after["cycle_id"] if after else None,
+            "package": str(batch.folder),
+            "orders": batch.orders,
+            "gross_cu": str(batch.netting.gross_cu),
+            "net_cu": str(batch.netting.multilateral_net_cu),
+            "settled": settle,
+        }
+
+
+def _show_cycles(rows: list[Record], *, as_json: bool) -> None:
+    """Print all cycles, oldest first."""
+    if as_json:
+        print_json(
+            [
+                {
+                    "cycle_id": row["cycle_id"],
+                    "state": row["state"],
+                    "opened_at": row["opened_at"].isoformat(),
+                    "cut_off_at": row["cut_off_at"].isoformat() if row["cut_off_at"] else None,
+                    "closed_at": row["closed_at"].isoformat() if row["closed_at"] else None,
+                    "orders": row["orders"],
+                    "gross_cu": str(row["gross_cu"]),
+                }
+                for row in rows
+            ]
+        )
+        return
+    from rich.table import Table
+
+    from schemas.values.amounts import yuan_text
+
+    table = Table("cycle 周期", "state 状态", "opened 开始 (UTC)", "closed 关闭 (UTC)")
+    table.add_column("orders 笔数", justify="right")
+    table.add_column("gross 总额(元)", justify="right")
+    for row in rows:
+        table.add_row(
+            row["cycle_id"],
+            STATES[row["state"]],
+            *(f"{at:%Y-%m-%d %H:%M}" if at else "–" for at in (row["opened_at"], row["closed_at"])),
+            f"{row['orders']:,}",
+            yuan_text(row["gross_cu"]),
+        )
+    out().print(table)
+
+
+def _netting_json(record: Record, netting: Netting, codes: dict[int, str]) -> dict[str, Any]:
+    """One cycle's figures for a program; amounts as strings of CU."""
+    return {
+        "cycle_id": record["cycle_id"],
+        "state": record["state"],
+        "orders": netting.orders,
+        "gross_cu": str(netting.gross_cu),
+        "bilateral_net_cu": str(netting.bilateral_net_cu),
+        "multilateral_net_cu": str(netting.multilateral_net_cu),
+        "parties": [
+            {
+                name: str(value) if name.endswith("_cu") else value
+                for name, value in (
+                    {"party": codes[path.party]} | _without_party(asdict(path))
+                ).items()
+            }
+            for path in netting.paths
+        ],
+    }
+
+
+def _without_party(path: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in path.items() if name != "party"}

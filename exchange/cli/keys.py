@@ -1,0 +1,151 @@
+"""`tongdui keys`: the operator's keys that sign settlement packages."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from exchange.cli.context import keyring_of, this_home
+from exchange.cli.output import out, print_json
+
+if TYPE_CHECKING:
+    from settlement.signing.keyring import KeyEntry
+
+STATES = {
+    "active": "active 使用中",
+    "retiring": "retiring 即将停用",
+    "retired": "retired 已停用",
+    "revoked": "revoked 已吊销",
+}
+
+
+@click.group()
+def keys() -> None:
+    """List, generate, rotate, revoke and export the signing keys.
+
+    They lie under TONGDUI_HOME in `keys/`, readable by their owner alone. A retired key signs nothing new and
+    stays trusted for what it signed; a revoked one is never trusted again.
+    """
+
+
+@keys.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_keys(*, as_json: bool) -> None:
+    """Show every key, oldest first."""
+    keyring = keyring_of(this_home())
+    now = datetime.now(UTC)
+    if as_json:
+        print_json(
+            [
+                {
+                    "key_id": entry.key_id,
+                    "state": state_of(entry, now),
+                    "made_at": entry.made_at.isoformat(),
+                    "retires_at": entry.retires_at.isoformat() if entry.retires_at else None,
+                    "revoked_at": entry.revoked_at.isoformat() if entry.revoked_at else None,
+                    "public_hex": entry.public_hex,
+                }
+                for entry in keyring.keys
+            ]
+        )
+        return
+    from rich.table import Table
+
+    table = Table("key 密钥", "state 状态", "made 生成", "retires 停用", "revoked 吊销")
+    for entry in keyring.keys:
+        table.add_row(
+            entry.key_id,
+            STATES[state_of(entry, now)],
+            *(
+                at.strftime("%Y-%m-%d %H:%M") if at else "–"
+                for at in (entry.made_at, entry.retires_at, entry.revoked_at)
+            ),
+        )
+    out().print(table)
+    print(f"in {keyring.folder}")
+
+
+@keys.command()
+def generate() -> None:
+    """Make the first key of this installation."""
+    from settlement.signing.keyring import Keyring
+
+    home = this_home()
+    home.make()
+    keyring = Keyring.create(home.keys, at=datetime.now(UTC))
+    print(f"made {keyring.keys[-1].key_id} in {keyring.folder}")
+
+
+@keys.command()
+@click.option(
+    "--overlap-days",
+    type=click.IntRange(0, 3650),
+    default=30,
+    show_default=True,
+    help="For how long the older keys sign as well.",
+)
+def rotate(*, overlap_days: int) -> None:
+    """Make a new key; the older ones sign beside it for a while, then retire."""
+    now = datetime.now(UTC)
+    before = keyring_of(this_home())
+    overlap = timedelta(days=overlap_days)
+    keyring = before.rotate(at=now, overlap=overlap)
+    print(f"made {keyring.keys[-1].key_id}")
+    for entry in keyring.keys[:-1]:
+        if entry.signs_at(now):
+            print(f"{entry.key_id} signs until {entry.retires_at:%Y-%m-%d %H:%M} UTC")
+    print("Give partners the new public key before then: tongdui keys export")
+
+
+@keys.command()
+@click.argument("key_id")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def revoke(key_id: str, *, yes: bool) -> None:
+    """Withdraw trust in KEY_ID for good and destroy its private part."""
+    keyring = keyring_of(this_home())
+    keyring.entry(key_id)
+    if not yes:
+        click.confirm(
+            f"Packages that only {key_id} signed will no longer verify. Revoke it?",
+            abort=True,
+            err=True,
+        )
+    now = datetime.now(UTC)
+    keyring = keyring.revoke(key_id, at=now)
+    print(f"revoked {key_id}")
+    if not any(entry.signs_at(now) for entry in keyring.keys):
+        print("No key signs now: tongdui keys rotate makes a new one.", file=sys.stderr)
+
+
+@keys.command()
+@click.argument("key_id", required=False)
+@click.option(
+    "--out", "target", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file."
+)
+def export(key_id: str | None, target: Path | None) -> None:
+    """Write a public key as PEM, for partners and for openssl; KEY_ID defaults to the newest trusted one."""
+    keyring = keyring_of(this_home())
+    if key_id is None:
+        trusted = list(keyring.trusted())
+        if not trusted:
+            raise click.UsageError("every key is revoked; name one")
+        key_id = trusted[-1]
+    pem = keyring.export(key_id)
+    if target is None:
+        sys.stdout.write(pem.decode("ascii"))
+    else:
+        target.write_bytes(pem)
+        print(f"{key_id} written to {target}")
+
+
+def state_of(entry: KeyEntry, now: datetime) -> str:
+    """Say where a key stands in its life: `active`, `retiring`, `retired` or `revoked`."""
+    if entry.revoked_at is not None:
+        return "revoked"
+    if entry.retires_at is None:
+        return "active"
+    return "retiring" if now < entry.retires_at else "retired"

@@ -1,0 +1,354 @@
+"""`tongdui serve`: database, writer and gateways as one service that looks after itself.
+
+Order matters. Up: database, migrations, ledger, writer, gateways. Down: gateways finish the requests that they
+have, then the writer commits what it took, then the database stops. A child that dies is started again; a writer
+that another one has fenced off is not, since the ledger is no longer ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from time import monotonic
+from typing import IO, TYPE_CHECKING, Final
+
+import click
+import structlog
+
+from exchange.cli.checks import reserve_port
+from exchange.cli.context import (
+    Home,
+    Unusable,
+    exclusive,
+    keyring_of,
+    run,
+    this_home,
+)
+from exchange.cli.output import print_json
+from exchange.cli.supervise import Child, ChildSpec, is_listening, is_socket_served
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from deploy.database.embedded import EmbeddedServer
+
+log = structlog.get_logger()
+
+DATABASE_LOOK_SECONDS: Final = 0.5
+DSN_VARIABLE: Final = "TONGDUI_CHILD_DSN"
+
+
+@dataclass(slots=True, kw_only=True)
+class ClearingHouse:
+    """A clearing house that runs.
+
+    Attributes:
+        home: Its folder.
+        url: Where its gateways listen.
+        dsn: Its database.
+        server: The private PostgreSQL server, if it is one.
+        writer: The writer process.
+        gateways: The gateway processes.
+        operator_key: API key of the operator.
+        operator_key_is_new: Whether this start made it.
+    """
+
+    home: Home
+    url: str
+    dsn: str
+    server: EmbeddedServer | None
+    writer: Child
+    gateways: list[Child]
+    operator_key: str
+    operator_key_is_new: bool
+
+    async def wait_ended(self) -> str:
+        """Wait until a child ends for good; returns why."""
+        ends = [child.ended for child in (self.writer, *self.gateways)]
+        done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        ended = done.pop()
+        name = next(c.spec.name for c in (self.writer, *self.gateways) if c.ended is ended)
+        return f"the {name} is gone: {ended.result()}"
+
+
+@asynccontextmanager
+async def clearing_house(
+    home: Home,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    gateways: int = 1,
+    caller_clock: bool = False,
+    database_url: str | None = None,
+    output: IO[bytes] | None = None,
+) -> AsyncIterator[ClearingHouse]:
+    """Run a clearing house for the length of the block.
+
+    Args:
+        home: Its folder; made if it is missing.
+        host: Address to listen on.
+        port: TCP port; 0 takes any free one.
+        gateways: How many gateway processes share the port.
+        caller_clock: A ledger that is made now takes its time from the callers (replay, demo).
+        database_url: The database; None for the private server.
+        output: Where the children's output goes; standard error if None.
+
+    Raises:
+        Unusable: Something that is needed cannot be had; the message says what.
+    """
+    home.make()
+    busy = f"`tongdui serve` runs on {home.folder} already (process {{pid}}); stop it first, or set TONGDUI_HOME"
+    async with AsyncExitStack() as stack:
+        stack.enter_context(exclusive(home.serve_lock, busy=busy))
+        held = stack.enter_context(contextlib.closing(reserve_port(host, port)))
+        port = int(held.getsockname()[1])
+        database = _Database(home, database_url)
+        await asyncio.to_thread(database.start)
+        stack.push_async_callback(asyncio.to_thread, database.stop)
+        operator_key, is_new = await _prepare(home, database.dsn, caller_clock=caller_clock)
+        environ = os.environ | {
+            "TONGDUI_HOME": str(home.folder),
+            DSN_VARIABLE: database.dsn,
+            "PYTHONUNBUFFERED": "1",
+        }
+        writer = Child(spec=_writer_spec(home, environ, output))
+        stack.push_async_callback(writer.stop)
+        await writer.start()
+        specs = [
+            _gateway_spec(home, environ, output, host=host, port=port, number=number)
+            for number in range(1, gateways + 1)
+        ]
+        children = [Child(spec=spec) for spec in specs]
+        stack.push_async_callback(_stop_all, children)
+        await asyncio.gather(*(child.start() for child in children))
+        keeper = asyncio.create_task(database.keep(), name="keep database")
+        stack.push_async_callback(_cancel, keeper)
+        yield ClearingHouse(
+            home=home,
+            url=f"http://{f'[{host}]' if ':' in host else host}:{port}",
+            dsn=database.dsn,
+            server=database.server,
+            writer=writer,
+            gateways=children,
+            operator_key=operator_key,
+            operator_key_is_new=is_new,
+        )
+
+
+async def _stop_all(children: list[Child]) -> None:
+    await asyncio.gather(*(child.stop() for child in children))
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+class _Database:
+    """The database of a clearing house: somebody's server, or a private one that is kept running."""
+
+    def __init__(self, home: Home, url: str | None) -> None:
+        self._home = home
+        self._url = url
+        self.server: EmbeddedServer | None = None
+
+    @property
+    def dsn(self) -> str:
+        """Connection string."""
+        if self._url is not None:
+            return self._url
+        if self.server is None:
+            raise ValueError("the database was not started")
+        return self.server.dsn()
+
+    def start(self) -> None:
+        """Start or join the private server."""
+        if self._url is None:
+            from deploy.database.embedded import EmbeddedServer
+
+            self.server = EmbeddedServer(self._home.database).start()
+
+    def stop(self) -> None:
+        """Let go of it; the last user stops it."""
+        if self.server is not None:
+            self.server.close()
+
+    async def keep(self) -> None:
+        """Start the private server again whenever it is gone."""
+        from deploy.database.embedded import EmbeddedServer, ServerUnavailable
+
+        while self.server is not None:
+            await asyncio.sleep(DATABASE_LOOK_SECONDS)
+            try:
+                _ = self.server.pid
+            except ServerUnavailable:
+                log.warning("database.ended")
+                before = self.server
+                try:
+                    self.server = await asyncio.to_thread(EmbeddedServer(self._home.database).start)
+                except ServerUnavailable as error:
+                    log.warning("database.not_started", detail=str(error))
+                    continue
+                await asyncio.to_thread(before.close)
+                log.info("database.started_again")
+
+
+async def _prepare(home: Home, dsn: str, *, caller_clock: bool) -> tuple[str, bool]:
+    """Bring the database up to date, and make ledger, keys and the operator's access where they are missing."""
+    from deploy.database.migrate import migrate
+    from exchange.cli.context import pool_of
+    from exchange.service.access import operator_key
+    from settlement.service.ledger import open_ledger
+
+    await migrate(dsn)
+    keyring_of(home, make=True)
+    async with pool_of(dsn) as pool:
+        async with pool.acquire() as connection:
+            await open_ledger(connection, caller_clock=caller_clock)
+        is_new = not home.operator_key.exists()
+        return await operator_key(pool, home.folder, now=datetime.now(UTC)), is_new
+
+
+def _writer_spec(home: Home, environ: Mapping[str, str], output: IO[bytes] | None) -> ChildSpec:
+    from exchange.worker.writer import EXIT_FENCED
+
+    path = str(home.writer_socket())
+
+    async def is_ready(_: int) -> bool:
+        return await is_socket_served(path)
+
+    return ChildSpec(
+        name="writer",
+        module="exchange.worker.writer",
+        arguments=("--dsn", f"env:{DSN_VARIABLE}", "--socket", path),
+        environ=environ,
+        is_ready=is_ready,
+        final_statuses=frozenset({EXIT_FENCED}),
+        output=output,
+    )
+
+
+def _gateway_spec(
+    home: Home,
+    environ: Mapping[str, str],
+    output: IO[bytes] | None,
+    *,
+    host: str,
+    port: int,
+    number: int,
+) -> ChildSpec:
+    async def is_ready(pid: int) -> bool:
+        return await asyncio.to_thread(is_listening, pid, port)
+
+    return ChildSpec(
+        name=f"gateway {number}",
+        module="exchange.gateway.run",
+        arguments=(
+            *("--dsn", f"env:{DSN_VARIABLE}", "--socket", str(home.writer_socket())),
+            *("--host", host, "--port", str(port), "--home", str(home.folder)),
+        ),
+        environ=environ,
+        is_ready=is_ready,
+        output=output,
+    )
+
+
+# --- the command ---
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    help="0 takes a free one.",
+)
+@click.option(
+    "--gateways",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Gateway processes.",
+)
+@click.option(
+    "--caller-clock",
+    is_flag=True,
+    help="A new ledger takes its time from the callers: for replays, never for real business.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the line that says ready as JSON.")
+def serve(*, host: str, port: int, gateways: int, caller_clock: bool, as_json: bool) -> None:
+    """Run the clearing house: database, writer and gateways.
+
+    Uses the database that DATABASE_URL names, else a private one under TONGDUI_HOME. Ends on SIGTERM or Ctrl-C, after
+    everything that was accepted is answered and durable.
+    """
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    why = run(_serve(host, port, gateways, caller_clock=caller_clock, as_json=as_json))
+    if why:
+        raise Unusable(why)
+
+
+async def _serve(
+    host: str, port: int, gateways: int, *, caller_clock: bool, as_json: bool
+) -> str | None:
+    """Serve until told to stop; returns why it ended by itself, None when it was told."""
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    began = monotonic()
+    async with clearing_house(
+        this_home(),
+        host=host,
+        port=port,
+        gateways=gateways,
+        caller_clock=caller_clock,
+        database_url=os.environ.get("DATABASE_URL") or None,
+    ) as house:
+        _say_ready(house, monotonic() - began, as_json=as_json)
+        stopped = asyncio.create_task(stopping.wait())
+        ended = asyncio.create_task(house.wait_ended())
+        await asyncio.wait({stopped, ended}, return_when=asyncio.FIRST_COMPLETED)
+        why = ended.result() if ended.done() and not stopped.done() else None
+        stopped.cancel()
+        ended.cancel()
+        log.info("serve.stopping", why=why or "asked to")
+    return why
+
+
+def _say_ready(house: ClearingHouse, seconds: float, *, as_json: bool) -> None:
+    """Print the one line that says ready, and the operator's key when it was just made."""
+    if as_json:
+        print_json(
+            {
+                "event": "ready",
+                "url": house.url,
+                "home": str(house.home.folder),
+                "pid": os.getpid(),
+                "writer_pid": house.writer.pid,
+                "gateway_pids": [gateway.pid for gateway in house.gateways],
+                "operator_key": house.operator_key if house.operator_key_is_new else None,
+                "operator_key_file": str(house.home.operator_key),
+                "seconds": round(seconds, 3),
+            },
+            one_line=True,
+        )
+        return
+    if house.operator_key_is_new:
+        print(
+            f"operator API key, shown this once and kept in {house.home.operator_key}: {house.operator_key}"
+        )
+    database = f"PostgreSQL {house.server.version}" if house.server else "DATABASE_URL"
+    print(
+        f"tongdui ready on {house.url} in {seconds:.1f} s: "
+        f"{len(house.gateways)} gateway{'s' if len(house.gateways) != 1 else ''}, one writer, {database}; "
+        f"data in {house.home.folder}; Ctrl-C stops it",
+        flush=True,
+    )

@@ -1,0 +1,1 @@
+"""Rules of rates, quotes and orders: plain values in, plain values out."""

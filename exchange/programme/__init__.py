@@ -1,0 +1,1 @@
+"""The hosted programme, for merchants without a points system."""

@@ -1,0 +1,1 @@
+"""Rules of members, lots and expiry: plain values in, plain values out."""

@@ -1,0 +1,61 @@
+"""Commands on hosted points; they wait in the writer's queue beside the books' own."""
+
+from __future__ import annotations
+
+from settlement.core.command import BooksCommand, Command
+
+
+class Purchase(Command, frozen=True, gc=False, array_like=True, kw_only=True, tag=20):
+    """One purchase at the till: a discount paid with the member's points of other programmes, then the accrual.
+
+    Attributes:
+        member_no: The member's surrogate.
+        merchant_no: Where the purchase was made.
+        amount_fen: What was paid; earns points of this merchant.
+        discount_fen: What the member's points of other programmes shall pay; 0 for nothing.
+        occurred_at_us: Till time; 0 for now. In a ledger made for replay also the business time.
+        reference: The merchant's own reference.
+    """
+
+    member_no: int
+    merchant_no: int
+    amount_fen: int
+    discount_fen: int
+    occurred_at_us: int = 0
+    reference: str = ""
+
+
+class Accrual(Command, frozen=True, gc=False, array_like=True, kw_only=True, tag=21):
+    """Give a member points of one programme.
+
+    Attributes:
+        member_no: The member's surrogate.
+        merchant_no: Whose points.
+        units: Smallest point units; greater than zero unless `reason` is set.
+        occurred_at_us: Till time; 0 for now.
+        reason: Number of a refusal that was found before the queue; 0 for none.
+        reference: The merchant's own reference.
+    """
+
+    member_no: int
+    merchant_no: int
+    units: int
+    occurred_at_us: int = 0
+    reason: int = 0
+    reference: str = ""
+
+
+class LapseLots(Command, frozen=True, gc=False, array_like=True, kw_only=True, tag=22):
+    """Book breakage for lots that expired unused, first to expire first.
+
+    Attributes:
+        as_of_us: Lots that expired at or before this instant lapse; never later than the writer's clock.
+        limit: Most lots in this command; at most 10,000.
+    """
+
+    as_of_us: int
+    limit: int = 10_000
+
+
+AnyCommand = BooksCommand | Purchase | Accrual | LapseLots
+"""Everything that may stand in a writer's queue."""

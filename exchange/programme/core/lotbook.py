@@ -1,0 +1,260 @@
+"""The hosted lots that a writer holds in memory, and the decisions on them.
+
+The writer alone changes lots, so what was loaded once stays true until a flush is lost; then the
+whole object is thrown away. Each decision also books its value through `Books`, in one arrival order.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from exchange.programme.core.command import Accrual, LapseLots, Purchase
+from exchange.programme.core.lots import DAY_US, Lot, Purse, add_lot, available, first_live, spend
+from schemas.values.amounts import CU_PER_FEN
+from schemas.values.rate import fee_floor
+from schemas.values.reason import Reason
+from settlement.core.command import Order
+from settlement.core.event import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from exchange.core.catalogue import Catalogue
+    from settlement.core.books import Books
+    from settlement.core.command import Answer, Command, Entry
+
+BACKDATE_US: Final = 7 * DAY_US
+"""An offline order may be this late: lots stay in memory, and do not lapse, until then."""
+
+
+class LotBook:
+    """Lots of the members that commands have concerned so far."""
+
+    def __init__(self, *, last_lot_no: int) -> None:
+        """Start with no member loaded.
+
+        Args:
+            last_lot_no: Number of the newest lot that is stored.
+        """
+        self.catalogue: Catalogue | None = None
+        self.last_lot_no = last_lot_no
+        self.members: dict[int, dict[int, Purse]] = {}
+        self.expired: list[Lot] = []
+        self._made: list[Lot] = []
+        self._spent: dict[int, Lot] = {}
+
+    # Loading and writing ---------------------------------------------------------------------------
+
+    def put_members(self, members: Iterable[int], lots: Iterable[Lot]) -> None:
+        """Take in the stored lots of members that were not loaded, in order of spending."""
+        for member_no in members:
+            self.members[member_no] = {}
+        for lot in lots:
+            self.members[lot.member_no].setdefault(lot.merchant_no, []).append(lot)
+
+    def take(self) -> tuple[list[Lot], list[Lot]]:
+        """Hand over lots that are new and stored lots that gave units, since the last call."""
+        made, self._made = self._made, []
+        spent, self._spent = self._spent, {}
+        for lot in made:
+            spent.pop(lot.lot_no, None)
+        return made, list(spent.values())
+
+    # Decisions -------------------------------------------------------------------------------------
+
+    def decide(self, command: Command, books: Books) -> Answer:
+        """Decide one command on lots and books.
+
+        Raises:
+            TypeError: No command of the hosted programme.
+        """
+        if isinstance(command, Purchase):
+            return self._purchase(command, books)
+        if isinstance(command, Order):
+            return [self._order(command, books)]
+        if isinstance(command, Accrual):
+            return [self._accrual(command, books)]
+        if isinstance(command, LapseLots):
+            return self._lapse(command, books)
+        raise TypeError(f"not a command on hosted points: {type(command).__name__}")
+
+    def _order(self, order: Order, books: Books) -> Entry:
+        """An order of a hosted issuer: the lots give the units and the order clears, or neither."""
+        reason = _time_refusal(books, order.occurred_at_us)
+        if reason:
+            return books.refuse_order(order, reason.number)
+        at_us = order.occurred_at_us or books.clock_us
+        purse = self.members[order.member_no].get(order.issuer, [])
+        if available(purse, at_us, order.units) < order.units:
+            return books.refuse_order(order, Reason.INSUFFICIENT_POINTS.number)
+        lot_no = due_at_us = 0
+        if order.credited_units:
+            # An exchange never lengthens the life of points (rule L5): the new lot ends with the
+            # first of those that gave, or after the acceptor's own term.
+            oldest = first_live(purse, at_us)
+            assert oldest is not None
+            assert self.catalogue is not None
+            term_us = self.catalogue.programmes[order.acceptor].valid_days * DAY_US
+            due_at_us = min(oldest.expires_at_us, at_us + term_us)
+            lot_no = self.last_lot_no + 1
+        entry = books.clear(
+            order, 0, order.issuer, order.acceptor, order.member_no, order.units, order.debit_cu,
+            order.value_cu, order.fee_cu, order.rate_no, at_us, order.credited_units, lot_no,
+            due_at_us, order.reference,
+        )  # fmt: skip
+        if entry.kind == Kind.CLEARED:
+            self._spend(purse, at_us, order.units)
+            if lot_no:
+                self._make(
+                    order.member_no, order.acceptor, order.credited_units, due_at_us, entry.seq
+                )
+        return entry
+
+    def _purchase(self, purchase: Purchase, books: Books) -> Answer:
+        """One purchase: redemptions over several issuers, then the accrual (rules L2 to L4)."""
+        assert self.catalogue is not None
+        reason = _time_refusal(books, purchase.occurred_at_us)
+        programme = self.catalogue.programmes.get(purchase.merchant_no)
+        if reason is None and (programme is None or purchase.merchant_no not in books.accounts):
+            reason = Reason.UNKNOWN_MERCHANT
+        elif reason is None and programme is not None and not programme.hosted:
+            reason = Reason.NOT_HOSTED
+        if reason is not None or programme is None:
+            return [
+                books.refuse(
+                    purchase, reason or Reason.UNKNOWN_MERCHANT, merchant_no=purchase.merchant_no
+                )
+            ]
+        at_us = purchase.occurred_at_us or books.clock_us
+        answer: Answer = []
+        need_cu = purchase.discount_fen * CU_PER_FEN
+        if need_cu:
+            need_cu = self._redeem(purchase, books, at_us, need_cu, answer)
+        units = purchase.amount_fen * programme.earn_num // programme.earn_den
+        expires_at_us = at_us + programme.valid_days * DAY_US
+        entry = books.accrue(
+            purchase, len(answer), purchase.merchant_no, purchase.member_no, units,
+            self.last_lot_no + 1 if units else 0, expires_at_us, at_us, need_cu, purchase.reference,
+        )  # fmt: skip
+        answer.append(entry)
+        if units:
+            self._make(purchase.member_no, purchase.merchant_no, units, expires_at_us, entry.seq)
+        return answer
+
+    def _redeem(
+        self, purchase: Purchase, books: Books, at_us: int, need_cu: int, answer: Answer
+    ) -> int:
+        """Pay a discount with points of other programmes, the first to expire first.
+
+        Returns:
+            CU that nobody's points paid.
+        """
+        catalogue = self.catalogue
+        assert catalogue is not None
+        acceptor, member_no = purchase.merchant_no, purchase.member_no
+        fee_bps = catalogue.fee_bps(at_us)
+        candidates = [
+            (lot.expires_at_us, lot.lot_no, issuer, purse)
+            for issuer, purse in self.members[member_no].items()
+            if issuer != acceptor
+            for lot in (first_live(purse, at_us),)
+            if lot is not None
+        ]
+        candidates.sort()
+        for _, _, issuer, purse in candidates:
+            numbered = catalogue.spend_rate(issuer, at_us)
+            if numbered is None:
+                continue
+            rate = numbered.rate
+            units = available(purse, at_us, rate.units_ceil(need_cu))
+            debit_cu = rate.cu_floor(units)
+            value_cu = min(need_cu, debit_cu)
+            if not value_cu:
+                continue
+            entry = books.clear(
+                purchase, len(answer), issuer, acceptor, member_no, units, debit_cu, value_cu,
+                fee_floor(value_cu, fee_bps), numbered.rate_no, at_us, 0, 0, 0, purchase.reference,
+            )  # fmt: skip
+            answer.append(entry)
+            if entry.kind == Kind.CLEARED:
+                self._spend(purse, at_us, units)
+                need_cu -= value_cu
+                if not need_cu:
+                    break
+        return need_cu
+
+    def _accrual(self, accrual: Accrual, books: Books) -> Entry:
+        """Points given by their own merchant; no value moves between parties."""
+        reason = accrual.reason
+        if not reason and (late := _time_refusal(books, accrual.occurred_at_us)):
+            reason = late.number
+        assert self.catalogue is not None
+        programme = self.catalogue.programmes.get(accrual.merchant_no)
+        if not reason and programme is None:
+            reason = Reason.UNKNOWN_MERCHANT.number
+        if reason or programme is None:
+            return books.refuse(accrual, _REASON_BY_NUMBER[reason], merchant_no=accrual.merchant_no)
+        at_us = accrual.occurred_at_us or books.clock_us
+        expires_at_us = at_us + programme.valid_days * DAY_US
+        entry = books.accrue(
+            accrual, 0, accrual.merchant_no, accrual.member_no, accrual.units, self.last_lot_no + 1,
+            expires_at_us, at_us, 0, accrual.reference,
+        )  # fmt: skip
+        self._make(accrual.member_no, accrual.merchant_no, accrual.units, expires_at_us, entry.seq)
+        return entry
+
+    def _lapse(self, command: LapseLots, books: Books) -> Answer:
+        """Breakage of the lots that were loaded for this command (rule L6)."""
+        assert self.catalogue is not None
+        answer: Answer = []
+        due = [
+            lot
+            for lot in self.expired
+            if lot.expires_at_us <= min(command.as_of_us, books.clock_us)
+        ]
+        for lot in due[: command.limit]:
+            rate = self.catalogue.spend_rate(lot.merchant_no, lot.expires_at_us)
+            worth_cu = rate.rate.cu_floor(lot.units) if rate else 0
+            answer.append(
+                books.lapse(
+                    command, len(answer), lot.merchant_no, lot.member_no, lot.units, lot.lot_no,
+                    lot.expires_at_us, worth_cu, rate.rate_no if rate else 0,
+                )
+            )  # fmt: skip
+            self._forget(lot)
+            lot.units = 0
+            self._spent[lot.lot_no] = lot
+        self.expired = []
+        return answer
+
+    # Lots ------------------------------------------------------------------------------------------
+
+    def _forget(self, lot: Lot) -> None:
+        """Take a lapsing lot out of its member's purse, if that is loaded."""
+        purse = self.members.get(lot.member_no, {}).get(lot.merchant_no)
+        if purse:
+            purse[:] = [kept for kept in purse if kept.lot_no != lot.lot_no]
+
+    def _spend(self, purse: Purse, at_us: int, units: int) -> None:
+        for lot in spend(purse, at_us, units):
+            self._spent[lot.lot_no] = lot
+
+    def _make(
+        self, member_no: int, merchant_no: int, units: int, expires_at_us: int, made_seq: int
+    ) -> None:
+        self.last_lot_no += 1
+        lot = Lot(self.last_lot_no, member_no, merchant_no, units, units, expires_at_us, made_seq)
+        add_lot(self.members[member_no].setdefault(merchant_no, []), lot)
+        self._made.append(lot)
+
+
+_REASON_BY_NUMBER = {reason.number: reason for reason in Reason}
+
+
+def _time_refusal(books: Books, occurred_at_us: int) -> Reason | None:
+    """Take business time where the ledger allows it; elsewhere check how late an offline order is."""
+    if books.caller_clock:
+        return books.business_time(occurred_at_us)
+    if occurred_at_us and not books.clock_us - BACKDATE_US < occurred_at_us <= books.clock_us:
+        return Reason.TILL_TIME_OUT_OF_RANGE
+    return None

@@ -1,0 +1,116 @@
+"""The hosted programme riding on the clearing pipeline: lots are read, decided and written with each flush."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from exchange.programme.core.command import Accrual, LapseLots, Purchase
+from exchange.programme.core.lotbook import BACKDATE_US, LotBook
+from exchange.programme.store import lots as store
+from exchange.store.catalogue import fetch_catalogue
+from settlement.core.command import Order
+from settlement.service.clearing import PART
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from asyncpg import Connection
+
+    from exchange.core.catalogue import Catalogue
+    from settlement.core.books import Books
+    from settlement.core.command import Answer, Command
+
+CATALOGUE_SECONDS = 1.0
+MEMBERS_MAX = 400_000
+
+
+class ProgrammeRider:
+    """Keeps the lots of the members that were concerned; a `Rider` of the writer."""
+
+    def __init__(self, *, part: int = PART) -> None:
+        """Start empty; the first load reads what it needs."""
+        self._part = part
+        self._book: LotBook | None = None
+        self._catalogue: Catalogue | None = None
+        self._loaded_at = 0.0
+
+    def needs_quiet(self, commands: Sequence[Command]) -> bool:
+        """An expiry run reads lots by their expiry, so nothing may be on its way to them."""
+        return any(isinstance(command, LapseLots) for command in commands) or (
+            self._book is not None and len(self._book.members) > MEMBERS_MAX
+        )
+
+    async def load(self, conn: Connection, commands: Sequence[Command], at_us: int) -> None:
+        """Load reference data when it may be stale, and the lots of members not seen before."""
+        merchants = {
+            command.merchant_no for command in commands if isinstance(command, Purchase | Accrual)
+        }
+        known = self._catalogue.programmes if self._catalogue else {}
+        if (
+            self._catalogue is None
+            or monotonic() - self._loaded_at > CATALOGUE_SECONDS
+            or not merchants <= known.keys()
+        ):
+            self._catalogue = await fetch_catalogue(conn)
+            self._loaded_at = monotonic()
+        if self._book is None or len(self._book.members) > MEMBERS_MAX:
+            self._book = LotBook(last_lot_no=await self._last_lot_no(conn))
+        self._book.catalogue = self._catalogue
+        members = {
+            command.member_no
+            for command in commands
+            if isinstance(command, Purchase | Accrual)
+            or (isinstance(command, Order) and command.hosted)
+        } - self._book.members.keys()
+        if members:
+            self._book.put_members(
+                members,
+                await store.fetch_live_lots(
+                    conn,
+                    part=self._part,
+                    members=sorted(members),
+                    expires_after_us=at_us - BACKDATE_US,
+                ),
+            )
+        for command in commands:
+            if isinstance(command, LapseLots):
+                self._book.expired = await store.fetch_expired_lots(
+                    conn, part=self._part, as_of_us=command.as_of_us, limit=command.limit
+                )
+
+    async def _last_lot_no(self, conn: Connection) -> int:
+        if self._book is not None:
+            return self._book.last_lot_no
+        return await store.fetch_last_lot_no(conn, part=self._part)
+
+    def decide(self, command: Command, books: Books) -> Answer:
+        """Decide one command on the loaded lots."""
+        assert self._book is not None
+        return self._book.decide(command, books)
+
+    def take(self) -> object:
+        """Pack what changed, before the next group changes it again."""
+        if self._book is None:
+            return None
+        made, spent = self._book.take()
+        return (
+            [store.pack_lot(self._part, lot) for lot in made],
+            [lot.lot_no for lot in spent],
+            [lot.units for lot in spent],
+        )
+
+    async def write(self, conn: Connection, part: int, changed: object) -> None:
+        """Write new lots and what is left of those that gave."""
+        if not isinstance(changed, tuple):
+            return
+        rows, lot_nos, units = changed
+        if rows:
+            await store.copy_lots(conn, rows)
+        if lot_nos:
+            await store.update_lots(conn, part=part, lot_nos=lot_nos, units=units)
+
+    def discard(self) -> None:
+        """Forget the lots; the next load reads them again."""
+        self._book = None
+        self._catalogue = None

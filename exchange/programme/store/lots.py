@@ -1,0 +1,110 @@
+"""Lots in the database, on the writer's own connections (instants as microseconds)."""
+
+from __future__ import annotations
+
+import io
+import struct
+from typing import TYPE_CHECKING
+
+from exchange.programme.core.lots import Lot
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Pool
+
+_EPOCH_2000_US = 946_684_800_000_000
+_ROW = struct.Struct(">h" + "ih" + "iq" * 2 + "ii" + "iq" * 4)
+_COLUMNS = (
+    "part", "lot_no", "member_no", "merchant_no", "earned_units", "units", "expires_at", "made_seq",
+)  # fmt: skip
+_COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_COPY_TRAILER = b"\xff\xff"
+
+
+async def fetch_live_lots(
+    conn: Connection, *, part: int, members: list[int], expires_after_us: int
+) -> list[Lot]:
+    """Read the lots of `members` that have units left and expire later, in order of spending."""
+    rows = await conn.fetch(
+        """
+        SELECT found.*
+          FROM unnest($2::bigint[]) AS wanted (member_no)
+         CROSS JOIN LATERAL (
+               SELECT l.lot_no, l.member_no, l.merchant_no, l.earned_units, l.units, l.expires_at,
+                      l.made_seq
+                 FROM exchange.lot AS l
+                WHERE l.part = $1 AND l.member_no = wanted.member_no AND l.units > 0 AND l.expires_at > $3
+               OFFSET 0 -- one look-up in lot_of_member for each member
+         ) AS found
+         ORDER BY found.expires_at, found.lot_no
+        """,
+        part,
+        members,
+        expires_after_us,
+    )
+    return [Lot(*row.values()) for row in rows]
+
+
+async def fetch_expired_lots(
+    conn: Connection, *, part: int, as_of_us: int, limit: int
+) -> list[Lot]:
+    """Read lots that expired by `as_of_us` with units left, first to expire first."""
+    rows = await conn.fetch(
+        """
+        SELECT lot_no, member_no, merchant_no, earned_units, units, expires_at, made_seq
+          FROM exchange.lot
+         WHERE part = $1 AND expires_at <= $2 AND units > 0
+         ORDER BY expires_at, lot_no
+         LIMIT $3
+        """,
+        part,
+        as_of_us,
+        limit,
+    )
+    return [Lot(*row.values()) for row in rows]
+
+
+async def fetch_last_lot_no(conn: Connection, *, part: int) -> int:
+    """Number of the newest lot; 0 before the first."""
+    lot_no: int = await conn.fetchval(
+        "SELECT coalesce(max(lot_no), 0) FROM exchange.lot WHERE part = $1", part
+    )
+    return lot_no
+
+
+def pack_lot(part: int, lot: Lot) -> bytes:
+    """One lot as a PostgreSQL binary COPY tuple."""
+    return _ROW.pack(
+        8, 2, part, 8, lot.lot_no, 8, lot.member_no, 4, lot.merchant_no, 8, lot.earned_units,
+        8, lot.units, 8, lot.expires_at_us - _EPOCH_2000_US, 8, lot.made_seq,
+    )  # fmt: skip
+
+
+async def copy_lots(conn: Connection, rows: list[bytes]) -> None:
+    """Add new lots from their COPY tuples."""
+    await conn.copy_to_table(
+        "lot",
+        schema_name="exchange",
+        columns=_COLUMNS,
+        format="binary",
+        source=io.BytesIO(b"".join((_COPY_HEADER, *rows, _COPY_TRAILER))),
+    )
+
+
+async def update_lots(conn: Connection, *, part: int, lot_nos: list[int], units: list[int]) -> None:
+    """Write what is left of lots that gave units."""
+    await conn.execute(
+        """
+        UPDATE exchange.lot AS l SET units = given.units
+          FROM unnest($2::bigint[], $3::bigint[]) AS given (lot_no, units)
+         WHERE l.part = $1 AND l.lot_no = given.lot_no
+        """,
+        part,
+        lot_nos,
+        units,
+    )
+
+
+async def fetch_lot_count(conn: Connection | Pool) -> int:
+    """How many lots were ever made."""
+    count: int = await conn.fetchval("SELECT count(*) FROM exchange.lot")
+    return count

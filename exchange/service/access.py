@@ -1,0 +1,157 @@
+"""Who calls: API keys until requests are signed.
+
+A key is 256 random bits, so its plain SHA-256 is enough at rest: there is nothing to guess. The digest
+is what is looked up, so the time that a look-up takes tells nothing about a key.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import os
+import secrets
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING, Final, Literal, Protocol
+
+from exchange.store import api_keys as store
+from schemas.values.ids import HOUSE
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
+    from asyncpg import Pool
+
+KEY_PREFIX: Final = "tdk_"
+CACHED_SECONDS: Final = 5.0
+"""A revoked key may still be taken for so long by a gateway that saw it before."""
+CACHED_MAX: Final = 10_000
+OPERATOR_KEY_FILE: Final = "operator.key"
+
+Role = Literal["merchant", "operator"]
+
+
+class Unauthenticated(Exception):  # noqa: N818 - it is the caller's state
+    """Nobody knows who calls: no key, an unknown one, or a revoked one."""
+
+
+class Forbidden(Exception):  # noqa: N818 - it is what the caller was told
+    """The caller is known and may not do this. The message says what would be allowed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """Who calls.
+
+    Attributes:
+        merchant_no: The merchant; 0 for the house.
+        role: What it may do.
+    """
+
+    merchant_no: int
+    role: Role
+
+
+OPERATOR: Final = Principal(merchant_no=HOUSE, role="operator")
+
+
+class Authenticator(Protocol):
+    """The one seam where a request becomes a principal; signed requests will be another one of these."""
+
+    async def authenticate(self, authorization: str | None) -> Principal:
+        """Say who calls.
+
+        Args:
+            authorization: The `Authorization` header.
+
+        Raises:
+            Unauthenticated: Nobody knows.
+        """
+        ...
+
+
+class ApiKeys:
+    """Looks keys up by their digest, and remembers them briefly; an `Authenticator`."""
+
+    def __init__(self, pool: Pool) -> None:
+        """Take the pool to read with."""
+        self._pool = pool
+        self._known: dict[str, tuple[float, Principal]] = {}
+
+    async def authenticate(self, authorization: str | None) -> Principal:
+        """Say whose key this is; see `Authenticator`."""
+        if authorization is None:
+            raise Unauthenticated("send `Authorization: Bearer <API key>`")
+        known = self._known.get(authorization)
+        if known is not None and monotonic() - known[0] < CACHED_SECONDS:
+            return known[1]
+        scheme, _, key = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not key.isascii():
+            raise Unauthenticated("send `Authorization: Bearer <API key>`")
+        digest = key_digest(key)
+        row = await store.fetch_api_key(self._pool, digest=digest)
+        if row is None or not hmac.compare_digest(row["digest"], digest):
+            self._known.pop(authorization, None)
+            raise Unauthenticated("this API key is unknown or was revoked")
+        merchant_no = row["merchant_no"]
+        principal = (
+            Principal(merchant_no=merchant_no, role="merchant") if merchant_no else OPERATOR
+        )
+        if len(self._known) >= CACHED_MAX:
+            self._known = {}
+        self._known[authorization] = (monotonic(), principal)
+        return principal
+
+
+def key_digest(key: str) -> bytes:
+    """What is stored of a key."""
+    return hashlib.sha256(key.encode()).digest()
+
+
+async def issue_api_key(pool: Pool, *, merchant_no: int, label: str, now: datetime) -> str:
+    """Make a key for a merchant (0: the house); this is the only time that it is seen."""
+    key = KEY_PREFIX + secrets.token_urlsafe(32)
+    await store.insert_api_key(
+        pool, digest=key_digest(key), merchant_no=merchant_no, label=label, now=now
+    )
+    return key
+
+
+async def revoke_api_key(pool: Pool, key: str, *, now: datetime) -> bool:
+    """Revoke a key; gateways that remember it forget it within seconds. False if it was none."""
+    return await store.revoke_api_key(pool, digest=key_digest(key), now=now)
+
+
+async def operator_key(pool: Pool, home: Path, *, now: datetime) -> str:
+    """Return the house's own key, kept in a file that only this user reads; made if it is missing.
+
+    Args:
+        pool: Where its digest is stored.
+        home: The installation's folder.
+        now: Instant, for a key that is made.
+    """
+    path = home / OPERATOR_KEY_FILE
+    if not path.exists():
+        _write_once(path, KEY_PREFIX + secrets.token_urlsafe(32))
+    key = path.read_text(encoding="ascii").strip()
+    await store.insert_api_key(
+        pool, digest=key_digest(key), merchant_no=HOUSE, label="operator", now=now
+    )
+    return key
+
+
+def _write_once(path: Path, text: str) -> None:
+    """Write a secret file whole; if another process was faster, its file stays."""
+    work = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(work, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            path.hardlink_to(work)
+    finally:
+        work.unlink(missing_ok=True)

@@ -1,0 +1,111 @@
+"""Merchants join: the party, its programme, its rates, and its account in the books."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from exchange.store import programmes as store
+from schemas.values.rate import Rate
+from schemas.values.reason import Reason, Refusal
+from settlement.service import parties
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from asyncpg import Pool
+
+    from settlement.service.clearing import Clearing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MerchantTerms:
+    """What a merchant joins with.
+
+    Attributes:
+        code: Public code.
+        name: Name for people.
+        hosted: Whether the house keeps its lots.
+        unit: What one point is called.
+        scale: Decimal places that a member sees.
+        spend: CU per smallest unit when points are spent.
+        issue: CU per smallest unit when points are issued; never below `spend`, or a round trip would gain (rule P7).
+        earn: Smallest units for so many fen.
+        valid_days: Life of an earned lot.
+        cap_cu: Net debit cap, CU.
+        units_min: Fewest smallest units an order may spend.
+        units_max: Most smallest units an order may spend.
+    """
+
+    code: str
+    name: str
+    hosted: bool
+    unit: str
+    scale: int
+    spend: Rate
+    issue: Rate
+    earn: tuple[int, int]
+    valid_days: int
+    cap_cu: int
+    units_min: int = 1
+    units_max: int = 10**12
+
+    def __post_init__(self) -> None:
+        """Refuse terms under which a round trip gains.
+
+        Raises:
+            ValueError: The issue rate is below the spend rate.
+        """
+        if self.issue.num * self.spend.den < self.spend.num * self.issue.den:
+            raise ValueError(f"{self.code}: the issue rate is below the spend rate")
+
+
+async def register_merchant(
+    pool: Pool, clearing: Clearing, terms: MerchantTerms, *, now: datetime, effective_at: datetime
+) -> int | Refusal:
+    """Register a merchant; repeated after a fault, it finishes what is missing.
+
+    Args:
+        pool: Connections of the program.
+        clearing: The writer, which opens the account.
+        terms: What it joins with.
+        now: Instant of the registration.
+        effective_at: From when its rates are in force.
+
+    Returns:
+        The merchant's number, or MERCHANT_EXISTS.
+    """
+    async with pool.acquire() as conn, conn.transaction():
+        merchant_no = await parties.add_party(conn, code=terms.code, name=terms.name, now=now)
+        if merchant_no is not None:
+            await store.insert_programme(
+                conn,
+                merchant_no=merchant_no,
+                hosted=terms.hosted,
+                unit=terms.unit,
+                scale=terms.scale,
+                earn=terms.earn,
+                valid_days=terms.valid_days,
+                units_min=terms.units_min,
+                units_max=terms.units_max,
+            )
+            for side, rate in (("spend", terms.spend), ("issue", terms.issue)):
+                await store.insert_rate(
+                    conn,
+                    merchant_no=merchant_no,
+                    side=side,
+                    num=rate.num,
+                    den=rate.den,
+                    effective_at=effective_at,
+                )
+    if merchant_no is None:
+        # The account is opened after the rows are durable, so a fault in between leaves a merchant
+        # without one; registering it again finishes that.
+        known = {row["code"]: row for row in await parties.list_parties(pool)}[terms.code]
+        if known["cap_cu"] is not None:
+            return Refusal(Reason.MERCHANT_EXISTS, f"{terms.code} takes part already")
+        merchant_no = int(known["merchant_no"])
+    await parties.open_account(
+        clearing, code=terms.code, merchant_no=merchant_no, cap_cu=terms.cap_cu
+    )
+    return merchant_no

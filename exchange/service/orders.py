@@ -1,0 +1,429 @@
+"""Quotes and orders: pricing what is wanted, and having it decided by the writer.
+
+What is refused before the queue (no rate, a quote past its deadline) still goes to the writer: a refusal
+is a durable event and final for its key, and a repeated key must get its first answer, whatever the
+gateway thinks of the request by now.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from exchange.core.quote import (
+    Price,
+    Quote,
+    Terms,
+    make_quote,
+    offers,
+    price,
+    seal,
+    terms_for,
+    unseal,
+)
+from exchange.service.access import Forbidden
+from schemas.values.ids import HOUSE, key_bytes, order_place
+from schemas.values.reason import Reason, Refusal
+from schemas.values.faults import SchemaError
+from schemas.wire.fields import microseconds
+from schemas.wire.orders import HOLD_SECONDS_DEFAULT, BulkOrder, OrderTerms
+from settlement.core.command import End, Order, unstored_refusal
+from settlement.service.clearing import PART
+
+if TYPE_CHECKING:
+    import uuid
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from exchange.service.members import Members
+    from exchange.service.quote_keys import QuoteKeys
+    from exchange.service.shelf import Offer, Shelf
+    from schemas.wire.quotes import QuoteRequest
+    from settlement.core.command import Entry
+    from settlement.core.event import Kind
+    from settlement.service.clearing import Clearing
+
+QUOTE_SECONDS: Final = 60
+"""How long a quote is firm. The house carries the rate's risk for that long, so it is short."""
+_NO_BODY: Final = bytes(16)
+
+AnyTerms = OrderTerms[int] | OrderTerms[str]
+AnyBulkOrder = BulkOrder[int] | BulkOrder[str]
+_TermsByPair = dict[tuple[str | None, str | None, str | None], Terms | Refusal | Forbidden]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quoted:
+    """A quote that is offered.
+
+    Attributes:
+        terms: The terms behind it.
+        deadline_us: Until when it is firm, microseconds since 1970.
+        offers: Prices with their tokens, first the one that leaves no remainder.
+    """
+
+    terms: Terms
+    deadline_us: int
+    offers: list[tuple[Price, str]]
+
+
+def body_digest(canonical: tuple[object, ...]) -> bytes:
+    """What tells two requests under one key apart: 16 bytes of the SHA-256 of the canonical request."""
+    return hashlib.sha256(_PACKER.encode(canonical)).digest()[:16]
+
+
+_PACKER: Final = msgspec.msgpack.Encoder()
+
+
+async def known_members(members: Members, references: Iterable[str]) -> Mapping[str, int]:
+    """Surrogates of those references that can be a member's at all and are."""
+    return await members.find(
+        reference for reference in references if reference.isascii() and reference.isprintable()
+    )
+
+
+class OrderDesk:
+    """Use cases around one order; each is one command, decided with others in a group commit."""
+
+    def __init__(
+        self,
+        *,
+        clearing: Clearing,
+        shelf: Shelf,
+        members: Members,
+        quote_keys: QuoteKeys,
+        now_us: Callable[[], int],
+        quote_seconds: int = QUOTE_SECONDS,
+    ) -> None:
+        """Take what the desk works with.
+
+        Args:
+            clearing: The writer, near or far.
+            shelf: What is offered.
+            members: Who is enrolled.
+            quote_keys: Keys that seal quotes.
+            now_us: Clock, microseconds since 1970.
+            quote_seconds: How long a quote is firm.
+        """
+        self._clearing = clearing
+        self._shelf = shelf
+        self._members = members
+        self._quote_keys = quote_keys
+        self._now_us = now_us
+        self._quote_us = quote_seconds * 1_000_000
+
+    async def quote(self, wanted: QuoteRequest, *, caller: int) -> Quoted | Refusal:
+        """Price what is wanted; nothing is reserved and nothing is written.
+
+        Args:
+            wanted: The request, whose `check` has passed.
+            caller: Merchant number of the sender; 0 for the house.
+
+        Raises:
+            Forbidden: The sender is neither issuer nor acceptor.
+        """
+        offer = await self._shelf.offer_with(wanted.issuer, wanted.acceptor)
+        now_us = self._now_us()
+        if not _may_order(offer, caller, wanted.issuer, wanted.acceptor):
+            raise Forbidden("a merchant gets quotes as issuer or acceptor only")
+        terms = terms_for(
+            offer.catalogue,
+            issuer=wanted.issuer,
+            acceptor=wanted.acceptor,
+            kind=wanted.kind,
+            at_us=now_us,
+        )
+        if isinstance(terms, Refusal):
+            return terms
+        priced = offers(
+            terms,
+            units=None if wanted.units is None else int(wanted.units),
+            value_cu=None if wanted.value_fen is None else int(wanted.value_fen) * 100,
+            debit_max_cu=offer.debit_max_cu.get(terms.issuer, 0),
+        )
+        if isinstance(priced, Refusal):
+            return priced
+        deadline_us = now_us + self._quote_us
+        key = self._quote_keys.newest
+        return Quoted(
+            terms=terms,
+            deadline_us=deadline_us,
+            offers=[
+                (
+                    each,
+                    seal(make_quote(terms, each, caller=caller, deadline_us=deadline_us), key),
+                )
+                for each in priced
+            ],
+        )
+
+    async def accept(self, wish: AnyTerms, *, caller: int, key: str) -> Entry:
+        """Have one order decided.
+
+        Args:
+            wish: The order.
+            caller: Merchant number of the sender; 0 for the house.
+            key: Idempotency key, already checked.
+
+        Returns:
+            The order's first event; of kind REFUSED with the reason's number for a refusal.
+
+        Raises:
+            SchemaError: The terms contradict each other.
+            Forbidden: The sender is neither issuer nor acceptor.
+            Unavailable: The writer is away or its queue is full.
+        """
+        fault = wish.fault()
+        if fault is not None:
+            raise fault
+        offer = (
+            await self._shelf.offer()
+            if wish.quote is not None
+            else await self._shelf.offer_with(wish.issuer or "", wish.acceptor or "")
+        )
+        known = await known_members(self._members, (wish.member,))
+        order = self._order(
+            offer, wish, caller=caller, key=key, known=known, cache={}, now_us=self._now_us()
+        )
+        if isinstance(order, Forbidden):
+            raise order
+        [answer] = await self._clearing.submit((order,))
+        return answer[0]
+
+    async def accept_bulk(
+        self, wishes: Sequence[AnyBulkOrder | SchemaError], *, caller: int
+    ) -> list[Entry | SchemaError | Forbidden]:
+        """Have orders decided strictly in their order; each is answered in its place.
+
+        Raises:
+            Unavailable: The writer is away or its queue is full; nothing was decided.
+        """
+        offer = await self._shelf.offer()
+        now_us = self._now_us()
+        known = await known_members(
+            self._members, {wish.member for wish in wishes if not isinstance(wish, SchemaError)}
+        )
+        cache: _TermsByPair = {}
+        answers: list[Entry | SchemaError | Forbidden] = []
+        places: list[int] = []
+        commands: list[Order] = []
+        pending = unstored_refusal(Reason.ORDER_NOT_FOUND)
+        for place, wish in enumerate(wishes):
+            if isinstance(wish, SchemaError):
+                answers.append(wish)
+                continue
+            if (fault := wish.fault()) is not None:
+                answers.append(SchemaError(f"$[{place}]{fault.path[1:]}", fault.detail))
+                continue
+            order = self._order(
+                offer, wish, caller=caller, key=wish.key, known=known, cache=cache, now_us=now_us
+            )
+            if isinstance(order, Forbidden):
+                answers.append(order)
+                continue
+            answers.append(pending)
+            places.append(place)
+            commands.append(order)
+        decided = await self._clearing.submit(commands) if commands else []
+        for place, answer in zip(places, decided, strict=True):
+            answers[place] = answer[0]
+        return answers
+
+    async def end(self, order: uuid.UUID, *, kind: Kind, caller: int) -> Entry:
+        """Clear or void an accepted order; again is harmless.
+
+        Args:
+            order: The order's id.
+            kind: `Kind.CLEARED` or `Kind.VOIDED`.
+            caller: Who accepted it; 0 for the house.
+
+        Returns:
+            The end, or a refusal.
+        """
+        try:
+            part, order_seq = order_place(order)
+        except ValueError:
+            part, order_seq = 0, 0
+        if part != PART:
+            return unstored_refusal(Reason.ORDER_NOT_FOUND)
+        command = End(
+            caller=caller, key=order.bytes, body=_NO_BODY, order_seq=order_seq, kind=int(kind)
+        )
+        [answer] = await self._clearing.submit((command,))
+        return answer[0]
+
+    def _order(
+        self,
+        offer: Offer,
+        wish: AnyTerms,
+        *,
+        caller: int,
+        key: str,
+        known: Mapping[str, int],
+        cache: _TermsByPair,
+        now_us: int,
+    ) -> Order | Forbidden:
+        """Make the command for one order; a refusal found here travels in it."""
+        if wish.quote is not None:
+            return self._quoted_order(offer, wish, caller=caller, key=key, known=known, now_us=now_us)
+        pair = (wish.issuer, wish.acceptor, wish.kind)
+        terms = cache.get(pair)
+        if terms is None:
+            terms = cache[pair] = _terms(offer, wish, caller, now_us)
+        units = int(wish.units or 0)
+        member_no = known.get(wish.member, 0)
+        if isinstance(terms, Terms):
+            priced = price(terms, units) if member_no else Reason.UNKNOWN_MEMBER
+            if isinstance(priced, Price):
+                hosted = terms.hosted
+                return Order(
+                    caller=caller,
+                    key=key_bytes(key),
+                    body=body_digest(wish.canonical()),
+                    issuer=terms.issuer,
+                    acceptor=terms.acceptor,
+                    member_no=member_no,
+                    units=units,
+                    debit_cu=priced.debit_cu,
+                    value_cu=priced.value_cu,
+                    fee_cu=priced.fee_cu,
+                    rate_no=terms.spend.rate_no,
+                    occurred_at_us=microseconds(wish.occurred_at),
+                    hold_us=0 if hosted else (wish.hold_seconds or HOLD_SECONDS_DEFAULT) * 1_000_000,
+                    credited_units=priced.credited_units,
+                    hosted=hosted,
+                    reference=wish.reference,
+                )
+            reason = priced
+        elif isinstance(terms, Forbidden):
+            return terms
+        else:
+            reason = terms.reason
+        by_code = offer.catalogue.by_code
+        return _refused(
+            wish,
+            reason,
+            caller=caller,
+            key=key,
+            issuer=by_code.get(wish.issuer or "", 0),
+            acceptor=by_code.get(wish.acceptor or "", 0),
+            member_no=member_no,
+            units=units,
+        )
+
+    def _quoted_order(
+        self,
+        offer: Offer,
+        wish: AnyTerms,
+        *,
+        caller: int,
+        key: str,
+        known: Mapping[str, int],
+        now_us: int,
+    ) -> Order:
+        """Make the command for an order at quoted terms, whatever rate came since."""
+        token = wish.quote or ""
+        quote = unseal(token, self._quote_keys.for_token(token))
+        member_no = known.get(wish.member, 0)
+        reason = _quote_reason(quote, caller=caller, now_us=now_us)
+        if isinstance(quote, Refusal):
+            return _refused(wish, quote.reason, caller=caller, key=key, member_no=member_no)
+        programme = offer.catalogue.programmes.get(quote.issuer)
+        if reason is None and programme is None:
+            reason = Reason.UNKNOWN_MERCHANT
+        if reason is None and not member_no:
+            reason = Reason.UNKNOWN_MEMBER
+        if reason is not None or programme is None:
+            return _refused(
+                wish,
+                reason or Reason.UNKNOWN_MERCHANT,
+                caller=caller,
+                key=key,
+                issuer=quote.issuer,
+                acceptor=quote.acceptor,
+                member_no=member_no,
+                units=quote.units,
+            )
+        return Order(
+            caller=caller,
+            key=key_bytes(key),
+            body=body_digest(wish.canonical()),
+            issuer=quote.issuer,
+            acceptor=quote.acceptor,
+            member_no=member_no,
+            units=quote.units,
+            debit_cu=quote.debit_cu,
+            value_cu=quote.value_cu,
+            fee_cu=quote.fee_cu,
+            rate_no=quote.rate_no,
+            occurred_at_us=microseconds(wish.occurred_at),
+            hold_us=0
+            if programme.hosted
+            else (wish.hold_seconds or HOLD_SECONDS_DEFAULT) * 1_000_000,
+            credited_units=quote.credited_units,
+            hosted=programme.hosted,
+            reference=wish.reference,
+        )
+
+
+def _may_order(offer: Offer, caller: int, issuer: str | None, acceptor: str | None) -> bool:
+    """A merchant acts for itself only: as issuer or as acceptor."""
+    by_code = offer.catalogue.by_code
+    return caller == HOUSE or caller in (by_code.get(issuer or ""), by_code.get(acceptor or ""))
+
+
+def _terms(
+    offer: Offer, wish: AnyTerms, caller: int, now_us: int
+) -> Terms | Refusal | Forbidden:
+    """Find the terms of a pair once for all orders of a request."""
+    if not _may_order(offer, caller, wish.issuer, wish.acceptor):
+        return Forbidden("a merchant orders as issuer or acceptor only")
+    return terms_for(
+        offer.catalogue,
+        issuer=wish.issuer or "",
+        acceptor=wish.acceptor or "",
+        kind=wish.kind or "redemption",
+        at_us=now_us,
+    )
+
+
+def _quote_reason(quote: Quote | Refusal, *, caller: int, now_us: int) -> Reason | None:
+    """Why a token is not honoured, if it is not."""
+    if isinstance(quote, Refusal):
+        return quote.reason
+    if caller not in (quote.caller, HOUSE):
+        return Reason.QUOTE_INVALID
+    if now_us > quote.deadline_us:
+        return Reason.QUOTE_EXPIRED
+    return None
+
+
+def _refused(
+    wish: AnyTerms,
+    reason: Reason,
+    *,
+    caller: int,
+    key: str,
+    issuer: int = 0,
+    acceptor: int = 0,
+    member_no: int = 0,
+    units: int = 0,
+) -> Order:
+    """The command that writes a refusal down."""
+    return Order(
+        caller=caller,
+        key=key_bytes(key),
+        body=body_digest(wish.canonical()),
+        issuer=issuer,
+        acceptor=acceptor,
+        member_no=member_no,
+        units=units,
+        debit_cu=0,
+        value_cu=0,
+        fee_cu=0,
+        rate_no=0,
+        reason=reason.number,
+        reference=wish.reference,
+    )

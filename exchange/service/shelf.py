@@ -1,0 +1,104 @@
+"""What is offered now: a snapshot of reference data that is at most two seconds old."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from exchange.store.catalogue import fetch_catalogue
+from schemas.values.ids import HOUSE_CODES
+from settlement.service import parties
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from asyncpg import Pool
+
+    from exchange.core.catalogue import Catalogue
+
+FRESH_SECONDS = 1.0
+STALE_SECONDS = 2.0
+HASTE_SECONDS = 0.1
+"""Whoever names an unknown merchant has a newer snapshot read, but not more often than this."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """Reference data as of one load.
+
+    Attributes:
+        catalogue: Programmes, rates, tariff.
+        debit_max_cu: Cap and collateral of each merchant that has an account: no debit can exceed it.
+        codes: Codes of all parties by number, the house's accounts among them.
+    """
+
+    catalogue: Catalogue
+    debit_max_cu: Mapping[int, int]
+    codes: Mapping[int, str]
+
+
+class Shelf:
+    """Keeps the snapshot fresh, however many ask at once."""
+
+    def __init__(self, pool: Pool) -> None:
+        """Start without a snapshot; the first who asks waits for it."""
+        self._pool = pool
+        self._offer: Offer | None = None
+        self._read_at = 0.0
+        self._reading: asyncio.Task[Offer] | None = None
+
+    async def offer(self) -> Offer:
+        """The snapshot; a fresh one is read ahead while the one before still serves.
+
+        Raises:
+            Unavailable: There is none yet, and the database does not answer.
+        """
+        age = monotonic() - self._read_at
+        offer = self._offer
+        if offer is not None:
+            if age <= FRESH_SECONDS:
+                return offer
+            if age <= STALE_SECONDS:
+                self._begin()
+                return offer
+        return await asyncio.shield(self._begin())
+
+    async def offer_with(self, *codes: str) -> Offer:
+        """The snapshot, read anew if it does not know one of these merchants and may be behind."""
+        offer = await self.offer()
+        by_code = offer.catalogue.by_code
+        if (
+            any(code not in by_code for code in codes)
+            and monotonic() - self._read_at > HASTE_SECONDS
+        ):
+            return await asyncio.shield(self._begin())
+        return offer
+
+    def expire(self) -> None:
+        """Let the next who asks read a new snapshot: something was just changed here."""
+        self._read_at = 0.0
+
+    def _begin(self) -> asyncio.Task[Offer]:
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._read(), name="shelf")
+            # Whoever served the old snapshot does not wait: a fault is met by the next who has to.
+            self._reading.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return self._reading
+
+    async def _read(self) -> Offer:
+        began = monotonic()
+        catalogue = await fetch_catalogue(self._pool)
+        rows = await parties.list_parties(self._pool)
+        self._offer = Offer(
+            catalogue=catalogue,
+            debit_max_cu={
+                row["merchant_no"]: row["cap_cu"] + row["collateral_cu"]
+                for row in rows
+                if row["cap_cu"] is not None
+            },
+            codes={row["merchant_no"]: row["code"] for row in rows} | HOUSE_CODES,
+        )
+        self._read_at = began
+        return self._offer

@@ -1,0 +1,60 @@
+"""Reference data of the shop window: programmes, rates, tariff."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from exchange.core.catalogue import Catalogue, NumberedRate, Programme
+from schemas.values.rate import Rate
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Pool
+
+
+async def fetch_catalogue(conn: Connection | Pool) -> Catalogue:
+    """Read everything that is offered, now and later."""
+    rates: dict[str, dict[int, list[NumberedRate]]] = {
+        "spend": defaultdict(list),
+        "issue": defaultdict(list),
+    }
+    for row in await conn.fetch(
+        """
+        SELECT rate_no, merchant_no, side, num, den,
+               (extract(epoch FROM effective_at) * 1000000)::bigint AS effective_at_us
+          FROM exchange.rate
+         ORDER BY effective_at
+        """
+    ):
+        rates[row["side"]][row["merchant_no"]].append(
+            NumberedRate(
+                rate_no=row["rate_no"],
+                effective_at_us=row["effective_at_us"],
+                rate=Rate(num=row["num"], den=row["den"]),
+            )
+        )
+    programmes = [
+        Programme(**dict(row))
+        for row in await conn.fetch(
+            """
+            SELECT p.merchant_no, m.code, m.name, p.hosted, p.unit, p.scale, p.earn_num, p.earn_den,
+                   p.valid_days, p.units_min, p.units_max
+              FROM exchange.programme AS p
+              JOIN settlement.merchant AS m USING (merchant_no)
+            """
+        )
+    ]
+    tariff = await conn.fetch(
+        """
+        SELECT (extract(epoch FROM effective_at) * 1000000)::bigint, fee_bps
+          FROM exchange.tariff
+         ORDER BY effective_at
+        """
+    )
+    return Catalogue(
+        programmes={programme.merchant_no: programme for programme in programmes},
+        by_code={programme.code: programme.merchant_no for programme in programmes},
+        spend=dict(rates["spend"]),
+        issue=dict(rates["issue"]),
+        tariff=[(at_us, fee_bps) for at_us, fee_bps in tariff],
+    )

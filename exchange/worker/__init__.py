@@ -1,0 +1,1 @@
+"""Queue rows and timers of the exchange."""

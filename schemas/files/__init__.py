@@ -1,0 +1,1 @@
+"""Bytes to records and back, for every file that crosses the boundary."""

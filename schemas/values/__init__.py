@@ -1,0 +1,1 @@
+"""Points, rates, common-unit amounts, ids, reasons and refusals."""

@@ -1,0 +1,138 @@
+"""The one catalogue of business refusals.
+
+A reason's code is public and permanent; so is its number, which the journal stores. Its sentences
+may change. Numbers are never reused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Reason(Enum):
+    """Why a request that was understood is answered with no.
+
+    Each member holds its number in the journal, whether the same wish may succeed later under a new
+    key (`retryable`), and one sentence each in English and Chinese.
+    """
+
+    NET_DEBIT_CAP_EXCEEDED = (
+        1,
+        True,
+        "The issuer has reached its net debit cap in this cycle.",
+        "发行方本周期净借记额度已用完。",
+    )
+    INSUFFICIENT_POINTS = (
+        2,
+        True,
+        "The member does not have that many live points.",
+        "会员可用积分不足。",
+    )
+    IDEMPOTENCY_CONFLICT = (
+        3,
+        False,
+        "This key was used before with another body.",
+        "该幂等键已用于内容不同的请求。",
+    )
+    UNKNOWN_MERCHANT = (4, False, "No such merchant takes part.", "商户不存在。")
+    MERCHANT_SUSPENDED = (5, True, "The merchant is suspended.", "商户已暂停。")
+    UNKNOWN_MEMBER = (6, False, "No such member is enrolled.", "会员不存在。")
+    RATE_NOT_OFFERED = (
+        7,
+        True,
+        "No rate is in force for these points.",
+        "该积分当前没有有效汇率。",
+    )
+    AMOUNT_BELOW_MINIMUM = (8, False, "The amount is below the minimum.", "数量低于最小限额。")
+    AMOUNT_ABOVE_MAXIMUM = (9, False, "The amount is above the maximum.", "数量高于最大限额。")
+    CONVERTS_TO_NOTHING = (
+        10,
+        False,
+        "These points convert to less than one unit.",
+        "该数量折算后不足一个单位。",
+    )
+    SAME_MERCHANT = (
+        11,
+        False,
+        "Issuer and acceptor are the same merchant.",
+        "发行方与受理方不能是同一商户。",
+    )
+    QUOTE_EXPIRED = (12, True, "The quote's deadline has passed.", "报价已过期。")
+    QUOTE_INVALID = (
+        13,
+        False,
+        "The quote was not made here, or was altered.",
+        "报价无效或已被改动。",
+    )
+    ORDER_NOT_FOUND = (14, False, "No such order is known to this merchant.", "订单不存在。")
+    ORDER_ALREADY_CLEARED = (15, False, "The order has already cleared.", "订单已清算。")
+    ORDER_ALREADY_VOIDED = (16, False, "The order has already been voided.", "订单已撤销。")
+    HOLD_EXPIRED = (17, False, "The order's hold has expired.", "预留已过期。")
+    ORDER_REFUSED = (18, False, "The order had been refused.", "订单此前已被拒绝。")
+    NOT_HOSTED = (
+        19,
+        False,
+        "This merchant keeps its points in its own system.",
+        "该商户使用自有积分系统。",
+    )
+    CYCLE_NOT_OPEN = (20, False, "The cycle is not the open one.", "该结算周期并非当前周期。")
+    CYCLE_NOT_CLOSED = (
+        21,
+        False,
+        "The cycle is not closed and unsettled.",
+        "该结算周期尚未关闭或已结算。",
+    )
+    CLOCK_RUNS_BACK = (
+        22,
+        False,
+        "The business time lies before what is already booked.",
+        "业务时间早于已入账时间。",
+    )
+    MERCHANT_EXISTS = (
+        23,
+        False,
+        "A merchant with this code takes part already.",
+        "商户代码已存在。",
+    )
+    BUSINESS_TIME_NOT_ACCEPTED = (
+        24,
+        False,
+        "Only a ledger made for replay takes its time from the caller.",
+        "仅回放账本接受调用方提供的业务时间。",
+    )
+
+    TILL_TIME_OUT_OF_RANGE = (
+        25,
+        False,
+        "The till time lies in the future or more than seven days back.",
+        "交易时间在未来或早于七天前。",
+    )
+
+    def __init__(self, number: int, retryable: bool, english: str, chinese: str) -> None:  # noqa: FBT001 - the table above reads best without keywords
+        """Unpack one row of the catalogue."""
+        self.number = number
+        self.retryable = retryable
+        self.english = english
+        self.chinese = chinese
+
+    @property
+    def code(self) -> str:
+        """Permanent public code, for example `net_debit_cap_exceeded`."""
+        return self.name.lower()
+
+
+REASON_BY_NUMBER = {reason.number: reason for reason in Reason}
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A business "no": the reason, and what a person needs to understand this case.
+
+    Attributes:
+        reason: Entry of the catalogue.
+        detail: One English sentence about this very case; holds no member's reference and no key.
+    """
+
+    reason: Reason
+    detail: str

@@ -1,0 +1,106 @@
+"""Reading request bodies, with the path of a bad field in every complaint.
+
+A bulk request is decoded whole, which is fast; only when that fails is it read element by element, so
+that one malformed element costs nobody else their answer.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, Generic, Protocol, TypeVar
+
+import msgspec
+
+from schemas.values.faults import SchemaError
+
+BULK_MAX: Final = 10_000
+"""Most elements of one bulk request."""
+
+T = TypeVar("T")
+
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError)
+_AT = re.compile(r"\A(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?\Z", re.DOTALL)
+_NAMED = re.compile(r"\AObject (?:contains unknown|missing required) field `(?P<name>[^`]*)`")
+
+
+class _Decoder(Protocol[T]):
+    def decode(self, buf: bytes, /) -> T: ...
+
+
+def schema_error(error: Exception, *, under: str = "$") -> SchemaError:
+    """Turn a decoder's complaint into ours.
+
+    Args:
+        error: What msgspec or a codec raised.
+        under: Path of the element that was read; `$` for a whole body.
+    """
+    if isinstance(error, UnicodeDecodeError):
+        return SchemaError(under, "Text is not valid UTF-8")
+    if isinstance(error, RecursionError):
+        return SchemaError(under, "Nested too deeply")
+    if not isinstance(error, msgspec.ValidationError):
+        return SchemaError(under, str(error))
+    found = _AT.match(str(error))
+    what, path = (found["what"], found["path"] or "$") if found else (str(error), "$")
+    named = _NAMED.match(what)
+    if named:
+        path = f"{path}.{named['name']}"
+    return SchemaError(under + path[1:], what)
+
+
+def decode(decoder: _Decoder[T], body: bytes) -> T:
+    """Read one whole body.
+
+    Raises:
+        SchemaError: It is malformed; names the field.
+    """
+    try:
+        return decoder.decode(body)
+    except _UNREADABLE as error:
+        raise schema_error(error) from None
+
+
+class BulkDecoder(Generic[T]):
+    """Reads arrays of one kind of element, in JSON or in msgpack."""
+
+    def __init__(self, element: object, *, packed: bool) -> None:
+        """Make the decoders once.
+
+        Args:
+            element: Type of an element, for example `BulkOrder[Units]`.
+            packed: Whether bodies are msgpack instead of JSON.
+        """
+        if packed:
+            self._whole: _Decoder[list[T]] = msgspec.msgpack.Decoder(list[element])  # type: ignore[valid-type]
+            self._split: _Decoder[list[msgspec.Raw]] = msgspec.msgpack.Decoder(list[msgspec.Raw])
+            self._one: _Decoder[T] = msgspec.msgpack.Decoder(element)  # type: ignore[arg-type]
+        else:
+            self._whole = msgspec.json.Decoder(list[element])  # type: ignore[valid-type]
+            self._split = msgspec.json.Decoder(list[msgspec.Raw])
+            self._one = msgspec.json.Decoder(element)  # type: ignore[arg-type]
+
+    def decode(self, body: bytes) -> list[T | SchemaError]:
+        """Read an array; a malformed element is answered by the error that names its path.
+
+        Raises:
+            SchemaError: The body is no array, is broken, is empty or is too long.
+        """
+        elements: list[T | SchemaError]
+        try:
+            elements = list(self._whole.decode(body))
+        except _UNREADABLE:
+            elements = self._one_by_one(body)
+        if not elements:
+            raise SchemaError("$", "Expected at least one element")
+        if len(elements) > BULK_MAX:
+            raise SchemaError("$", f"Expected at most {BULK_MAX} elements, got {len(elements)}")
+        return elements
+
+    def _one_by_one(self, body: bytes) -> list[T | SchemaError]:
+        elements: list[T | SchemaError] = []
+        for place, raw in enumerate(decode(self._split, body)):
+            try:
+                elements.append(self._one.decode(bytes(raw)))
+            except _UNREADABLE as error:
+                elements.append(schema_error(error, under=f"$[{place}]"))
+        return elements

@@ -1,0 +1,120 @@
+"""Members: enrolling them, what they have, and what happened to it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from schemas.wire.decoding import BULK_MAX
+from schemas.wire.fields import Count, CuDigits, MemberReference
+
+
+class EnrolRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Members to enrol; one who is enrolled already stays as they are.
+
+    Attributes:
+        members: Their references.
+    """
+
+    members: Annotated[list[MemberReference], msgspec.Meta(min_length=1, max_length=BULK_MAX)]
+
+
+class EnrolAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """How many of the references are enrolled now: all of them.
+
+    Attributes:
+        enrolled: Count of different references.
+    """
+
+    enrolled: int
+
+
+class LotView(msgspec.Struct, frozen=True, kw_only=True):
+    """Points that expire together.
+
+    Attributes:
+        units: What is left of them.
+        expires_at: From when they can no longer be spent.
+    """
+
+    units: Count
+    expires_at: str
+
+
+class BalanceView(msgspec.Struct, frozen=True, kw_only=True):
+    """A member's live points of one programme.
+
+    Attributes:
+        merchant: Whose points.
+        unit: What one point is called.
+        scale: Decimal places that a member sees.
+        units: Smallest point units, all lots together.
+        worth_cu: What spending them all would debit at the rate in force; 0 without a rate.
+        lots: First to expire first.
+    """
+
+    merchant: str
+    unit: str
+    scale: int
+    units: Count
+    worth_cu: CuDigits
+    lots: list[LotView]
+
+
+class BalancesAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Live points of a member: a merchant sees its own programme, the house sees all.
+
+    Attributes:
+        member: The member's reference.
+        as_of: Instant of the answer.
+        balances: By merchant code.
+    """
+
+    member: str
+    as_of: str
+    balances: list[BalanceView]
+
+
+class HistoryLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One thing that happened to a member's points.
+
+    Attributes:
+        seq: Its number in the journal.
+        at: When it was written.
+        occurred_at: When it happened at the till.
+        kind: What happened.
+        issuer: Whose points.
+        acceptor: Where the value went; left out for points earned or lapsed.
+        units: Smallest point units spent, earned or lapsed.
+        value_cu: Value at the acceptor; left out for points earned or lapsed.
+        credited_units: New points at the acceptor by an exchange.
+        order_id: The order, where there is one.
+        reason: Why an order was refused.
+    """
+
+    seq: Count
+    at: str
+    occurred_at: str
+    kind: Literal["accepted", "refused", "cleared", "voided", "expired", "accrued", "lapsed"]
+    issuer: str
+    units: Count
+    acceptor: str | None = None
+    value_cu: CuDigits | None = None
+    credited_units: CuDigits = "0"
+    order_id: str | None = None
+    reason: str | None = None
+
+
+class HistoryAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of a member's history, newest first: a merchant sees its own part of it.
+
+    Attributes:
+        member: The member's reference.
+        lines: At most as many as asked for.
+        next_before: Ask with `before` set to this for the next page; null on the last.
+    """
+
+    member: str
+    lines: list[HistoryLine]
+    next_before: Count | None

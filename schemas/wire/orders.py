@@ -1,0 +1,197 @@
+"""Orders: spending points of an issuer for value at an acceptor."""
+
+from __future__ import annotations
+
+from typing import Annotated, Generic, Literal
+
+import msgspec
+
+from schemas.values.faults import SchemaError
+from schemas.wire.fields import (
+    AmountT,
+    Count,
+    CuDigits,
+    Instant,
+    Key,
+    MemberName,
+    MerchantName,
+    Reference,
+    microseconds,
+)
+from schemas.wire.problems import ElementProblem
+from schemas.wire.quotes import OrderKind
+
+HOLD_SECONDS_DEFAULT = 15 * 60
+HOLD_SECONDS_MAX = 7 * 24 * 3600
+
+HoldSeconds = Annotated[
+    int,
+    msgspec.Meta(
+        ge=1, le=HOLD_SECONDS_MAX, description="How long an accepted order may wait for its end."
+    ),
+]
+Token = Annotated[str, msgspec.Meta(min_length=1, max_length=400, description="A quote's token.")]
+
+
+class OrderTerms(
+    msgspec.Struct,
+    Generic[AmountT],
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    gc=False,
+):
+    """An order: either a quote's token, or plain terms at the rate in force.
+
+    Attributes:
+        member: Whose points.
+        quote: Token of a quote; then the terms below are left out.
+        issuer: Whose points are spent.
+        acceptor: Where the value goes.
+        units: Smallest point units to spend.
+        kind: Redemption or exchange; with a quote, the quote says it.
+        occurred_at: Till time of an order that was taken offline.
+        hold_seconds: For an issuer with its own system: how long the order may stay accepted before
+            it is cleared or voided; 15 minutes where left out. Orders of hosted issuers clear at once.
+        reference: The merchant's own reference.
+    """
+
+    member: MemberName
+    quote: Token | None = None
+    issuer: MerchantName | None = None
+    acceptor: MerchantName | None = None
+    units: AmountT | None = None
+    kind: OrderKind | None = None
+    occurred_at: Instant | None = None
+    hold_seconds: HoldSeconds | None = None
+    reference: Reference = ""
+
+    def fault(self) -> SchemaError | None:
+        """What no field can say alone: exactly one of quote and plain terms is given."""
+        if self.quote is not None:
+            for name in ("issuer", "acceptor", "units", "kind"):
+                if getattr(self, name) is not None:
+                    return SchemaError(f"$.{name}", f"`{name}` is in the quote already")
+            return None
+        for name in ("issuer", "acceptor", "units"):
+            if getattr(self, name) is None:
+                return SchemaError(f"$.{name}", f"Expected `{name}`, or a `quote`")
+        return None
+
+    def canonical(self) -> tuple[object, ...]:
+        """The order without its key, the same whether it came as JSON or msgpack, alone or in bulk."""
+        units = self.units
+        return (
+            "order",
+            self.member,
+            self.quote,
+            self.issuer,
+            self.acceptor,
+            None if units is None else int(units),
+            self.kind,
+            microseconds(self.occurred_at),
+            self.hold_seconds,
+            self.reference,
+        )
+
+
+class BulkOrder(OrderTerms[AmountT], Generic[AmountT], frozen=True, kw_only=True, gc=False):
+    """An order in a bulk request, with its own idempotency key.
+
+    Attributes:
+        key: Idempotency key; the same namespace as the header of a single order.
+    """
+
+    key: Key
+
+
+class OrderAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An order as it stands after the request.
+
+    Attributes:
+        order_id: Its id.
+        status: `cleared`, or `accepted` and waiting for its end.
+        cycle: Id of the cycle that was open at the writing.
+        at: When it was written.
+        issuer: Whose points were spent.
+        acceptor: Where the value goes.
+        units: Smallest point units.
+        debit_cu: What the issuer owes.
+        value_cu: What the acceptor is credited before the fee.
+        fee_cu: The house's fee.
+        remainder_cu: What went to the rounding account.
+        credited_units: New points at the acceptor.
+        hold_until: When an accepted order expires.
+    """
+
+    order_id: str
+    status: Literal["cleared", "accepted", "voided"]
+    cycle: str
+    at: str
+    issuer: str
+    acceptor: str
+    units: Count
+    debit_cu: CuDigits
+    value_cu: CuDigits
+    fee_cu: CuDigits
+    remainder_cu: CuDigits
+    credited_units: CuDigits = "0"
+    hold_until: str | None = None
+
+
+class BulkOrderAnswer(msgspec.Struct, Generic[AmountT], frozen=True, omit_defaults=True, gc=False):
+    """The answer to one element, in the place of that element.
+
+    Attributes:
+        status: What became of it.
+        order_id: Its id; a refused order has one too, a malformed element has none.
+        debit_cu: What the issuer owes.
+        value_cu: What the acceptor is credited before the fee.
+        fee_cu: The house's fee.
+        credited_units: New points at the acceptor; left out for none.
+        problem: Why it was not done.
+    """
+
+    status: Literal["cleared", "accepted", "refused", "malformed"]
+    order_id: str | None = None
+    debit_cu: AmountT | None = None
+    value_cu: AmountT | None = None
+    fee_cu: AmountT | None = None
+    credited_units: AmountT | None = None
+    problem: ElementProblem | None = None
+
+
+class OrderView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An order as the journal has it; attributes as in `OrderAnswer`.
+
+    Attributes:
+        status: Where it stands now.
+        occurred_at: Till time.
+        accepted_at: When it was first written.
+        ended_at: When it cleared, was voided or expired.
+        cycle: The cycle of its clearing, or the one that was open when it was last written.
+        rate_cu: CU for `rate_units` smallest units; left out where no rate was used.
+        rate_units: Smallest units.
+        reference: The reference that its sender gave; only its sender and the house see it.
+        problem: Why it was refused.
+    """
+
+    order_id: str
+    status: Literal["cleared", "accepted", "voided", "expired", "refused"]
+    cycle: str
+    occurred_at: str
+    accepted_at: str
+    issuer: str
+    acceptor: str
+    units: Count
+    debit_cu: CuDigits
+    value_cu: CuDigits
+    fee_cu: CuDigits
+    remainder_cu: CuDigits
+    credited_units: CuDigits
+    ended_at: str | None = None
+    hold_until: str | None = None
+    rate_cu: CuDigits | None = None
+    rate_units: CuDigits | None = None
+    reference: str | None = None
+    problem: ElementProblem | None = None

@@ -1,0 +1,60 @@
+"""Answers that say no: problem details (RFC 9457), and their short form inside a bulk answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from schemas.values.reason import Reason
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An `application/problem+json` body.
+
+    Attributes:
+        type: URN that ends in the reason's permanent code.
+        title: The reason in words.
+        status: HTTP status.
+        detail: What a person needs to understand this case.
+        detail_zh: The same in Chinese.
+        instance: Path of the request.
+        reason: Permanent code of the reason.
+        retryable: Whether the same wish may succeed later, under a new key.
+        field: Path of the bad field of a malformed request, for example `$.units`.
+        order_id: The order that was refused; a refusal is a durable event.
+        request_id: Names this exchange in the logs.
+    """
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    detail_zh: str
+    instance: str
+    reason: str
+    retryable: bool
+    field: str | None = None
+    order_id: str | None = None
+    request_id: str | None = None
+
+
+class ElementProblem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why one element of a bulk request was not done; attributes as in `Problem`."""
+
+    reason: str
+    detail: str
+    detail_zh: str
+    retryable: bool
+    field: str | None = None
+
+
+def reason_problem(reason: Reason, detail: str | None = None) -> ElementProblem:
+    """The short form of a business refusal."""
+    return ElementProblem(
+        reason=reason.code,
+        detail=detail or reason.english,
+        detail_zh=reason.chinese,
+        retryable=reason.retryable,
+    )

@@ -1,0 +1,1 @@
+"""The clearing house: it owns the books."""

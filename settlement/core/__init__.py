@@ -1,0 +1,1 @@
+"""Rules of the books: plain values in, plain values out."""

@@ -1,0 +1,712 @@
+"""Recomputing the books from the journal, and saying where what is stored differs.
+
+Shares no decision with `settlement.core.books`: an audit that ran the writer's own code would repeat
+its mistakes. It reads canonical bytes in order of sequence, as `COPY … TO STDOUT (FORMAT binary)`
+gives them, and keeps only what is open: accounts, open holds, the open cycle, and of closed cycles
+what is not settled. So its memory does not grow with the journal.
+
+Where a row differs, the audit goes on from what is stored, so that one broken row is one difference
+and not a thousand.
+
+Source: settlement/RULES.md, rules B1 to B8 and C1 to C4.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from schemas.values.amounts import AMOUNT_LIMIT
+from schemas.values.ids import HOUSE_FEES, HOUSE_ROUNDING
+from schemas.values.reason import Reason
+from settlement.core.chain import GENESIS
+from settlement.core.event import EPOCH_2000_US, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+DIFFERENCES_MAX: Final = 1_000
+"""Differences that are kept word for word; further ones are counted."""
+
+COPY_SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0"
+COPY_HEADER_BYTES: Final = len(COPY_SIGNATURE) + 8
+
+# An event's canonical bytes up to its reference. `x` passes over lengths, lot number, key and body: what
+# they hold is covered by the chain of digests, which is taken over the very bytes.
+_ROW: Final = struct.Struct(">h" + "4xq" * 11 + "12x" + "20x" * 2 + "4xi" * 5 + "4xh" * 4 + "i")
+_FLUSH_HEADER: Final = struct.Struct(">hqqqiq")
+
+_ACCEPTED, _REFUSED, _CLEARED, _VOIDED, _EXPIRED, _ADJUSTED, _ACCRUED, _LAPSED = range(1, 9)
+_CAP_REASON: Final = Reason.NET_DEBIT_CAP_EXCEEDED.number
+_BASIS_DATE: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One place where what is stored is not what the journal says.
+
+    Attributes:
+        table: Table of the row, for example `settlement.position`.
+        key: Which row, for example `cycle 3, merchant 5`.
+        field: Which column or rule.
+        expected: What the journal says; `-` where there should be no row.
+        found: What is stored; `-` where the row is missing.
+    """
+
+    table: str
+    key: str
+    field: str
+    expected: str
+    found: str
+
+
+@dataclass(slots=True, kw_only=True)
+class AuditReport:
+    """What an audit went through, and where the rows differ.
+
+    Attributes:
+        part: Partition.
+        events: Events read.
+        flushes: Flushes whose digest was recomputed.
+        orders: Orders that cleared.
+        cycles: Cycles that were opened.
+        holds: Holds that are open.
+        batches: Batches whose place in the chain of manifests was checked.
+        lots: Lots that were recomputed.
+        head: Digest of the last flush, recomputed.
+        differences: The first `DIFFERENCES_MAX` differences.
+        differences_count: How many there are.
+    """
+
+    part: int
+    events: int = 0
+    flushes: int = 0
+    orders: int = 0
+    cycles: int = 0
+    holds: int = 0
+    batches: int = 0
+    lots: int = 0
+    head: bytes = GENESIS
+    differences: list[Difference] = field(default_factory=list)
+    differences_count: int = 0
+
+    @property
+    def clean(self) -> bool:
+        """Whether every row is what the journal says."""
+        return self.differences_count == 0
+
+    def differ(self, table: str, key: str, column: str, expected: object, found: object) -> None:
+        """Note one difference; `None` stands for a row that is not there."""
+        self.differences_count += 1
+        if len(self.differences) < DIFFERENCES_MAX:
+            self.differences.append(
+                Difference(
+                    table=table, key=key, field=column, expected=_text(expected), found=_text(found)
+                )
+            )
+
+    def compare_rows(
+        self,
+        table: str,
+        columns: Sequence[str],
+        expected: Mapping[str, Sequence[object]],
+        found: Mapping[str, Sequence[object]],
+    ) -> None:
+        """Compare rows by key, column by column, and note what differs.
+
+        Args:
+            table: Name of the table.
+            columns: Names of the values, in their order.
+            expected: Values by key, as the journal says.
+            found: Values by key, as they are stored.
+        """
+        for key in expected.keys() | found.keys():
+            should, is_ = expected.get(key), found.get(key)
+            if should is None or is_ is None:
+                self.differ(table, key, "row", _row_text(columns, should), _row_text(columns, is_))
+                continue
+            for column, one, other in zip(columns, should, is_, strict=True):
+                if one != other:
+                    self.differ(table, key, column, one, other)
+
+    def add(self, other: AuditReport) -> None:
+        """Take the counts and differences of another audit of the same ledger into this one."""
+        self.events += other.events
+        self.lots += other.lots
+        self.differences_count += other.differences_count
+        self.differences += other.differences[: DIFFERENCES_MAX - len(self.differences)]
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "-"
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+def _row_text(columns: Sequence[str], values: Sequence[object] | None) -> str | None:
+    if values is None:
+        return None
+    return ", ".join(
+        f"{column} {_text(value)}" for column, value in zip(columns, values, strict=True)
+    )
+
+
+def instant_text(at_us: int) -> str:
+    """Microseconds since 1970-01-01 UTC as ISO 8601, for people who read a difference."""
+    return (_BASIS_DATE + timedelta(microseconds=at_us)).isoformat()
+
+
+class FlushRow(NamedTuple):
+    """One row of the flush log; `at_us` counts from 1970."""
+
+    flush_no: int
+    epoch: int
+    first_seq: int
+    events: int
+    at_us: int
+    digest: bytes
+
+
+@dataclass(slots=True, kw_only=True)
+class AccountFigures:
+    """One merchant's figures, CU; `unsettled` sums its negative closed and unsettled positions."""
+
+    cap: int
+    collateral: int = 0
+    held: int = 0
+    unsettled: int = 0
+
+    @property
+    def base(self) -> int:
+        """Headroom before the open position counts (rule C1)."""
+        return self.cap + self.collateral + self.unsettled - self.held
+
+
+class Figures(NamedTuple):
+    """What the end of an order must repeat of its acceptance."""
+
+    occurred_at: int
+    member_no: int
+    units: int
+    debit: int
+    value: int
+    fee: int
+    credited: int
+    caller: int
+    issuer: int
+    acceptor: int
+    rate_no: int
+    reference: bytes
+
+
+class OpenHold(NamedTuple):
+    """An accepted order that has not ended; `due_at` counts microseconds from 2000, as the bytes do."""
+
+    due_at: int
+    figures: Figures
+
+
+@dataclass(slots=True, kw_only=True)
+class CycleFigures:
+    """One cycle as the journal tells it.
+
+    Attributes:
+        cycle_no: Its number.
+        cycle_id: Its id.
+        opened_at_us: When it was opened.
+        first_seq: Event that opened it.
+        state: `open`, `closed` or `settled`.
+        closed_at_us: When it was closed; None while it is open.
+        last_seq: Event that closed it; None while it is open.
+        settled_at_us: When it counted as paid.
+        pairs: (issuer, acceptor) to orders, debit, value and fee; dropped once they are compared.
+        debts: Merchant to its negative net figure, until the cycle is settled.
+    """
+
+    cycle_no: int
+    cycle_id: str
+    opened_at_us: int
+    first_seq: int
+    state: str = "open"
+    closed_at_us: int | None = None
+    last_seq: int | None = None
+    settled_at_us: int | None = None
+    pairs: dict[tuple[int, int], list[int]] = field(default_factory=dict)
+    debts: dict[int, int] = field(default_factory=dict)
+
+    def nets(self) -> dict[int, int]:
+        """Net figure of every party that an order concerned, the house's accounts included."""
+        nets: dict[int, int] = defaultdict(int)
+        for (issuer, acceptor), (_, debit, value, fee) in self.pairs.items():
+            nets[issuer] -= debit
+            nets[acceptor] += value - fee
+            nets[HOUSE_FEES] += fee
+            nets[HOUSE_ROUNDING] += debit - value
+        return dict(nets)
+
+
+class JournalAudit:
+    """Replays a journal's bytes and recomputes everything that is derived from them."""
+
+    def __init__(self, report: AuditReport) -> None:
+        """Start before the first event; differences go into `report`."""
+        self.report = report
+        self.accounts: dict[int, AccountFigures] = {}
+        self.holds: dict[int, OpenHold] = {}
+        self.cycles: dict[int, CycleFigures] = {}
+        self.cycle_ids: set[str] = set()
+        self.finished_cycles: list[CycleFigures] = []
+        self.open: CycleFigures | None = None
+        self.last_cycle_no = 0
+        self.last_seq = 0
+        self.last_at = 0
+        self.last_flush: FlushRow | None = None
+        self._positions: dict[int, int] = {}
+        self._flushes: list[FlushRow] = []
+        self._flush_place = 0
+        self._digest = hashlib.sha256()
+        self._rest = b""
+        self._begun = False
+        self._ended = False
+
+    # The stream -------------------------------------------------------------------------------
+
+    def expect(self, flushes: Iterable[FlushRow]) -> None:
+        """Announce the flushes whose events come next, and begin a new COPY stream."""
+        self._flushes = list(flushes)
+        self._flush_place = 0
+        self._begin_flush()
+        self._rest = b""
+        self._begun = self._ended = False
+
+    def feed(self, piece: bytes) -> int:
+        """Take the next piece of the stream, wherever it ends.
+
+        Returns:
+            How many events it completed.
+
+        Raises:
+            ValueError: The stream is not a binary COPY of the journal.
+        """
+        data = self._rest + piece if self._rest else piece
+        place = 0
+        if not self._begun:
+            if len(data) < COPY_HEADER_BYTES:
+                self._rest = data
+                return 0
+            if not data.startswith(COPY_SIGNATURE):
+                raise ValueError("not a binary COPY stream")
+            self._begun = True
+            place = COPY_HEADER_BYTES
+        place, count = self._events(data, place)
+        self._rest = data[place:]
+        if self._rest == b"\xff\xff":
+            self._rest, self._ended = b"", True
+        return count
+
+    def end_stream(self) -> None:
+        """The stream is over: the flushes that were announced must be complete.
+
+        Raises:
+            ValueError: It was cut short.
+        """
+        if not self._ended:
+            raise ValueError("the COPY stream was cut short")
+        while self._flush_place < len(self._flushes):
+            self._finish_flush()
+
+    def _events(self, data: bytes, place: int) -> tuple[int, int]:
+        """Apply the whole events in `data` from `place`; returns where the rest begins, and how many."""
+        unpack, row_bytes, size = _ROW.unpack_from, _ROW.size, len(data)
+        view = memoryview(data)
+        report, part = self.report, self.report.part
+        chained = place
+        count = 0
+        expected_seq = self.last_seq + 1
+        last_at = self.last_at
+        flush_end = self._flush_end()
+        while place + row_bytes <= size:
+            (
+                columns, seq, order_seq, at, occurred_at, due_at, member_no, units, debit, value, fee,
+                credited, cycle_no, caller, issuer, acceptor, rate_no, row_part, kind, step,
+                reason, length,
+            ) = unpack(data, place)  # fmt: skip
+            end = place + row_bytes + length
+            if end > size:
+                break
+            if columns != 24 or length < 0:
+                raise ValueError(f"a row of {columns} columns in the COPY stream")
+            count += 1
+            if seq != expected_seq:
+                report.differ("settlement.event", f"seq {expected_seq}", "row", "present", None)
+                if seq > expected_seq + 1:
+                    report.differ(
+                        "settlement.event", f"seq {expected_seq + 1} to {seq - 1}", "row", "present", None
+                    )  # fmt: skip
+            expected_seq = seq + 1
+            if seq > flush_end:
+                # Events that no flush announces still count for the books, never for a digest.
+                while seq > flush_end:
+                    self._chain(view[chained:place])
+                    chained = place
+                    self._finish_flush()
+                    flush_end = self._flush_end()
+            if at < last_at or row_part != part:
+                self._misplaced(seq, at, row_part)
+            last_at = at
+            if kind == _CLEARED and order_seq == seq:
+                self._clear(seq, issuer, acceptor, units, debit, value, fee, cycle_no)
+            elif kind in (_CLEARED, _VOIDED, _EXPIRED):
+                figures = Figures(
+                    occurred_at, member_no, units, debit, value, fee, credited, caller, issuer,
+                    acceptor, rate_no, data[place + row_bytes : end],
+                )  # fmt: skip
+                self._end(seq, order_seq, at, kind, step, figures, cycle_no)
+            elif kind == _ACCEPTED:
+                figures = Figures(
+                    occurred_at, member_no, units, debit, value, fee, credited, caller, issuer,
+                    acceptor, rate_no, data[place + row_bytes : end],
+                )  # fmt: skip
+                self._accept(seq, order_seq, due_at, figures, cycle_no)
+            elif kind == _REFUSED:
+                if reason == _CAP_REASON and order_seq:
+                    self._refused(seq, issuer, debit)
+            elif kind == _ADJUSTED:
+                self._book(seq, issuer, acceptor, debit, value, fee, cycle_no)
+            elif kind not in (_ACCRUED, _LAPSED):
+                text = data[place + row_bytes : end].decode(errors="replace")
+                self._administer(seq, at, kind, issuer, value, cycle_no, text)
+            place = end
+            if seq == flush_end:
+                self._chain(view[chained:place])
+                chained = place
+                self._finish_flush()
+                flush_end = self._flush_end()
+        self._chain(view[chained:place])
+        self.last_seq = expected_seq - 1
+        self.last_at = last_at
+        report.events += count
+        return place, count
+
+    # The chain --------------------------------------------------------------------------------
+
+    def _flush_end(self) -> int:
+        """Number of the last event of the flush that is being read; beyond every event after the last."""
+        if self._flush_place == len(self._flushes):
+            return 1 << 63
+        flush = self._flushes[self._flush_place]
+        return flush.first_seq + flush.events - 1
+
+    def _begin_flush(self) -> None:
+        if self._flush_place == len(self._flushes):
+            return
+        flush, before = self._flushes[self._flush_place], self.last_flush
+        key = f"flush {flush.flush_no}"
+        number = before.flush_no + 1 if before else 1
+        if flush.flush_no != number:
+            self.report.differ("settlement.flush", f"flush {number}", "row", "present", None)
+        first_seq = before.first_seq + before.events if before else 1
+        if flush.first_seq != first_seq:
+            self.report.differ("settlement.flush", key, "first_seq", first_seq, flush.first_seq)
+        if before and flush.epoch < before.epoch:
+            self.report.differ("settlement.flush", key, "epoch", f">= {before.epoch}", flush.epoch)
+        if before and flush.at_us < before.at_us:
+            self.report.differ(
+                "settlement.flush", key, "at",
+                f">= {instant_text(before.at_us)}", instant_text(flush.at_us),
+            )  # fmt: skip
+        self._digest = hashlib.sha256(before.digest if before else GENESIS)
+        self._digest.update(
+            _FLUSH_HEADER.pack(
+                self.report.part,
+                flush.flush_no,
+                flush.epoch,
+                flush.first_seq,
+                flush.events,
+                flush.at_us - EPOCH_2000_US,
+            )
+        )
+
+    def _chain(self, events: memoryview) -> None:
+        if self._flush_place < len(self._flushes) and events:
+            self._digest.update(events)
+
+    def _finish_flush(self) -> None:
+        """Compare the digest of the flush that was read, and go on from the one that is stored."""
+        flush = self._flushes[self._flush_place]
+        digest = self._digest.digest()
+        if digest != flush.digest:
+            self.report.differ(
+                "settlement.flush", f"flush {flush.flush_no}", "digest", digest, flush.digest
+            )
+        self.report.flushes += 1
+        self.report.head = digest
+        self.last_flush = flush
+        self._flush_place += 1
+        self._begin_flush()
+
+    # Events -----------------------------------------------------------------------------------
+
+    def _event(self, seq: int, rule: str, expected: object, found: object) -> None:
+        self.report.differ("settlement.event", f"seq {seq}", rule, expected, found)
+
+    def _misplaced(self, seq: int, at: int, part: int) -> None:
+        if part != self.report.part:
+            self._event(seq, "part", self.report.part, part)
+        if at < self.last_at:
+            self._event(
+                seq, "at",
+                f">= {instant_text(self.last_at + EPOCH_2000_US)}", instant_text(at + EPOCH_2000_US),
+            )  # fmt: skip
+
+    def _account(self, seq: int, merchant_no: int) -> AccountFigures:
+        account = self.accounts.get(merchant_no)
+        if account is None:
+            self._event(seq, "merchant", "an account that was opened", merchant_no)
+            account = self.accounts[merchant_no] = AccountFigures(cap=0)
+        return account
+
+    def _clear(
+        self,
+        seq: int,
+        issuer: int,
+        acceptor: int,
+        units: int,
+        debit: int,
+        value: int,
+        fee: int,
+        cycle_no: int,
+        /,
+    ) -> None:
+        """An order that cleared at once: rule C2, then its postings."""
+        debtor = self.accounts.get(issuer) or self._account(seq, issuer)
+        headroom = debtor.base + self._positions.get(issuer, 0) - debit
+        if headroom < 0:
+            self._event(seq, "headroom after the order (rule C2)", ">= 0", headroom)
+        self._check_figures(seq, units, debit, value, fee)
+        self._book(seq, issuer, acceptor, debit, value, fee, cycle_no)
+
+    def _check_figures(self, seq: int, units: int, debit: int, value: int, fee: int) -> None:
+        if not (units > 0 and 0 <= fee <= value <= debit and 0 < debit < AMOUNT_LIMIT):
+            self._event(
+                seq,
+                "units, debit, value, fee",
+                "0 <= fee <= value <= debit, units > 0",
+                (units, debit, value, fee),
+            )
+
+    def _book(
+        self,
+        seq: int,
+        issuer: int,
+        acceptor: int,
+        debit: int,
+        value: int,
+        fee: int,
+        cycle_no: int,
+        /,
+    ) -> None:
+        """The postings of an order, in the cycle that is open."""
+        cycle = self.open
+        if cycle is None or cycle.cycle_no != cycle_no:
+            self._event(seq, "cycle_no", cycle.cycle_no if cycle else "an open cycle", cycle_no)
+            if cycle is None:
+                return
+        if issuer == acceptor:
+            self._event(seq, "acceptor", "another party than the issuer", acceptor)
+        if acceptor not in self.accounts:
+            self._account(seq, acceptor)
+        pair = cycle.pairs.get((issuer, acceptor))
+        if pair is None:
+            pair = cycle.pairs[issuer, acceptor] = [0, 0, 0, 0]
+        pair[0] += 1
+        pair[1] += debit
+        pair[2] += value
+        pair[3] += fee
+        positions = self._positions
+        positions[issuer] = positions.get(issuer, 0) - debit
+        positions[acceptor] = positions.get(acceptor, 0) + value - fee
+        self.report.orders += 1
+
+    def _accept(
+        self, seq: int, order_seq: int, due_at: int, figures: Figures, cycle_no: int
+    ) -> None:
+        """An order that was accepted: rule C3, then its hold."""
+        issuer, debit = figures.issuer, figures.debit
+        if order_seq != seq:
+            self._event(seq, "order_seq", seq, order_seq)
+        if self.open is None or self.open.cycle_no != cycle_no:
+            self._event(
+                seq, "cycle_no", self.open.cycle_no if self.open else "an open cycle", cycle_no
+            )
+        self._check_figures(seq, figures.units, debit, figures.value, figures.fee)
+        debtor = self._account(seq, issuer)
+        headroom = debtor.base + min(0, self._positions.get(issuer, 0)) - debit
+        if headroom < 0:
+            self._event(seq, "headroom after the hold (rule C3)", ">= 0", headroom)
+        debtor.held += debit
+        self.holds[seq] = OpenHold(due_at, figures)
+
+    def _end(
+        self,
+        seq: int,
+        order_seq: int,
+        at: int,
+        kind: int,
+        step: int,
+        figures: Figures,
+        cycle_no: int,
+        /,
+    ) -> None:
+        """The end of a hold: once, with the figures that were accepted, in time (rule C4)."""
+        hold = self.holds.pop(order_seq, None)
+        if hold is None:
+            self._event(seq, "order_seq", "an order with an open hold", order_seq)
+            return
+        self.accounts[hold.figures.issuer].held -= hold.figures.debit
+        if hold.figures != figures:
+            self._event(seq, "figures", hold.figures, figures)
+        if step != -1:
+            self._event(seq, "step", -1, step)
+        if kind == _EXPIRED and at < hold.due_at:
+            self._event(
+                seq, "at", f"expiry at {instant_text(hold.due_at + EPOCH_2000_US)} or later",
+                instant_text(at + EPOCH_2000_US),
+            )  # fmt: skip
+        if kind != _EXPIRED and at >= hold.due_at:
+            self._event(
+                seq, "at", f"before the expiry at {instant_text(hold.due_at + EPOCH_2000_US)}",
+                instant_text(at + EPOCH_2000_US),
+            )  # fmt: skip
+        if kind == _CLEARED:
+            self._book(
+                seq,
+                figures.issuer,
+                figures.acceptor,
+                figures.debit,
+                figures.value,
+                figures.fee,
+                cycle_no,
+            )
+        elif self.open is None or self.open.cycle_no != cycle_no:
+            self._event(
+                seq, "cycle_no", self.open.cycle_no if self.open else "an open cycle", cycle_no
+            )
+
+    def _refused(self, seq: int, issuer: int, debit: int) -> None:
+        """A refusal for the cap needs a ground: even the stricter rule C3 must have been broken."""
+        debtor = self.accounts.get(issuer)
+        if debtor is None:
+            return
+        headroom = debtor.base + min(0, self._positions.get(issuer, 0)) - debit
+        if headroom >= 0:
+            self._event(seq, "headroom that the cap left to a refused order", "< 0", headroom)
+
+    def _administer(
+        self,
+        seq: int,
+        at: int,
+        kind: int,
+        merchant_no: int,
+        figure: int,
+        cycle_no: int,
+        text: str,
+        /,
+    ) -> None:
+        if kind == Kind.JOINED:
+            if merchant_no in self.accounts:
+                self._event(seq, "merchant", "one without an account", merchant_no)
+            self.accounts[merchant_no] = AccountFigures(cap=figure)
+        elif kind == Kind.CAP_SET:
+            self._account(seq, merchant_no).cap = figure
+        elif kind == Kind.COLLATERAL_SET:
+            account = self._account(seq, merchant_no)
+            withdrawn = account.collateral - figure
+            left = account.base + min(0, self._positions.get(merchant_no, 0)) - withdrawn
+            if withdrawn > 0 and left < 0:
+                self._event(seq, "headroom after the withdrawal", ">= 0", left)
+            account.collateral = figure
+        elif kind == Kind.CYCLE_OPENED:
+            self._open_cycle(seq, at, cycle_no, text)
+        elif kind == Kind.CYCLE_CLOSED:
+            self._close_cycle(seq, at, cycle_no)
+        elif kind == Kind.CYCLE_SETTLED:
+            self._settle_cycle(seq, at, cycle_no)
+        else:
+            self._event(seq, "kind", "a kind of event that exists", kind)
+
+    def _open_cycle(self, seq: int, at: int, cycle_no: int, cycle_id: str) -> None:
+        if self.open is not None:
+            self._event(seq, "kind", f"cycle {self.open.cycle_no} closed first", "cycle_opened")
+        if cycle_no != self.last_cycle_no + 1:
+            self._event(seq, "cycle_no", self.last_cycle_no + 1, cycle_no)
+        if cycle_id in self.cycle_ids:
+            self._event(seq, "reference", "an id that no cycle had before", cycle_id)
+        self.cycle_ids.add(cycle_id)
+        self.last_cycle_no = cycle_no
+        self.open = self.cycles[cycle_no] = CycleFigures(
+            cycle_no=cycle_no, cycle_id=cycle_id, opened_at_us=at + EPOCH_2000_US, first_seq=seq
+        )
+        self._positions = {}
+        self.report.cycles += 1
+
+    def _close_cycle(self, seq: int, at: int, cycle_no: int) -> None:
+        cycle = self.open
+        if cycle is None or cycle.cycle_no != cycle_no:
+            self._event(seq, "cycle_no", cycle.cycle_no if cycle else "an open cycle", cycle_no)
+            return
+        cycle.state = "closed"
+        cycle.closed_at_us = at + EPOCH_2000_US
+        cycle.last_seq = seq
+        cycle.debts = {merchant_no: net for merchant_no, net in self._positions.items() if net < 0}
+        for merchant_no, net in cycle.debts.items():
+            self.accounts[merchant_no].unsettled += net
+        self.finished_cycles.append(cycle)
+        self.open = None
+        self._positions = {}
+
+    def _settle_cycle(self, seq: int, at: int, cycle_no: int) -> None:
+        cycle = self.cycles.get(cycle_no)
+        if cycle is None or cycle.state != "closed":
+            state = cycle.state if cycle else "unknown"
+            self._event(seq, "cycle_no", "a closed, unsettled cycle", f"{cycle_no} ({state})")
+            return
+        for merchant_no, net in cycle.debts.items():
+            self.accounts[merchant_no].unsettled -= net
+        cycle.debts = {}
+        cycle.state = "settled"
+        cycle.settled_at_us = at + EPOCH_2000_US
+
+    # Comparing --------------------------------------------------------------------------------
+
+    def take_finished_cycles(self) -> list[CycleFigures]:
+        """Cycles that closed since the last call; once compared, their figures are `drop`ped."""
+        finished, self.finished_cycles = self.finished_cycles, []
+        return finished
+
+
+def position_rows(cycle: CycleFigures) -> dict[str, tuple[int]]:
+    """Rows of `settlement.position` that a cycle must have, by key."""
+    return {position_key(cycle.cycle_no, party): (net,) for party, net in cycle.nets().items()}
+
+
+def obligation_rows(cycle: CycleFigures) -> dict[str, tuple[int, ...]]:
+    """Rows of `settlement.obligation` that a cycle must have, by key."""
+    return {
+        obligation_key(cycle.cycle_no, issuer, acceptor): tuple(figures)
+        for (issuer, acceptor), figures in cycle.pairs.items()
+    }
+
+
+def position_key(cycle_no: int, merchant_no: int) -> str:
+    """How a difference names a row of `settlement.position`."""
+    return f"cycle {cycle_no}, merchant {merchant_no}"
+
+
+def obligation_key(cycle_no: int, issuer: int, acceptor: int) -> str:
+    """How a difference names a row of `settlement.obligation`."""
+    return f"cycle {cycle_no}, issuer {issuer}, acceptor {acceptor}"

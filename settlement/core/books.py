@@ -1,0 +1,658 @@
+"""The books of one partition, as its writer holds them: headroom, positions, holds, the open cycle.
+
+Plain state and plain arithmetic. Each method decides one thing in arrival order, changes the state,
+and appends the canonical bytes of the events that say so; nothing here waits, reads a clock or
+writes. `take` hands over what changed since it was last called, and the caller writes that in one
+transaction. If the write fails, the object is thrown away and loaded again.
+
+Headroom (settlement/RULES.md, rules C1 to C4), all in CU:
+
+    base = cap + collateral + sum of min(0, each closed and unsettled position) - held
+    an order that clears at once needs        base + open position           - debit >= 0
+    an order that is accepted first needs     base + min(0, open position)   - debit >= 0
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from schemas.values.ids import HOUSE, HOUSE_FEES, HOUSE_ROUNDING, order_id
+from schemas.values.reason import Reason
+from settlement.core.command import (
+    Answer,
+    CloseCycle,
+    End,
+    Entry,
+    ExpireHolds,
+    Join,
+    Order,
+    SetCap,
+    SetCollateral,
+    SettleCycle,
+    unstored_refusal,
+)
+from settlement.core.event import Kind, pack_event
+
+if TYPE_CHECKING:
+    from settlement.core.command import BooksCommand, Command
+
+NO_KEY = bytes(16)
+END_STEP = -1
+"""Step of the event that ends a hold; no request of a client reaches it, whatever its key."""
+
+
+class Account:
+    """One merchant's figures in the open cycle; every one counts whole CU.
+
+    Attributes:
+        cap: Net debit cap.
+        collateral: What a bank holds for the merchant.
+        held: Sum of open holds against it.
+        unsettled: Sum of its negative positions in closed, unsettled cycles; never positive.
+        open: Position in the open cycle, signed.
+    """
+
+    __slots__ = ("cap", "collateral", "held", "open", "unsettled")
+
+    def __init__(self, cap: int, collateral: int = 0, held: int = 0) -> None:
+        """Start without a position."""
+        self.cap = cap
+        self.collateral = collateral
+        self.held = held
+        self.unsettled = 0
+        self.open = 0
+
+    @property
+    def base(self) -> int:
+        """Headroom before the open position counts; negative after a breach."""
+        return self.cap + self.collateral + self.unsettled - self.held
+
+
+class Hold(NamedTuple):
+    """An accepted order whose value is reserved under its issuer's cap; figures as in `Event`."""
+
+    order_seq: int
+    accepted_at_us: int
+    occurred_at_us: int
+    due_at_us: int
+    member_no: int
+    units: int
+    debit_cu: int
+    value_cu: int
+    fee_cu: int
+    credited_units: int
+    caller: int
+    issuer: int
+    acceptor: int
+    rate_no: int
+    reference: str
+
+
+class Obligation:
+    """Bilateral gross of the open cycle: what one issuer owes one acceptor, in CU."""
+
+    __slots__ = ("debit", "fee", "orders", "value")
+
+    def __init__(self, orders: int = 0, debit: int = 0, value: int = 0, fee: int = 0) -> None:
+        """Start from what is stored."""
+        self.orders = orders
+        self.debit = debit
+        self.value = value
+        self.fee = fee
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CycleChange:
+    """A cycle that was opened, closed or settled by the events just taken."""
+
+    cycle_no: int
+    kind: Kind
+    at_us: int
+    seq: int
+    cycle_id: str = ""
+    cut_off_us: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class Changes:
+    """What one flush writes: events, and the projections that they moved.
+
+    Attributes:
+        events: Canonical bytes in order of sequence.
+        first_seq: Sequence number of the first event.
+        positions: (cycle, merchant) to net CU.
+        obligations: (cycle, issuer, acceptor) to (orders, debit, value, fee).
+        accounts: merchant to (cap, collateral, held).
+        opened: Holds that were opened and are still open.
+        ended: Sequence numbers of stored holds that ended.
+        cycles: Cycles that changed, in order.
+    """
+
+    events: list[bytes] = field(default_factory=list)
+    first_seq: int = 0
+    positions: dict[tuple[int, int], int] = field(default_factory=dict)
+    obligations: dict[tuple[int, int, int], tuple[int, int, int, int]] = field(default_factory=dict)
+    accounts: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+    opened: list[Hold] = field(default_factory=list)
+    ended: list[int] = field(default_factory=list)
+    cycles: list[CycleChange] = field(default_factory=list)
+
+
+class Books:
+    """State of one partition and the decisions on it."""
+
+    def __init__(self, *, part: int, caller_clock: bool = False) -> None:
+        """Start empty, before the first event.
+
+        Args:
+            part: Partition.
+            caller_clock: Whether time is the business time that callers give (a ledger made for
+                replay) instead of the writer's own clock.
+        """
+        self.part = part
+        self.caller_clock = caller_clock
+        self.seq = 0
+        self.clock_us = 0
+        self.cycle_no = 0
+        self.accounts: dict[int, Account] = {}
+        self.house = {HOUSE_FEES: 0, HOUSE_ROUNDING: 0}
+        self.obligations: dict[tuple[int, int], Obligation] = {}
+        self.holds: dict[int, Hold] = {}
+        self.unsettled: dict[int, dict[int, int]] = {}
+        self._due: list[tuple[int, int]] = []
+        self._events: list[bytes] = []
+        self._first_seq = 1
+        self._moved_pairs: set[tuple[int, int]] = set()
+        self._moved_accounts: set[int] = set()
+        self._opened: dict[int, Hold] = {}
+        self._ended: list[int] = []
+        self._changes = Changes()
+
+    # Loading ----------------------------------------------------------------------------------
+
+    def restore_hold(self, hold: Hold) -> None:
+        """Put back an open hold that is stored; the account's held total is loaded with the account."""
+        self.holds[hold.order_seq] = hold
+        heapq.heappush(self._due, (hold.due_at_us, hold.order_seq))
+
+    def restore_unsettled(self, cycle_no: int, nets: dict[int, int]) -> None:
+        """Put back the positions of a closed, unsettled cycle."""
+        self.unsettled[cycle_no] = nets
+        for merchant_no, net_cu in nets.items():
+            if merchant_no > 0:
+                self.accounts[merchant_no].unsettled += min(0, net_cu)
+
+    def start_after(self, seq: int) -> None:
+        """Number the next event `seq + 1`."""
+        self.seq = seq
+        self._first_seq = seq + 1
+
+    # Time -------------------------------------------------------------------------------------
+
+    def tick(self, now_us: int) -> None:
+        """Advance the writer's clock to `max(last, now)`; a ledger made for replay ignores it."""
+        if not self.caller_clock and now_us > self.clock_us:
+            self.clock_us = now_us
+
+    def business_time(self, at_us: int) -> Reason | None:
+        """Take the caller's time into the clock, where the ledger allows that.
+
+        Returns:
+            None, or why the time is refused.
+        """
+        if at_us == 0:
+            return None
+        if not self.caller_clock:
+            return Reason.BUSINESS_TIME_NOT_ACCEPTED
+        if at_us < self.clock_us:
+            return Reason.CLOCK_RUNS_BACK
+        self.clock_us = at_us
+        return None
+
+    # Orders -----------------------------------------------------------------------------------
+
+    def clear(
+        self,
+        command: Command,
+        step: int,
+        issuer: int,
+        acceptor: int,
+        member_no: int,
+        units: int,
+        debit_cu: int,
+        value_cu: int,
+        fee_cu: int,
+        rate_no: int,
+        occurred_at_us: int,
+        credited_units: int = 0,
+        lot_no: int = 0,
+        due_at_us: int = 0,
+        reference: str = "",
+        /,
+    ) -> Entry:
+        """Clear an order at once, or refuse it for its issuer's cap (rule C2)."""
+        debtor = self.accounts.get(issuer)
+        creditor = self.accounts.get(acceptor)
+        if debtor is None or creditor is None:
+            reason = Reason.UNKNOWN_MERCHANT
+        elif debtor.base + debtor.open < debit_cu:
+            reason = Reason.NET_DEBIT_CAP_EXCEEDED
+        else:
+            debtor.open -= debit_cu
+            self._credit(creditor, issuer, acceptor, debit_cu, value_cu, fee_cu)
+            return self._write(
+                command, step, Kind.CLEARED, 0, 0, occurred_at_us, due_at_us, member_no, units,
+                debit_cu, value_cu, fee_cu, credited_units, lot_no, issuer, acceptor, rate_no, reference,
+            )  # fmt: skip
+        return self._write(
+            command, step, Kind.REFUSED, reason.number, 0, occurred_at_us, 0, member_no, units,
+            debit_cu, value_cu, fee_cu, 0, 0, issuer, acceptor, rate_no, reference,
+        )  # fmt: skip
+
+    def accept(self, order: Order) -> Entry:
+        """Reserve the value of a two-phase order under its issuer's cap (rule C3), or refuse it."""
+        debtor = self.accounts.get(order.issuer)
+        if debtor is None or order.acceptor not in self.accounts:
+            return self.refuse_order(order, Reason.UNKNOWN_MERCHANT.number)
+        if debtor.base + min(0, debtor.open) < order.debit_cu:
+            return self.refuse_order(order, Reason.NET_DEBIT_CAP_EXCEEDED.number)
+        debtor.held += order.debit_cu
+        self._moved_accounts.add(order.issuer)
+        due_at_us = self.clock_us + order.hold_us
+        occurred_at_us = order.occurred_at_us or self.clock_us
+        entry = self._write(
+            order, 0, Kind.ACCEPTED, 0, 0, occurred_at_us, due_at_us, order.member_no, order.units,
+            order.debit_cu, order.value_cu, order.fee_cu, order.credited_units, 0,
+            order.issuer, order.acceptor, order.rate_no, order.reference,
+        )  # fmt: skip
+        hold = Hold(
+            entry.seq, entry.at_us, occurred_at_us, due_at_us, order.member_no, order.units,
+            order.debit_cu, order.value_cu, order.fee_cu, order.credited_units, order.caller,
+            order.issuer, order.acceptor, order.rate_no, order.reference,
+        )  # fmt: skip
+        self.restore_hold(hold)
+        self._opened[entry.seq] = hold
+        return entry
+
+    def end(self, hold: Hold, kind: Kind) -> Entry:
+        """End a hold: its value becomes an obligation of the open cycle, or is released (rule C4).
+
+        Clearing tests no cap: the value was reserved when the order was accepted.
+        """
+        del self.holds[hold.order_seq]
+        if self._opened.pop(hold.order_seq, None) is None:
+            self._ended.append(hold.order_seq)
+        debtor = self.accounts[hold.issuer]
+        debtor.held -= hold.debit_cu
+        self._moved_accounts.add(hold.issuer)
+        if kind is Kind.CLEARED:
+            debtor.open -= hold.debit_cu
+            self._credit(
+                self.accounts[hold.acceptor], hold.issuer, hold.acceptor,
+                hold.debit_cu, hold.value_cu, hold.fee_cu,
+            )  # fmt: skip
+        order = order_id(hold.accepted_at_us, self.part, hold.order_seq)
+        command = End(
+            caller=hold.caller, key=order.bytes, body=NO_KEY, order_seq=hold.order_seq, kind=kind
+        )
+        return self._write(
+            command, END_STEP, kind, 0, hold.order_seq, hold.occurred_at_us, 0, hold.member_no, hold.units,
+            hold.debit_cu, hold.value_cu, hold.fee_cu, hold.credited_units, 0,
+            hold.issuer, hold.acceptor, hold.rate_no, hold.reference,
+        )  # fmt: skip
+
+    def refuse_order(self, order: Order, reason: int) -> Entry:
+        """Write down that an order is refused; final for its key."""
+        return self._write(
+            order, 0, Kind.REFUSED, reason, 0, order.occurred_at_us, 0, order.member_no, order.units,
+            order.debit_cu, order.value_cu, order.fee_cu, 0, 0, order.issuer, order.acceptor,
+            order.rate_no, order.reference,
+        )  # fmt: skip
+
+    def refuse(self, command: Command, reason: Reason, *, merchant_no: int = 0) -> Entry:
+        """Write down that an administrative or points command is refused; final for its key."""
+        return self._write(
+            command,
+            0,
+            Kind.REFUSED,
+            reason.number,
+            -1,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            merchant_no,
+            0,
+            0,
+            "",
+        )
+
+    # Points -----------------------------------------------------------------------------------
+
+    def accrue(
+        self,
+        command: Command,
+        step: int,
+        merchant_no: int,
+        member_no: int,
+        units: int,
+        lot_no: int,
+        expires_at_us: int,
+        occurred_at_us: int,
+        unfunded_cu: int = 0,
+        reference: str = "",
+        /,
+    ) -> Entry:
+        """Write down points earned (possibly none), and what of a discount stayed unfunded."""
+        return self._write(
+            command, step, Kind.ACCRUED, 0, -1, occurred_at_us, expires_at_us, member_no, units,
+            0, unfunded_cu, 0, 0, lot_no, merchant_no, merchant_no, 0, reference,
+        )  # fmt: skip
+
+    def lapse(
+        self,
+        command: Command,
+        step: int,
+        merchant_no: int,
+        member_no: int,
+        units: int,
+        lot_no: int,
+        expires_at_us: int,
+        worth_cu: int,
+        rate_no: int,
+        /,
+    ) -> Entry:
+        """Write down breakage: the points of a lot that expired unused, and what they were worth."""
+        return self._write(
+            command, step, Kind.LAPSED, 0, -1, 0, expires_at_us, member_no, units,
+            0, worth_cu, 0, 0, lot_no, merchant_no, 0, rate_no, "",
+        )  # fmt: skip
+
+    # Commands without a rider -------------------------------------------------------------------
+
+    def decide(self, command: BooksCommand) -> Answer:
+        """Decide one command of the books; orders of hosted issuers go to the rider instead."""
+        if isinstance(command, Order):
+            return [self._decide_order(command)]
+        if isinstance(command, End):
+            return [self._decide_end(command)]
+        if isinstance(command, ExpireHolds):
+            return self._expire_holds(command)
+        if isinstance(command, CloseCycle):
+            return self._close_cycle(command)
+        if isinstance(command, SettleCycle):
+            return [self._settle_cycle(command)]
+        if isinstance(command, Join):
+            return [self._join(command)]
+        return [self._change_account(command)]
+
+    def _decide_order(self, order: Order) -> Entry:
+        reason = order.reason
+        if not reason and (
+            late := self.business_time(order.occurred_at_us if self.caller_clock else 0)
+        ):
+            reason = late.number
+        if reason:
+            return self.refuse_order(order, reason)
+        if order.hold_us:
+            return self.accept(order)
+        return self.clear(
+            order, 0, order.issuer, order.acceptor, order.member_no, order.units, order.debit_cu,
+            order.value_cu, order.fee_cu, order.rate_no, order.occurred_at_us or self.clock_us,
+            order.credited_units, 0, 0, order.reference,
+        )  # fmt: skip
+
+    def _decide_end(self, command: End) -> Entry:
+        hold = self.holds.get(command.order_seq)
+        if hold is None or command.caller not in (hold.caller, HOUSE):
+            return unstored_refusal(Reason.ORDER_NOT_FOUND, command.order_seq)
+        if hold.due_at_us <= self.clock_us:
+            self.end(hold, Kind.EXPIRED)
+            return unstored_refusal(Reason.HOLD_EXPIRED, command.order_seq)
+        return self.end(hold, Kind(command.kind))
+
+    def _expire_holds(self, command: ExpireHolds) -> Answer:
+        if reason := self.business_time(command.at_us):
+            return [unstored_refusal(reason)]
+        answer: Answer = []
+        while self._due and self._due[0][0] <= self.clock_us and len(answer) < command.limit:
+            _, order_seq = heapq.heappop(self._due)
+            if hold := self.holds.get(order_seq):
+                answer.append(self.end(hold, Kind.EXPIRED))
+        return answer
+
+    def _close_cycle(self, command: CloseCycle) -> Answer:
+        if reason := self.business_time(command.at_us):
+            return [self.refuse(command, reason)]
+        if command.cycle_no != self.cycle_no:
+            return [self.refuse(command, Reason.CYCLE_NOT_OPEN)]
+        answer: Answer = []
+        if self.cycle_no:
+            closed = self._administer(command, 0, Kind.CYCLE_CLOSED, 0, 0, "")
+            answer.append(closed)
+            self._fence(closed)
+        self.cycle_no += 1
+        opened = self._administer(command, len(answer), Kind.CYCLE_OPENED, 0, 0, command.next_id)
+        self._changes.cycles.append(
+            CycleChange(
+                cycle_no=self.cycle_no,
+                kind=Kind.CYCLE_OPENED,
+                at_us=opened.at_us,
+                seq=opened.seq,
+                cycle_id=command.next_id,
+                cut_off_us=command.next_cut_off_us,
+            )
+        )
+        answer.append(opened)
+        return answer
+
+    def _fence(self, closed: Entry) -> None:
+        """Freeze the open cycle's figures: nothing is written into it after `closed`."""
+        self._collect_open()
+        nets = {number: account.open for number, account in self.accounts.items() if account.open}
+        nets |= {number: net_cu for number, net_cu in self.house.items() if net_cu}
+        self.unsettled[self.cycle_no] = nets
+        for account in self.accounts.values():
+            account.unsettled += min(0, account.open)
+            account.open = 0
+        self.house = dict.fromkeys(self.house, 0)
+        self.obligations = {}
+        self._changes.cycles.append(
+            CycleChange(
+                cycle_no=self.cycle_no, kind=Kind.CYCLE_CLOSED, at_us=closed.at_us, seq=closed.seq
+            )
+        )
+
+    def _settle_cycle(self, command: SettleCycle) -> Entry:
+        nets = self.unsettled.pop(command.cycle_no, None)
+        if nets is None:
+            return self.refuse(command, Reason.CYCLE_NOT_CLOSED)
+        for merchant_no, net_cu in nets.items():
+            if merchant_no > 0:
+                self.accounts[merchant_no].unsettled -= min(0, net_cu)
+        entry = self._administer(
+            command, 0, Kind.CYCLE_SETTLED, 0, 0, "", cycle_no=command.cycle_no
+        )
+        self._changes.cycles.append(
+            CycleChange(
+                cycle_no=command.cycle_no, kind=Kind.CYCLE_SETTLED, at_us=entry.at_us, seq=entry.seq
+            )
+        )
+        return entry
+
+    def _join(self, command: Join) -> Entry:
+        if command.merchant_no in self.accounts:
+            return self.refuse(command, Reason.MERCHANT_EXISTS, merchant_no=command.merchant_no)
+        self.accounts[command.merchant_no] = Account(command.cap_cu)
+        self._moved_accounts.add(command.merchant_no)
+        return self._administer(command, 0, Kind.JOINED, command.merchant_no, command.cap_cu, "")
+
+    def _change_account(self, command: SetCap | SetCollateral) -> Entry:
+        account = self.accounts.get(command.merchant_no)
+        if account is None:
+            return self.refuse(command, Reason.UNKNOWN_MERCHANT, merchant_no=command.merchant_no)
+        if isinstance(command, SetCap):
+            account.cap = command.cap_cu
+            kind, figure = Kind.CAP_SET, command.cap_cu
+        else:
+            withdrawn = account.collateral - command.collateral_cu
+            if withdrawn > 0 and account.base + min(0, account.open) < withdrawn:
+                return self.refuse(
+                    command, Reason.NET_DEBIT_CAP_EXCEEDED, merchant_no=command.merchant_no
+                )
+            account.collateral = command.collateral_cu
+            kind, figure = Kind.COLLATERAL_SET, command.collateral_cu
+        self._moved_accounts.add(command.merchant_no)
+        return self._administer(command, 0, kind, command.merchant_no, figure, "")
+
+    # Writing ----------------------------------------------------------------------------------
+
+    def take(self) -> Changes:
+        """Hand over everything that changed since the last call, and start collecting anew."""
+        self._collect_open()
+        changes = self._changes
+        changes.events = self._events
+        changes.first_seq = self._first_seq
+        changes.accounts = {
+            number: (account.cap, account.collateral, account.held)
+            for number in self._moved_accounts
+            for account in (self.accounts[number],)
+        }
+        changes.opened = list(self._opened.values())
+        changes.ended = self._ended
+        self._events = []
+        self._first_seq = self.seq + 1
+        self._moved_accounts = set()
+        self._opened = {}
+        self._ended = []
+        self._changes = Changes()
+        return changes
+
+    def _collect_open(self) -> None:
+        """Note the figures of the open cycle that moved, before the cycle or the flush ends."""
+        if not self._moved_pairs:
+            return
+        cycle_no = self.cycle_no
+        positions = self._changes.positions
+        for pair in self._moved_pairs:
+            o = self.obligations[pair]
+            self._changes.obligations[cycle_no, *pair] = (o.orders, o.debit, o.value, o.fee)
+            for merchant_no in pair:
+                positions[cycle_no, merchant_no] = self.accounts[merchant_no].open
+        for merchant_no, net_cu in self.house.items():
+            positions[cycle_no, merchant_no] = net_cu
+        self._moved_pairs = set()
+
+    def _credit(
+        self,
+        creditor: Account,
+        issuer: int,
+        acceptor: int,
+        debit_cu: int,
+        value_cu: int,
+        fee_cu: int,
+        /,
+    ) -> None:
+        """Book the three credits of a cleared order and its bilateral gross."""
+        creditor.open += value_cu - fee_cu
+        house = self.house
+        house[HOUSE_FEES] += fee_cu
+        house[HOUSE_ROUNDING] += debit_cu - value_cu
+        pair = (issuer, acceptor)
+        self._moved_pairs.add(pair)
+        obligation = self.obligations.get(pair)
+        if obligation is None:
+            obligation = self.obligations[pair] = Obligation()
+        obligation.orders += 1
+        obligation.debit += debit_cu
+        obligation.value += value_cu
+        obligation.fee += fee_cu
+
+    def _administer(
+        self,
+        command: Command,
+        step: int,
+        kind: Kind,
+        merchant_no: int,
+        figure_cu: int,
+        reference: str,
+        *,
+        cycle_no: int | None = None,
+    ) -> Entry:
+        return self._write(
+            command, step, kind, 0, -1, 0, 0, 0, 0, 0, figure_cu, 0, 0, 0, merchant_no, 0, 0,
+            reference, cycle_no,
+        )  # fmt: skip
+
+    def _write(
+        self,
+        command: Command,
+        step: int,
+        kind: int,
+        reason: int,
+        order_seq: int,
+        occurred_at_us: int,
+        due_at_us: int,
+        member_no: int,
+        units: int,
+        debit_cu: int,
+        value_cu: int,
+        fee_cu: int,
+        credited_units: int,
+        lot_no: int,
+        issuer: int,
+        acceptor: int,
+        rate_no: int,
+        reference: str,
+        cycle_no: int | None = None,
+        /,
+    ) -> Entry:
+        """Number one event, append its bytes, and return what the sender gets to see.
+
+        `order_seq` 0 means that the event is its order's first, -1 that it concerns no order.
+        """
+        seq = self.seq = self.seq + 1
+        at_us = self.clock_us
+        order = seq if order_seq == 0 else max(0, order_seq)
+        due = due_at_us or at_us
+        if cycle_no is None:
+            cycle_no = self.cycle_no
+        self._events.append(
+            pack_event(
+                seq,
+                order,
+                at_us,
+                occurred_at_us or at_us,
+                due,
+                member_no,
+                units,
+                debit_cu,
+                value_cu,
+                fee_cu,
+                credited_units,
+                lot_no,
+                command.key,
+                command.body,
+                cycle_no,
+                command.caller,
+                issuer,
+                acceptor,
+                rate_no,
+                self.part,
+                kind,
+                step,
+                reason,
+                reference,
+            )
+        )
+        return Entry(
+            seq, order, kind, reason, at_us, due, cycle_no, issuer, acceptor, units, debit_cu,
+            value_cu, fee_cu, credited_units, lot_no, rate_no,
+        )  # fmt: skip

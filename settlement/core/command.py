@@ -1,0 +1,194 @@
+"""Commands that wait in the writer's queue, and the entries that answer them.
+
+Both cross the socket between gateway and writer as msgpack arrays, so they are msgspec structs.
+Everything that changes headroom is a command; commands that also change hosted lots are defined by
+the rider that owns the lots, and inherit from `Command`.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from schemas.values.reason import Reason
+from settlement.core.event import Kind
+
+
+class Command(msgspec.Struct, frozen=True, gc=False, array_like=True, kw_only=True):
+    """What every command carries.
+
+    Attributes:
+        caller: Merchant number of the sender; 0 for the house.
+        key: Idempotency key, 16 bytes.
+        body: First 16 bytes of the SHA-256 of the canonical request.
+    """
+
+    caller: int
+    key: bytes
+    body: bytes
+
+
+class Order(Command, frozen=True, gc=False, array_like=True, kw_only=True, tag=1):
+    """Spend points of an issuer for value at an acceptor.
+
+    Attributes:
+        issuer: Merchant whose points are spent.
+        acceptor: Merchant where the value goes.
+        member_no: The member's surrogate.
+        units: Smallest point units to spend.
+        debit_cu: What the issuer owes, CU.
+        value_cu: What the acceptor is credited before the fee, CU.
+        fee_cu: The house's fee, CU.
+        rate_no: The issuer's rate.
+        occurred_at_us: Till time; 0 for now.
+        hold_us: How long a two-phase order may stay accepted; 0 for an order that clears at once.
+        credited_units: Points given at the acceptor by an exchange; 0 for a redemption.
+        reason: Number of a refusal that was found before the queue; 0 for none. It is written down
+            all the same, since a refusal is final for its key.
+        hosted: Whether the issuer's lots are kept here, so that the rider spends them.
+        reference: The merchant's own reference, at most 35 characters.
+    """
+
+    issuer: int
+    acceptor: int
+    member_no: int
+    units: int
+    debit_cu: int
+    value_cu: int
+    fee_cu: int
+    rate_no: int
+    occurred_at_us: int = 0
+    hold_us: int = 0
+    credited_units: int = 0
+    reason: int = 0
+    hosted: bool = False
+    reference: str = ""
+
+
+class End(Command, frozen=True, gc=False, array_like=True, kw_only=True, tag=2):
+    """Clear or void an accepted order; `key` is the order's id.
+
+    Attributes:
+        order_seq: Number of the order's first event.
+        kind: `Kind.CLEARED` or `Kind.VOIDED`.
+    """
+
+    order_seq: int
+    kind: int
+
+
+class ExpireHolds(Command, frozen=True, gc=False, array_like=True, kw_only=True, tag=3):
+    """End every hold whose time has come, at most `limit` of them.
+
+    Attributes:
+        limit: Most holds to end in this command.
+        at_us: Business time in a ledger made for replay; 0 for now.
+    """
+
+    limit: int = 10_000
+    at_us: int = 0
+
+
+class Join(Command, frozen=True, gc=False, array_like=True, kw_only=True, tag=4):
+    """Open the account of a merchant.
+
+    Attributes:
+        merchant_no: The new merchant.
+        cap_cu: Net debit cap, CU.
+    """
+
+    merchant_no: int
+    cap_cu: int
+
+
+class SetCap(Command, frozen=True, gc=False, array_like=True, kw_only=True, tag=5):
+    """Change a net debit cap; a cut is never refused and may leave the merchant in breach.
+
+    Attributes:
+        merchant_no: The merchant.
+        cap_cu: New cap, CU.
+    """
+
+    merchant_no: int
+    cap_cu: int
+
+
+class SetCollateral(Command, frozen=True, gc=False, array_like=True, kw_only=True, tag=6):
+    """Mirror the collateral that a bank holds for a merchant; a withdrawal is tested against the cap.
+
+    Attributes:
+        merchant_no: The merchant.
+        collateral_cu: New total, CU.
+    """
+
+    merchant_no: int
+    collateral_cu: int
+
+
+class CloseCycle(Command, frozen=True, gc=False, array_like=True, kw_only=True, tag=7):
+    """Fence the open cycle and open the next; on a new ledger (cycle 0) only open the first.
+
+    Attributes:
+        cycle_no: The cycle that the sender believes to be open.
+        next_id: Id of the cycle to open.
+        next_cut_off_us: When that cycle is planned to close; 0 for not planned.
+        at_us: Business time in a ledger made for replay; 0 for now.
+    """
+
+    cycle_no: int
+    next_id: str
+    next_cut_off_us: int = 0
+    at_us: int = 0
+
+
+class SettleCycle(Command, frozen=True, gc=False, array_like=True, kw_only=True, tag=8):
+    """Count a closed cycle as funded and paid, so that its positions no longer weigh on caps.
+
+    Attributes:
+        cycle_no: The closed cycle.
+    """
+
+    cycle_no: int
+
+
+BooksCommand = Order | End | ExpireHolds | Join | SetCap | SetCollateral | CloseCycle | SettleCycle
+"""Commands that the books decide without a rider."""
+
+ADMINISTRATIVE = (ExpireHolds, Join, SetCap, SetCollateral, CloseCycle, SettleCycle)
+"""Those of them that carry a key and are no orders."""
+
+CommandT = TypeVar("CommandT", bound=Command)
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """One event as the sender of a command gets it back; figures as in `settlement.core.event.Event`.
+
+    `seq` is 0 for an answer that is not stored: a conflict of keys, or a repeated end of an order.
+    """
+
+    seq: int
+    order_seq: int
+    kind: int
+    reason: int
+    at_us: int
+    due_at_us: int
+    cycle_no: int
+    issuer: int
+    acceptor: int
+    units: int
+    debit_cu: int
+    value_cu: int
+    fee_cu: int
+    credited_units: int
+    lot_no: int
+    rate_no: int
+
+
+Answer = list[Entry]
+"""What one command did, in order; never empty."""
+
+
+def unstored_refusal(reason: Reason, order_seq: int = 0) -> Entry:
+    """A refusal that leaves no event, because the key or the order already has its final one."""
+    return Entry(0, order_seq, Kind.REFUSED, reason.number, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)

@@ -1,0 +1,94 @@
+"""Payment instructions of one batch: whole fen, and the rest carried to the next one.
+
+Source: settlement/RULES.md, rules N7 to N10.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from schemas.values.amounts import CU_PER_FEN
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+HOUSE_LEG: Final = -9
+"""Number of the house's one bank account in instructions: its accounts are paid in one sum."""
+HOUSE_LEG_CODE: Final = "HOUSE:settlement"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instruction:
+    """What one party pays in (negative) or is paid out (positive) for one cycle.
+
+    `carry_before + net = 100 * pay + carry_after` holds for every party. A merchant's carries stay
+    below one fen; the house's are minus the sum of the merchants', so they may be larger.
+
+    Attributes:
+        party: Merchant number, or `HOUSE_LEG`.
+        net_cu: Its figure of the cycle, CU.
+        carry_before_cu: What earlier instructions left over, CU.
+        pay_fen: What the bank moves, fen; negative when the merchant pays in.
+        carry_after_cu: What is left for the next instruction, CU.
+    """
+
+    party: int
+    net_cu: int
+    carry_before_cu: int
+    pay_fen: int
+    carry_after_cu: int
+
+    def __post_init__(self) -> None:
+        """Check what no code path may break; the table's constraints say the same."""
+        if self.carry_before_cu + self.net_cu != self.pay_fen * CU_PER_FEN + self.carry_after_cu:
+            raise ValueError(f"the carry does not explain the payment: {self}")
+        if self.party != HOUSE_LEG and abs(self.carry_after_cu) >= CU_PER_FEN:
+            raise ValueError(f"a whole fen is carried: {self}")
+
+
+def instruct(*, nets: Mapping[int, int], carries: Mapping[int, int]) -> list[Instruction]:
+    """Turn the figures of one cycle into payments.
+
+    Args:
+        nets: Net figure of each party, CU; sums to zero. Negative parties are the house's.
+        carries: What each merchant's earlier instructions left over, CU.
+
+    Returns:
+        The merchants by number, each that has a figure or a carry, then the house.
+
+    Raises:
+        ValueError: The figures do not sum to zero.
+
+    Source: settlement/RULES.md, rules N7 to N10.
+    """
+    if sum(nets.values()) != 0:
+        raise ValueError("figures that do not sum to zero cannot be paid")
+    merchants = {party for party in nets if party > 0} | {
+        party for party, carry_cu in carries.items() if carry_cu != 0
+    }
+    instructions = [
+        _instruct_merchant(party, nets.get(party, 0), carries.get(party, 0))
+        for party in sorted(merchants)
+    ]
+    house = Instruction(
+        party=HOUSE_LEG,
+        net_cu=sum(net_cu for party, net_cu in nets.items() if party < 0),
+        carry_before_cu=-sum(one.carry_before_cu for one in instructions),
+        pay_fen=-sum(one.pay_fen for one in instructions),
+        carry_after_cu=-sum(one.carry_after_cu for one in instructions),
+    )
+    return [*instructions, house]
+
+
+def _instruct_merchant(party: int, net_cu: int, carry_cu: int) -> Instruction:
+    """Pay the whole fen of carry and figure, truncated toward zero, and carry the rest."""
+    due_cu = carry_cu + net_cu
+    pay_fen = abs(due_cu) // CU_PER_FEN * (1 if due_cu >= 0 else -1)
+    return Instruction(
+        party=party,
+        net_cu=net_cu,
+        carry_before_cu=carry_cu,
+        pay_fen=pay_fen,
+        carry_after_cu=due_cu - pay_fen * CU_PER_FEN,
+    )

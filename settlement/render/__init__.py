@@ -1,0 +1,1 @@
+"""One batch, shown to people and to banks."""

@@ -1,0 +1,1 @@
+"""Use cases of the clearing house; its whole public face."""

@@ -1,0 +1,592 @@
+"""The clearing pipeline: one writer decides commands in arrival order and commits them in groups.
+
+Merchants are few and hot, so one transaction for each order would spend its time waiting for the
+same rows. Here callers enqueue and wait; the writer keeps headroom in memory, decides everything
+that waits, and writes it in one transaction, while it already decides the next group.
+
+What makes that safe:
+
+- A flush begins by taking the next flush number under the writer's epoch. A writer that was taken
+  over finds another epoch and stops (`Fenced`).
+- Nobody is answered before the transaction has committed. If the connection is lost at COMMIT, the
+  writer takes over from itself: the epoch rises, which waits for the lost transaction to end, the
+  flush log tells whether it committed, and then callers are answered or their commands decided again.
+- Keys that may have been used are looked up before deciding. A key that carries a time after this
+  writer began to remember (UUIDv7) and is not remembered is new; the unique index is the backstop
+  for clients whose clock runs ahead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import asyncpg
+import structlog
+
+from schemas.values.faults import Unavailable
+from schemas.values.ids import HOUSE, key_milliseconds
+from schemas.values.reason import Reason
+from settlement.core.chain import chain_digest
+from settlement.core.command import ADMINISTRATIVE, Command, End, Order, unstored_refusal
+from settlement.core.event import Kind
+from settlement.store import journal
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from settlement.core.books import Books, Changes
+    from settlement.core.command import Answer, Entry
+    from settlement.store.journal import Fence
+
+log = structlog.get_logger()
+
+PART = 1
+"""The one partition there is today; it stands in every key and in every statement of a flush."""
+
+FLUSH_LIMIT = 10_000
+REMEMBERED_KEYS = 250_000
+_LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+
+
+class Fenced(Exception):  # noqa: N818 - it names what happened to this writer
+    """Another writer has taken the partition over; this one must not write again."""
+
+
+class Clearing(Protocol):
+    """What a gateway, a replay or a timer sees of the writer, near or far."""
+
+    async def submit(self, commands: Sequence[Command]) -> list[Answer]:
+        """Have commands decided strictly in their order, and wait until they are durable.
+
+        Returns:
+            One answer for each command.
+
+        Raises:
+            Unavailable: The queue is full or the writer is away. Sent again under the same keys,
+                the commands take effect once.
+        """
+        ...
+
+
+class Rider(Protocol):
+    """What travels with a flush but belongs to another package: the hosted programme's lots."""
+
+    def needs_quiet(self, commands: Sequence[Command]) -> bool:
+        """Whether these commands read what the flush in flight may be changing."""
+        ...
+
+    async def load(self, conn: asyncpg.Connection, commands: Sequence[Command], at_us: int) -> None:
+        """Read what these commands need, in one set-based read; `at_us` is the ledger's clock so far."""
+        ...
+
+    def decide(self, command: Command, books: Books) -> Answer:
+        """Decide one command on the loaded lots and on the books; pure but for that state."""
+        ...
+
+    def take(self) -> object:
+        """Hand over what changed since the last call."""
+        ...
+
+    async def write(self, conn: asyncpg.Connection, part: int, changed: object) -> None:
+        """Write what was taken, inside the flush's transaction."""
+        ...
+
+    def discard(self) -> None:
+        """Forget everything: a flush was lost."""
+        ...
+
+
+class NoRider:
+    """For a ledger without a hosted programme."""
+
+    def needs_quiet(self, commands: Sequence[Command]) -> bool:  # noqa: ARG002 - the protocol's shape
+        """Nothing is read."""
+        return False
+
+    async def load(self, conn: asyncpg.Connection, commands: Sequence[Command], at_us: int) -> None:
+        """Nothing is read."""
+
+    def decide(self, command: Command, books: Books) -> Answer:
+        """Refuse what only a hosted programme could do."""
+        return [books.refuse(command, Reason.NOT_HOSTED)]
+
+    def take(self) -> object:
+        """Nothing changed."""
+        return None
+
+    async def write(self, conn: asyncpg.Connection, part: int, changed: object) -> None:
+        """Nothing to write."""
+
+    def discard(self) -> None:
+        """Nothing to forget."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Batch:
+    """Commands that were submitted together, and who waits for them."""
+
+    commands: Sequence[Command]
+    done: asyncio.Future[list[Answer]]
+    answers: list[Answer] = field(default_factory=list)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Flush:
+    """A decided group on its way into the database."""
+
+    batches: list[_Batch]
+    changes: Changes
+    ridden: object
+    keys: list[tuple[int, bytes]]
+    fence: Fence
+    clock_us: int
+    cycle_no: int
+    last_seq: int
+    digest: bytes
+
+
+@dataclass(slots=True, kw_only=True)
+class WriterFigures:
+    """Counts for metrics; they start at 0 with the process."""
+
+    commands: int = 0
+    events: int = 0
+    flushes: int = 0
+    duplicates: int = 0
+    takeovers: int = 0
+
+
+class Writer:
+    """The one writer of a partition; an in-process `Clearing`."""
+
+    def __init__(
+        self,
+        *,
+        connect: Callable[[], Awaitable[asyncpg.Connection]],
+        now_us: Callable[[], int],
+        rider: Rider | None = None,
+        part: int = PART,
+        queue_limit: int = 100_000,
+    ) -> None:
+        """Prepare; `start` takes the partition over.
+
+        Args:
+            connect: Opens a direct connection under the program's role.
+            now_us: The writer's clock, microseconds since 1970.
+            rider: The hosted programme, if there is one.
+            part: Partition.
+            queue_limit: Most commands that may wait; more are turned away as unavailable.
+        """
+        self._connect = connect
+        self._now_us = now_us
+        self._rider: Rider = rider or NoRider()
+        self._part = part
+        self._queue_limit = queue_limit
+        self._queue: deque[_Batch] = deque()
+        self._queued = 0
+        self._wake = asyncio.Event()
+        self._accepting = False
+        self._books: Books | None = None
+        self._fence: Fence | None = None
+        self._write_conn: asyncpg.Connection | None = None
+        self._read_conn: asyncpg.Connection | None = None
+        self._loop_task: asyncio.Task[None] | None = None
+        self._in_flight: asyncio.Task[None] | None = None
+        self._flush: _Flush | None = None
+        self._retry: list[_Batch] = []
+        self._pending: dict[tuple[int, bytes], tuple[bytes, Answer]] = {}
+        self._ended: dict[int, tuple[int, Entry]] = {}
+        self._recent: set[tuple[int, bytes]] = set()
+        self._older: set[tuple[int, bytes]] = set()
+        self._remember_from_ms = 0
+        self._recent_from_ms = 0
+        self._look_everywhere = False
+        self._identity = uuid.uuid4().bytes
+        self.figures = WriterFigures()
+
+    # The face that callers see -------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Take the partition over and begin to decide.
+
+        Raises:
+            Unavailable: The database does not answer.
+        """
+        try:
+            await self._take_over(expected=None)
+        except _LOST as error:
+            raise Unavailable(f"the database does not answer: {error}") from error
+        self._accepting = True
+        self._loop_task = asyncio.create_task(self._run(), name="writer")
+
+    async def submit(self, commands: Sequence[Command]) -> list[Answer]:
+        """Have commands decided strictly in their order; see `Clearing.submit`."""
+        if not commands:
+            return []
+        if not self._accepting:
+            raise Unavailable("the writer is stopping or was taken over")
+        if self._queued and self._queued + len(commands) > self._queue_limit:
+            raise Unavailable("the writer's queue is full")
+        batch = _Batch(commands=commands, done=asyncio.get_running_loop().create_future())
+        self._queue.append(batch)
+        self._queued += len(commands)
+        self._wake.set()
+        return await batch.done
+
+    async def stop(self) -> None:
+        """Accept nothing new, commit everything that was accepted, and end."""
+        self._accepting = False
+        self._wake.set()
+        if self._loop_task:
+            await asyncio.gather(self._loop_task, return_exceptions=True)
+        await self._disconnect()
+
+    async def wait_ended(self) -> None:
+        """Wait until the writer ends by itself; raises `Fenced` when it was taken over."""
+        if self._loop_task:
+            await asyncio.shield(self._loop_task)
+
+    @property
+    def waiting(self) -> int:
+        """Commands in the queue, for metrics."""
+        return self._queued
+
+    @property
+    def epoch(self) -> int:
+        """The epoch under which this writer writes; 0 before it took over."""
+        return self._fence.epoch if self._fence else 0
+
+    @property
+    def open_cycle(self) -> int:
+        """Number of the open cycle; 0 before the first."""
+        return self._books.cycle_no if self._books else 0
+
+    # The loop -----------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                try:
+                    if not await self._step():
+                        return
+                except _LOST as error:
+                    await self._recover(error)
+        except BaseException as error:
+            self._accepting = False
+            self._fail_everybody(Unavailable(f"the writer ended: {error}"))
+            raise
+
+    async def _step(self) -> bool:
+        """Decide one group and hand it to the database; False when everything is done and stopping."""
+        batches = self._retry or self._next_batches()
+        if not batches:
+            if self._in_flight:
+                await self._land()
+                return True
+            if not self._accepting and not self._queue:
+                return False
+            self._wake.clear()
+            await self._wake.wait()
+            return True
+        self._retry = batches
+        commands = [command for batch in batches for command in batch.commands]
+        if self._in_flight and self._rider.needs_quiet(commands):
+            await self._land()
+        stored, orders = await self._load(commands)
+        flush = self._decide(batches, stored, orders)
+        await self._land()
+        self._retry = []
+        self._flush = flush
+        self._in_flight = asyncio.create_task(self._commit(flush))
+        return True
+
+    def _next_batches(self) -> list[_Batch]:
+        """Take what waits, up to a limit, in arrival order."""
+        batches: list[_Batch] = []
+        count = 0
+        while self._queue and (not batches or count + len(self._queue[0].commands) <= FLUSH_LIMIT):
+            batch = self._queue.popleft()
+            count += len(batch.commands)
+            batches.append(batch)
+        self._queued -= count
+        return batches
+
+    async def _land(self) -> None:
+        """Wait for the flush in flight; then its keys are in the database and need no memory here."""
+        if self._in_flight is None or self._flush is None:
+            return
+        await self._in_flight
+        flush, self._flush, self._in_flight = self._flush, None, None
+        for key in flush.keys:
+            self._pending.pop(key, None)
+        self._ended = (
+            {seq: end for seq, end in self._ended.items() if end[1].seq > flush.last_seq}
+            if self._ended
+            else {}
+        )
+        self._recent.update(flush.keys)
+        if len(self._recent) > REMEMBERED_KEYS:
+            self._older, self._recent = self._recent, set()
+            self._remember_from_ms, self._recent_from_ms = (
+                self._recent_from_ms,
+                self._now_us() // 1000,
+            )
+
+    # Deciding -----------------------------------------------------------------------------------
+
+    async def _load(
+        self, commands: list[Command]
+    ) -> tuple[dict[tuple[int, bytes], tuple[bytes, Answer]], dict[int, tuple[int, list[Entry]]]]:
+        """Read what deciding needs: used keys, ended orders, hosted lots."""
+        assert self._read_conn is not None
+        assert self._books is not None
+        callers: list[int] = []
+        keys: list[bytes] = []
+        ends: list[int] = []
+        pending, recent, older = self._pending, self._recent, self._older
+        since_ms = self._remember_from_ms
+        for command in commands:
+            if isinstance(command, End):
+                if command.order_seq not in self._books.holds:
+                    ends.append(command.order_seq)
+                continue
+            key = (command.caller, command.key)
+            if key in pending:
+                continue
+            if key not in recent and key not in older and not self._look_everywhere:
+                made_ms = key_milliseconds(command.key)
+                if made_ms is not None and made_ms > since_ms:
+                    continue
+            callers.append(command.caller)
+            keys.append(command.key)
+        stored = (
+            await journal.fetch_by_keys(
+                self._read_conn, part=self._part, callers=callers, keys=keys
+            )
+            if keys
+            else {}
+        )
+        orders = (
+            await journal.fetch_orders(self._read_conn, part=self._part, order_seqs=ends)
+            if ends
+            else {}
+        )
+        await self._rider.load(self._read_conn, commands, self._books.clock_us)
+        return stored, orders
+
+    def _decide(
+        self,
+        batches: list[_Batch],
+        stored: dict[tuple[int, bytes], tuple[bytes, Answer]],
+        orders: dict[int, tuple[int, list[Entry]]],
+    ) -> _Flush:
+        """Decide a group in arrival order; nothing waits in here."""
+        assert self._books is not None
+        assert self._fence is not None
+        books, rider, pending = self._books, self._rider, self._pending
+        books.tick(self._now_us())
+        keys: list[tuple[int, bytes]] = []
+        conflict = [unstored_refusal(Reason.IDEMPOTENCY_CONFLICT)]
+        for batch in batches:
+            answers = batch.answers = []
+            self.figures.commands += len(batch.commands)
+            for command in batch.commands:
+                if isinstance(command, End):
+                    answers.append([self._end(command, orders)])
+                    continue
+                key = (command.caller, command.key)
+                known = pending.get(key) or stored.get(key)
+                if known is not None:
+                    self.figures.duplicates += 1
+                    answers.append(known[1] if known[0] == command.body else conflict)
+                    continue
+                if isinstance(command, Order):
+                    ridden = command.hosted and not command.reason
+                else:
+                    ridden = not isinstance(command, ADMINISTRATIVE)
+                answer = rider.decide(command, books) if ridden else books.decide(command)  # type: ignore[arg-type] # narrowed by the two lines above
+                pending[key] = (command.body, answer)
+                keys.append(key)
+                answers.append(answer)
+        self._look_everywhere = False
+        changes = books.take()
+        taken = rider.take()
+        fence = self._fence
+        digest = fence.digest
+        if changes.events:
+            digest = chain_digest(
+                fence.digest,
+                changes.events,
+                part=self._part,
+                flush_no=fence.flush_no + 1,
+                epoch=fence.epoch,
+                first_seq=changes.first_seq,
+                count=len(changes.events),
+                at_us=books.clock_us,
+            )
+            self._fence = journal.Fence(
+                part=self._part, epoch=fence.epoch, flush_no=fence.flush_no + 1, digest=digest
+            )
+        return _Flush(
+            batches=batches,
+            changes=changes,
+            ridden=taken,
+            keys=keys,
+            fence=fence,
+            clock_us=books.clock_us,
+            cycle_no=books.cycle_no,
+            last_seq=books.seq,
+            digest=digest,
+        )
+
+    def _end(self, command: End, orders: dict[int, tuple[int, list[Entry]]]) -> Entry:
+        """End an open hold; for one that has ended, repeat or refuse according to how it ended."""
+        assert self._books is not None
+        hold = self._books.holds.get(command.order_seq)
+        if hold is not None:
+            entry = self._books.decide(command)[0]
+            if entry.seq:
+                self._ended[command.order_seq] = (hold.caller, entry)
+            return entry
+        ended = self._ended.get(command.order_seq)
+        if ended is None and command.order_seq in orders:
+            caller, entries = orders[command.order_seq]
+            ended = caller, entries[-1]
+        if ended is None or command.caller not in (ended[0], HOUSE):
+            return unstored_refusal(Reason.ORDER_NOT_FOUND, command.order_seq)
+        entry = ended[1]
+        if entry.kind == command.kind:
+            self.figures.duplicates += 1
+            return entry
+        return unstored_refusal(_WHY_ENDED[Kind(entry.kind)], command.order_seq)
+
+    # Writing ------------------------------------------------------------------------------------
+
+    async def _commit(self, flush: _Flush) -> None:
+        """Write one flush in one transaction, then answer everybody in it."""
+        changes = flush.changes
+        if changes.events:
+            conn = self._write_conn
+            assert conn is not None
+            async with conn.transaction():
+                if not await journal.advance_partition(
+                    conn,
+                    fence=flush.fence,
+                    books_seq=flush.last_seq,
+                    clock_us=flush.clock_us,
+                    cycle_no=flush.cycle_no,
+                    digest=flush.digest,
+                ):
+                    raise Fenced(f"part {self._part} was taken over from epoch {flush.fence.epoch}")
+                await journal.copy_events(conn, changes.events)
+                await self._rider.write(conn, self._part, flush.ridden)
+                if changes.ended:
+                    await journal.delete_holds(conn, part=self._part, order_seqs=changes.ended)
+                if changes.opened:
+                    await journal.insert_holds(conn, part=self._part, holds=changes.opened)
+                if changes.cycles:
+                    await journal.write_cycles(conn, part=self._part, changes=changes)
+                await journal.write_projections(
+                    conn,
+                    part=self._part,
+                    changes=changes,
+                    flush_no=flush.fence.flush_no + 1,
+                    epoch=flush.fence.epoch,
+                    at_us=flush.clock_us,
+                    digest=flush.digest,
+                )
+            self.figures.flushes += 1
+            self.figures.events += len(changes.events)
+        _answer(flush)
+
+    # Faults -------------------------------------------------------------------------------------
+
+    async def _take_over(self, *, expected: int | None) -> None:
+        """Raise the epoch, then load the books as the last committed flush left them."""
+        await self._disconnect()
+        self._write_conn = await self._connect()
+        self._read_conn = await self._connect()
+        for conn in (self._write_conn, self._read_conn):
+            await journal.prepare_writer_connection(conn)
+        fence = await journal.raise_epoch(
+            self._write_conn, part=self._part, expected=expected, writer=self._identity
+        )
+        if fence is None:
+            raise Fenced(f"part {self._part} has another writer, or was never opened")
+        self._fence = fence
+        self._books = await journal.load_books(self._write_conn, self._part)
+        self._rider.discard()
+        self._pending = {}
+        self._ended = {}
+        self._recent = set()
+        self._older = set()
+        self._remember_from_ms = self._recent_from_ms = self._now_us() // 1000
+        self.figures.takeovers += 1
+        log.info("writer.took_over", part=self._part, epoch=fence.epoch, flush_no=fence.flush_no)
+
+    async def _recover(self, error: BaseException) -> None:
+        """After a lost connection or an aborted flush: take over from oneself, answer or decide again."""
+        log.warning("writer.lost_flush", error=type(error).__name__, detail=str(error))
+        if self._in_flight:
+            with contextlib.suppress(*_LOST):
+                await self._in_flight
+        flush, self._flush, self._in_flight = self._flush, None, None
+        delay_seconds = 0.05
+        while True:
+            try:
+                await self._take_over(expected=self.epoch)
+                break
+            except _LOST as still:
+                log.warning("writer.waits_for_database", detail=str(still))
+                await asyncio.sleep(delay_seconds)
+                delay_seconds = min(2.0, delay_seconds * 2)
+        if flush is not None and not await self._was_committed(flush):
+            self._retry = flush.batches + [b for b in self._retry if b not in flush.batches]
+        elif flush is not None:
+            _answer(flush)
+        # The unique index may have refused a key that this writer believed to be new.
+        self._look_everywhere = True
+
+    async def _was_committed(self, flush: _Flush) -> bool:
+        assert self._write_conn is not None
+        if not flush.changes.events:
+            return False
+        digest = await journal.fetch_flush_digest(
+            self._write_conn, part=self._part, flush_no=flush.fence.flush_no + 1
+        )
+        return digest == flush.digest
+
+    async def _disconnect(self) -> None:
+        for conn in (self._write_conn, self._read_conn):
+            if conn is not None:
+                conn.terminate()
+        self._write_conn = self._read_conn = None
+
+    def _fail_everybody(self, error: Exception) -> None:
+        batches = [*self._retry, *(self._flush.batches if self._flush else ()), *self._queue]
+        self._queue.clear()
+        self._queued = 0
+        for batch in batches:
+            if not batch.done.done():
+                batch.done.set_exception(error)
+
+
+_WHY_ENDED = {
+    Kind.CLEARED: Reason.ORDER_ALREADY_CLEARED,
+    Kind.VOIDED: Reason.ORDER_ALREADY_VOIDED,
+    Kind.EXPIRED: Reason.HOLD_EXPIRED,
+    Kind.REFUSED: Reason.ORDER_REFUSED,
+    Kind.ACCEPTED: Reason.ORDER_NOT_FOUND,
+}
+
+
+def _answer(flush: _Flush) -> None:
+    """Resolve the futures of a committed flush; a caller that went away is passed over."""
+    for batch in flush.batches:
+        if not batch.done.done():
+            batch.done.set_result(batch.answers)

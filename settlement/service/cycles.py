@@ -1,0 +1,163 @@
+"""Cycles: opening the first, closing at the cut-off, counting as settled; what stands in them."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from schemas.values.ids import HOUSE, key_bytes
+from schemas.values.reason import REASON_BY_NUMBER, Refusal
+from settlement.core.calendar import Calendar, cycle_id
+from settlement.core.command import CloseCycle, SettleCycle
+from settlement.core.event import Kind
+from settlement.service.clearing import PART
+from settlement.store import calendars
+from settlement.store import cycles as store
+
+if TYPE_CHECKING:
+    from asyncpg import Pool, Record
+
+    from settlement.core.command import Command, Entry
+    from settlement.service.clearing import Clearing
+
+
+async def close_cycle(
+    clearing: Clearing, *, cycle_no: int, next_id: str, next_cut_off_us: int = 0, at_us: int = 0
+) -> Entry | Refusal:
+    """Fence the open cycle and open the next; 0 opens the first. A second time changes nothing.
+
+    Args:
+        clearing: The writer.
+        cycle_no: The cycle believed to be open.
+        next_id: Id of the next cycle.
+        next_cut_off_us: When that is planned to close, microseconds since 1970; 0 for not planned.
+        at_us: Business time, in a ledger made for replay only.
+
+    Returns:
+        The opening of the next cycle, or CYCLE_NOT_OPEN.
+    """
+    command = CloseCycle(
+        caller=HOUSE,
+        key=key_bytes(f"close:{cycle_no}:{next_id}"),
+        body=_body("close", cycle_no, next_id, next_cut_off_us, at_us),
+        cycle_no=cycle_no,
+        next_id=next_id,
+        next_cut_off_us=next_cut_off_us,
+        at_us=at_us,
+    )
+    return await _administer(clearing, command, f"cycle {cycle_no}")
+
+
+async def settle_cycle(clearing: Clearing, *, cycle_no: int) -> Entry | Refusal:
+    """Count a closed cycle as funded and paid.
+
+    Returns:
+        The settlement's event, or CYCLE_NOT_CLOSED.
+    """
+    command = SettleCycle(
+        caller=HOUSE,
+        key=key_bytes(f"settle:{cycle_no}"),
+        body=_body("settle", cycle_no),
+        cycle_no=cycle_no,
+    )
+    return await _administer(clearing, command, f"cycle {cycle_no}")
+
+
+async def close_if_due(pool: Pool, clearing: Clearing, now: datetime) -> Entry | Refusal | None:
+    """Close the open cycle if its cut-off has come, and open the first cycle of a new ledger.
+
+    A ledger made for replay has no cut-offs of its own: whoever replays closes its cycles.
+    """
+    head = await store.fetch_head(pool, part=PART)
+    if head is None or head["clock_source"] == "caller":
+        return None
+    if head["cycle_no"] and (head["cut_off_at"] is None or head["cut_off_at"] > now):
+        return None
+    calendar = await calendar_at(pool, now)
+    cut_off = calendar.next_cut_off(now)
+    return await close_cycle(
+        clearing,
+        cycle_no=head["cycle_no"],
+        next_id=cycle_id(cut_off, calendar),
+        next_cut_off_us=int(cut_off.timestamp()) * 1_000_000,
+    )
+
+
+async def close_now(pool: Pool, clearing: Clearing, now: datetime) -> Entry | Refusal:
+    """Close the open cycle before its cut-off; the next one runs until the calendar's next cut-off."""
+    head = await store.fetch_head(pool, part=PART)
+    cycle_no = head["cycle_no"] if head else 0
+    calendar = await calendar_at(pool, now)
+    cut_off = calendar.next_cut_off(now)
+    next_id = cycle_id(cut_off, calendar)
+    taken = {row["cycle_id"] for row in await store.fetch_cycles(pool, part=PART)}
+    suffix = 2
+    while next_id in taken:
+        next_id = f"{cycle_id(cut_off, calendar)}-{suffix}"
+        suffix += 1
+    return await close_cycle(
+        clearing,
+        cycle_no=cycle_no,
+        next_id=next_id,
+        next_cut_off_us=int(cut_off.timestamp()) * 1_000_000,
+    )
+
+
+async def calendar_at(pool: Pool, at: datetime) -> Calendar:
+    """The calendar in force; daily at midnight in Shanghai where none was ever set."""
+    terms = await calendars.fetch_calendar(pool, at=at)
+    return msgspec.json.decode(terms, type=Calendar) if terms else Calendar()
+
+
+async def set_calendar(pool: Pool, calendar: Calendar, *, effective_at: datetime) -> None:
+    """Put a calendar in force; cycles that are open keep their cut-off (rule T4).
+
+    Raises:
+        ValueError: The zone is unknown, or the calendar has no cut-off within 400 days.
+    """
+    calendar.next_cut_off(effective_at)
+    await calendars.insert_calendar(
+        pool, terms=msgspec.json.encode(calendar).decode(), effective_at=effective_at
+    )
+
+
+async def list_cycles(pool: Pool) -> list[Record]:
+    """All cycles with counts and gross, oldest first."""
+    return await store.fetch_cycles(pool, part=PART)
+
+
+async def list_positions(pool: Pool, *, cycle_no: int) -> list[Record]:
+    """Positions other than 0 of one cycle."""
+    return await store.fetch_positions(pool, part=PART, cycle_no=cycle_no)
+
+
+async def list_obligations(pool: Pool, *, cycle_no: int) -> list[Record]:
+    """Bilateral gross of one cycle."""
+    return await store.fetch_obligations(pool, part=PART, cycle_no=cycle_no)
+
+
+async def ledger_head(pool: Pool) -> Record | None:
+    """The ledger's head: epoch, last event, clock, open cycle; None before it was made."""
+    return await store.fetch_head(pool, part=PART)
+
+
+async def _administer(clearing: Clearing, command: Command, subject: str) -> Entry | Refusal:
+    """Submit one administrative command and turn a refusing entry into a `Refusal`."""
+    [answer] = await clearing.submit([command])
+    entry = answer[-1]
+    if entry.kind == Kind.REFUSED:
+        reason = REASON_BY_NUMBER[entry.reason]
+        return Refusal(reason, f"{subject}: {reason.english}")
+    return entry
+
+
+def _body(*parts: object) -> bytes:
+    return hashlib.sha256(repr(parts).encode()).digest()[:16]
+
+
+def utc(at_us: int) -> datetime:
+    """An instant in microseconds since 1970, as a datetime."""
+    return datetime.fromtimestamp(at_us / 1_000_000, UTC)

@@ -1,0 +1,56 @@
+"""Looking things up in the books: an order, a member's history, where everybody stands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from schemas.files.instant import microseconds
+from schemas.values.ids import order_id, order_place
+from settlement.service.clearing import PART
+from settlement.store import cycles, orders
+
+if TYPE_CHECKING:
+    import uuid
+
+    from asyncpg import Pool, Record
+
+
+async def find_order(pool: Pool, order: uuid.UUID) -> list[Record]:
+    """The first event of an order and its end, if it has one; empty if there is no such order."""
+    try:
+        part, seq = order_place(order)
+    except ValueError:
+        return []
+    if part != PART:
+        return []
+    rows = await orders.fetch_order(pool, part=part, order_seq=seq)
+    if not rows or order_id(rows[0]["at_us"], part, seq) != order:
+        return []
+    return rows
+
+
+async def member_history(
+    pool: Pool, *, member_no: int, before_seq: int, merchant_no: int, limit: int
+) -> list[Record]:
+    """A page of what happened to a member's points, newest first; only one merchant's part unless that is 0."""
+    return await orders.fetch_member_events(
+        pool,
+        part=PART,
+        member_no=member_no,
+        before_seq=before_seq,
+        merchant_no=merchant_no,
+        limit=limit,
+    )
+
+
+async def standing(pool: Pool, *, cycle_no: int) -> list[Record]:
+    """Every party's figure of one cycle, with its account beside it."""
+    return await orders.fetch_standing(pool, part=PART, cycle_no=cycle_no)
+
+
+async def ledger_now_us(pool: Pool, *, now_us: int) -> int:
+    """The instant that counts for expiry: the wall clock, or the callers' in a ledger made for replay."""
+    head = await cycles.fetch_head(pool, part=PART)
+    if head is None or head["clock_source"] == "wall":
+        return now_us
+    return microseconds(head["clock"])

@@ -1,0 +1,1 @@
+"""Signatures over exact bytes, key ids, and the Merkle tree."""

@@ -1,0 +1,1 @@
+"""SQL of the books, one module for each table family."""

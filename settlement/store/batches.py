@@ -1,0 +1,289 @@
+"""SQL of batches: the facts of a closed cycle, its lines as a stream, and the row of its package."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from settlement.core.netting import Obligation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+    from typing import Any
+
+    import asyncpg
+    from asyncpg import Record
+    from asyncpg.pool import PoolConnectionProxy
+
+    Connection = asyncpg.Connection | PoolConnectionProxy
+
+
+async def fetch_cycle_parts(conn: Connection, *, cycle_no: int) -> list[Record]:
+    """Read the cycle in each partition: state, times, and its range of sequence numbers."""
+    return await conn.fetch(
+        """
+        SELECT part, cycle_id, state, opened_at, cut_off_at, closed_at, first_seq, last_seq
+          FROM settlement.cycle
+         WHERE cycle_no = $1
+         ORDER BY part
+        """,
+        cycle_no,
+    )
+
+
+async def fetch_uncut_before(conn: Connection, *, cycle_no: int) -> int | None:
+    """Find the first cycle before this one whose batch has not been cut; None if there is none."""
+    found: int | None = await conn.fetchval(
+        """
+        SELECT min(c.cycle_no)
+          FROM settlement.cycle AS c
+         WHERE c.cycle_no < $1
+           AND NOT EXISTS (SELECT FROM settlement.batch AS b WHERE b.cycle_no = c.cycle_no)
+        """,
+        cycle_no,
+    )
+    return found
+
+
+async def fetch_batch(conn: Connection, *, cycle_no: int) -> Record | None:
+    """Read the batch of a cycle."""
+    return await conn.fetchrow(
+        """
+        SELECT cycle_no, sequence, cycle_id, manifest, previous_sha256, manifest_sha256
+          FROM settlement.batch
+         WHERE cycle_no = $1
+        """,
+        cycle_no,
+    )
+
+
+async def fetch_batch_before(conn: Connection, *, cycle_no: int) -> Record | None:
+    """Read the batch that the batch of a cycle is chained to; None for the first."""
+    return await conn.fetchrow(
+        """
+        SELECT cycle_no, sequence, cycle_id, manifest_sha256
+          FROM settlement.batch
+         WHERE cycle_no < $1
+         ORDER BY cycle_no DESC
+         LIMIT 1
+        """,
+        cycle_no,
+    )
+
+
+async def fetch_obligations(conn: Connection, *, cycle_no: int) -> list[Obligation]:
+    """Read the bilateral gross of a closed cycle, all partitions together."""
+    rows = await conn.fetch(
+        """
+        SELECT issuer, acceptor, sum(orders)::bigint AS orders, sum(debit_cu)::bigint AS debit_cu,
+               sum(value_cu)::bigint AS value_cu, sum(fee_cu)::bigint AS fee_cu
+          FROM settlement.obligation
+         WHERE cycle_no = $1
+         GROUP BY issuer, acceptor
+         ORDER BY issuer, acceptor
+        """,
+        cycle_no,
+    )
+    return [Obligation(**row) for row in rows]
+
+
+async def fetch_positions(conn: Connection, *, cycle_no: int) -> dict[int, int]:
+    """Read the figure of each party of a closed cycle, CU, all partitions together."""
+    rows = await conn.fetch(
+        """
+        SELECT merchant_no, sum(net_cu)::bigint AS net_cu
+          FROM settlement.position
+         WHERE cycle_no = $1
+         GROUP BY merchant_no
+        """,
+        cycle_no,
+    )
+    return {row["merchant_no"]: row["net_cu"] for row in rows}
+
+
+async def fetch_codes(conn: Connection) -> dict[int, str]:
+    """Read the code of every merchant."""
+    rows = await conn.fetch("SELECT merchant_no, code FROM settlement.merchant")
+    return {row["merchant_no"]: row["code"] for row in rows}
+
+
+async def fetch_rates(
+    conn: Connection, *, part: int, first_seq: int, last_seq: int
+) -> dict[int, tuple[int, int]]:
+    """Read the rates that the lines of a range used.
+
+    Rates belong to the shop window; a statement shows the one that was agreed, and a rate never
+    changes once it is written.
+    """
+    rows = await conn.fetch(
+        """
+        SELECT rate_no, num, den
+          FROM exchange.rate
+         WHERE rate_no IN (
+               SELECT rate_no
+                 FROM settlement.event
+                WHERE part = $1 AND seq BETWEEN $2 AND $3 AND kind IN (3, 6)
+               )
+        """,
+        part,
+        first_seq,
+        last_seq,
+    )
+    return {row["rate_no"]: (row["num"], row["den"]) for row in rows}
+
+
+async def fetch_chain_head(conn: Connection, *, part: int, last_seq: int) -> Record | None:
+    """Read the flush that wrote an event; its digest covers all that came before."""
+    return await conn.fetchrow(
+        """
+        SELECT part, flush_no, first_seq, events, digest
+          FROM settlement.flush
+         WHERE part = $1 AND first_seq <= $2
+         ORDER BY flush_no DESC
+         LIMIT 1
+        """,
+        part,
+        last_seq,
+    )
+
+
+async def copy_lines(
+    conn: Connection,
+    *,
+    part: int,
+    first_seq: int,
+    last_seq: int,
+    sink: Callable[[bytes], Coroutine[Any, Any, None]],
+) -> None:
+    """Stream the lines of a range to `sink`, in order, as `settlement.core.line` reads them.
+
+    The first column is the instant of the order's first event: the order's id is made of it. Only
+    an order in two phases needs to look for it, and finds it by the primary key.
+    """
+    await conn.copy_from_query(
+        """
+        SELECT CASE WHEN e.order_seq IN (e.seq, 0) THEN e.at
+               ELSE coalesce(
+                    (SELECT f.at FROM settlement.event AS f
+                      WHERE f.part = e.part AND f.seq = e.order_seq), e.at)
+               END,
+               e.seq, e.order_seq, e.at, e.occurred_at, e.due_at, e.member_no, e.units,
+               e.debit_cu, e.value_cu, e.fee_cu, e.credited_units, e.lot_no, e.key, e.body,
+               e.cycle_no, e.caller, e.issuer, e.acceptor, e.rate_no, e.part, e.kind, e.step,
+               e.reason, e.reference
+          FROM settlement.event AS e
+         WHERE e.part = $1 AND e.seq BETWEEN $2 AND $3 AND e.kind IN (3, 6)
+         ORDER BY e.seq
+        """,
+        part,
+        first_seq,
+        last_seq,
+        output=sink,
+        format="binary",
+    )
+
+
+async def count_lines(conn: Connection, *, part: int, first_seq: int, last_seq: int) -> int:
+    """Count the lines of a range."""
+    count: int = await conn.fetchval(
+        """
+        SELECT count(*)
+          FROM settlement.event
+         WHERE part = $1 AND seq BETWEEN $2 AND $3 AND kind IN (3, 6)
+        """,
+        part,
+        first_seq,
+        last_seq,
+    )
+    return count
+
+
+async def fetch_carries(conn: Connection, *, cycle_no: int) -> dict[int, int]:
+    """Read what the instructions of a batch left over for each merchant, CU."""
+    rows = await conn.fetch(
+        """
+        SELECT merchant_no, carry_after_cu
+          FROM settlement.instruction
+         WHERE cycle_no = $1 AND merchant_no > 0 AND carry_after_cu <> 0
+        """,
+        cycle_no,
+    )
+    return {row["merchant_no"]: row["carry_after_cu"] for row in rows}
+
+
+async def fetch_instructions(conn: Connection, *, cycle_no: int) -> list[Record]:
+    """Read the instructions of a batch."""
+    return await conn.fetch(
+        """
+        SELECT merchant_no, net_cu, carry_before_cu, pay_fen, carry_after_cu
+          FROM settlement.instruction
+         WHERE cycle_no = $1
+         ORDER BY merchant_no
+        """,
+        cycle_no,
+    )
+
+
+async def insert_batch(
+    conn: Connection,
+    *,
+    cycle_no: int,
+    sequence: int,
+    cycle_id: str,
+    manifest: bytes,
+    previous_sha256: bytes,
+    manifest_sha256: bytes,
+) -> bool:
+    """Write the row of a package; False if one for this cycle or this place came first."""
+    status: str = await conn.execute(
+        """
+        INSERT INTO settlement.batch
+               (cycle_no, sequence, cycle_id, manifest, previous_sha256, manifest_sha256, cut_at)
+        VALUES ($1, $2, $3, $4, $5, $6, now())
+            ON CONFLICT DO NOTHING
+        """,
+        cycle_no,
+        sequence,
+        cycle_id,
+        manifest,
+        previous_sha256,
+        manifest_sha256,
+    )
+    return status == "INSERT 0 1"
+
+
+async def insert_instructions(
+    conn: Connection, *, cycle_no: int, rows: Sequence[tuple[int, int, int, int, int]]
+) -> None:
+    """Write the instructions of a batch.
+
+    Args:
+        conn: A connection in the transaction that wrote the batch.
+        cycle_no: The cycle.
+        rows: Party, net (CU), carry before (CU), payment (fen), carry after (CU) of each.
+    """
+    await conn.execute(
+        """
+        INSERT INTO settlement.instruction
+               (cycle_no, merchant_no, net_cu, carry_before_cu, pay_fen, carry_after_cu)
+        SELECT $1, * FROM unnest($2::integer[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
+        """,
+        cycle_no,
+        *(list(column) for column in zip(*rows, strict=True)),
+    )
+
+
+async def fetch_order_events(conn: Connection, *, part: int, order_seq: int) -> Record | None:
+    """Read the clearing of an order: its sequence number, cycle, and the order's first instant."""
+    return await conn.fetchrow(
+        """
+        SELECT f.at AS first_at, f.kind AS first_kind, coalesce(e.seq, f.seq) AS seq,
+               coalesce(e.kind, f.kind) AS kind, coalesce(e.cycle_no, f.cycle_no) AS cycle_no
+          FROM settlement.event AS f
+          LEFT JOIN settlement.event AS e
+            ON e.part = f.part AND e.order_seq = f.seq AND e.kind IN (3, 4, 5)
+               AND e.order_seq <> e.seq
+         WHERE f.part = $1 AND f.seq = $2 AND f.order_seq = f.seq AND f.kind IN (1, 2, 3)
+        """,
+        part,
+        order_seq,
+    )

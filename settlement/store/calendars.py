@@ -1,0 +1,33 @@
+"""The calendar in force."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from asyncpg import Connection, Pool
+
+
+async def insert_calendar(conn: Connection | Pool, *, terms: str, effective_at: datetime) -> None:
+    """Add a calendar (JSON text), in force from `effective_at`."""
+    await conn.execute(
+        "INSERT INTO settlement.calendar (terms, effective_at) VALUES ($1::jsonb, $2)",
+        terms,
+        effective_at,
+    )
+
+
+async def fetch_calendar(conn: Connection | Pool, *, at: datetime) -> str | None:
+    """The calendar in force at an instant, as JSON text; None where none was ever set."""
+    terms: str | None = await conn.fetchval(
+        """
+        SELECT terms::text FROM settlement.calendar
+         WHERE effective_at <= $1
+         ORDER BY effective_at DESC
+         LIMIT 1
+        """,
+        at,
+    )
+    return terms

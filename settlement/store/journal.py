@@ -1,0 +1,410 @@
+"""The journal and the projections that one flush writes, and what a writer loads when it takes over.
+
+Instants are microseconds since 1970 and uuids are their 16 bytes on a writer's connections (see
+`prepare_writer_connection`), so that no object is built for a column on the hot path.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from settlement.core.books import Account, Books, Hold, Obligation
+from settlement.core.command import Entry
+from settlement.core.event import COLUMNS, EPOCH_2000_US, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from asyncpg import Connection
+    from asyncpg.pool import PoolConnectionProxy
+
+    from settlement.core.books import Changes
+
+_COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_COPY_TRAILER = b"\xff\xff"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fence:
+    """Where a writer's right to write stands: its epoch, and the chain as it last saw it."""
+
+    part: int
+    epoch: int
+    flush_no: int
+    digest: bytes
+
+
+async def prepare_writer_connection(conn: Connection) -> None:
+    """Make instants plain microseconds since 1970 and uuids plain bytes on this connection."""
+    await conn.set_type_codec(
+        "timestamptz",
+        schema="pg_catalog",
+        encoder=lambda us: (us - EPOCH_2000_US,),
+        decoder=lambda value: value[0] + EPOCH_2000_US,
+        format="tuple",
+    )
+    await conn.set_type_codec(
+        "uuid", schema="pg_catalog", encoder=lambda raw: raw, decoder=bytes, format="binary"
+    )
+
+
+async def insert_partition(
+    conn: Connection | PoolConnectionProxy, *, part: int, caller_clock: bool
+) -> None:
+    """Make the partition's row, unless it is there."""
+    await conn.execute(
+        """
+        INSERT INTO settlement.partition
+               (part, epoch, flush_no, last_seq, digest, clock, clock_source, cycle_no)
+        VALUES ($1, 0, 0, 0, decode(repeat('00', 32), 'hex'), 'epoch', $2, 0)
+            ON CONFLICT (part) DO NOTHING
+        """,
+        part,
+        "caller" if caller_clock else "wall",
+    )
+
+
+async def raise_epoch(
+    conn: Connection, *, part: int, expected: int | None, writer: bytes
+) -> Fence | None:
+    """Fence every earlier writer of the partition out.
+
+    Waits for a flush whose COMMIT is still under way, since that holds the row.
+
+    Args:
+        conn: A writer's connection.
+        part: Partition.
+        expected: The epoch that the caller held before; None for a first take-over.
+        writer: 16 random bytes that name the writer. A take-over whose answer was lost is told by
+            them from one by somebody else.
+
+    Returns:
+        The new fence; None if another writer has taken over since `expected`.
+    """
+    row = await conn.fetchrow(
+        """
+        UPDATE settlement.partition
+           SET epoch = epoch + 1, writer = $3
+         WHERE part = $1 AND ($2::bigint IS NULL OR epoch = $2 OR writer = $3)
+        RETURNING epoch, flush_no, digest
+        """,
+        part,
+        expected,
+        writer,
+    )
+    if row is None:
+        return None
+    return Fence(part=part, epoch=row["epoch"], flush_no=row["flush_no"], digest=row["digest"])
+
+
+async def load_books(conn: Connection, part: int) -> Books:
+    """Load the partition's state as the last committed flush left it."""
+    head = await conn.fetchrow(
+        "SELECT last_seq, clock, clock_source, cycle_no FROM settlement.partition WHERE part = $1",
+        part,
+    )
+    assert head is not None
+    books = Books(part=part, caller_clock=head["clock_source"] == "caller")
+    books.start_after(head["last_seq"])
+    books.clock_us = head["clock"]
+    books.cycle_no = head["cycle_no"]
+    for row in await conn.fetch(
+        "SELECT merchant_no, cap_cu, collateral_cu, held_cu FROM settlement.account WHERE part = $1",
+        part,
+    ):
+        books.accounts[row["merchant_no"]] = Account(
+            row["cap_cu"], row["collateral_cu"], row["held_cu"]
+        )
+    for row in await conn.fetch(
+        """
+        SELECT issuer, acceptor, orders, debit_cu, value_cu, fee_cu
+          FROM settlement.obligation
+         WHERE part = $1 AND cycle_no = $2
+        """,
+        part,
+        books.cycle_no,
+    ):
+        books.obligations[row["issuer"], row["acceptor"]] = Obligation(
+            row["orders"], row["debit_cu"], row["value_cu"], row["fee_cu"]
+        )
+    await _load_positions(conn, books)
+    for row in await conn.fetch(
+        """
+        SELECT e.seq, e.at, e.occurred_at, e.due_at, e.member_no, e.units, e.debit_cu, e.value_cu, e.fee_cu,
+               e.credited_units, e.caller, e.issuer, e.acceptor, e.rate_no, e.reference
+          FROM settlement.hold AS h
+          JOIN settlement.event AS e ON e.part = h.part AND e.seq = h.order_seq
+         WHERE h.part = $1
+         ORDER BY e.seq
+        """,
+        part,
+    ):
+        books.restore_hold(Hold(*row.values()))
+    return books
+
+
+async def _load_positions(conn: Connection, books: Books) -> None:
+    unsettled: dict[int, dict[int, int]] = {
+        row["cycle_no"]: {}
+        for row in await conn.fetch(
+            "SELECT cycle_no FROM settlement.cycle WHERE part = $1 AND state = 'closed'", books.part
+        )
+    }
+    for row in await conn.fetch(
+        """
+        SELECT p.cycle_no, p.merchant_no, p.net_cu
+          FROM settlement.position AS p
+         WHERE p.part = $1 AND p.cycle_no = ANY($2)
+        """,
+        books.part,
+        [*unsettled, books.cycle_no],
+    ):
+        if row["cycle_no"] in unsettled:
+            unsettled[row["cycle_no"]][row["merchant_no"]] = row["net_cu"]
+        elif row["merchant_no"] < 0:
+            books.house[row["merchant_no"]] = row["net_cu"]
+        else:
+            books.accounts[row["merchant_no"]].open = row["net_cu"]
+    for cycle_no, nets in unsettled.items():
+        books.restore_unsettled(cycle_no, nets)
+
+
+async def advance_partition(
+    conn: Connection, *, fence: Fence, books_seq: int, clock_us: int, cycle_no: int, digest: bytes
+) -> bool:
+    """Begin a flush: take the next flush number, if this writer is still the one.
+
+    Returns:
+        False if another writer has taken over; then nothing may be written.
+    """
+    status = await conn.execute(
+        """
+        UPDATE settlement.partition
+           SET flush_no = flush_no + 1, last_seq = $4, clock = $5, cycle_no = $6, digest = $7
+         WHERE part = $1 AND epoch = $2 AND flush_no = $3
+        """,
+        fence.part,
+        fence.epoch,
+        fence.flush_no,
+        books_seq,
+        clock_us,
+        cycle_no,
+        digest,
+    )
+    return bool(status == "UPDATE 1")
+
+
+async def copy_events(conn: Connection, events: list[bytes]) -> None:
+    """Append events to the journal from their canonical bytes."""
+    await conn.copy_to_table(
+        "event",
+        schema_name="settlement",
+        columns=COLUMNS,
+        format="binary",
+        source=io.BytesIO(b"".join((_COPY_HEADER, *events, _COPY_TRAILER))),
+    )
+
+
+async def write_projections(
+    conn: Connection,
+    *,
+    part: int,
+    changes: Changes,
+    flush_no: int,
+    epoch: int,
+    at_us: int,
+    digest: bytes,
+) -> None:
+    """Write positions, obligations and accounts that moved, and the flush's row, in one statement."""
+    positions = list(changes.positions.items())
+    obligations = list(changes.obligations.items())
+    accounts = list(changes.accounts.items())
+    await conn.execute(
+        """
+        WITH positions AS (
+            INSERT INTO settlement.position (part, cycle_no, merchant_no, net_cu)
+            SELECT $1, * FROM unnest($2::int[], $3::int[], $4::bigint[])
+                ON CONFLICT (part, cycle_no, merchant_no) DO UPDATE SET net_cu = EXCLUDED.net_cu
+        ), obligations AS (
+            INSERT INTO settlement.obligation
+                   (part, cycle_no, issuer, acceptor, orders, debit_cu, value_cu, fee_cu)
+            SELECT $1, *
+              FROM unnest($5::int[], $6::int[], $7::int[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[])
+                ON CONFLICT (part, cycle_no, issuer, acceptor)
+                DO UPDATE SET orders = EXCLUDED.orders, debit_cu = EXCLUDED.debit_cu,
+                              value_cu = EXCLUDED.value_cu, fee_cu = EXCLUDED.fee_cu
+        ), accounts AS (
+            INSERT INTO settlement.account (part, merchant_no, cap_cu, collateral_cu, held_cu)
+            SELECT $1, * FROM unnest($12::int[], $13::bigint[], $14::bigint[], $15::bigint[])
+                ON CONFLICT (part, merchant_no)
+                DO UPDATE SET cap_cu = EXCLUDED.cap_cu, collateral_cu = EXCLUDED.collateral_cu,
+                              held_cu = EXCLUDED.held_cu
+        )
+        INSERT INTO settlement.flush (part, flush_no, epoch, first_seq, events, at, digest)
+        VALUES ($1, $16, $17, $18, $19, $20, $21)
+        """,
+        part,
+        [cycle for (cycle, _), _ in positions],
+        [merchant for (_, merchant), _ in positions],
+        [net for _, net in positions],
+        [cycle for (cycle, _, _), _ in obligations],
+        [issuer for (_, issuer, _), _ in obligations],
+        [acceptor for (_, _, acceptor), _ in obligations],
+        [figures[0] for _, figures in obligations],
+        [figures[1] for _, figures in obligations],
+        [figures[2] for _, figures in obligations],
+        [figures[3] for _, figures in obligations],
+        [merchant for merchant, _ in accounts],
+        [figures[0] for _, figures in accounts],
+        [figures[1] for _, figures in accounts],
+        [figures[2] for _, figures in accounts],
+        flush_no,
+        epoch,
+        changes.first_seq,
+        len(changes.events),
+        at_us,
+        digest,
+    )
+
+
+async def insert_holds(conn: Connection, *, part: int, holds: Sequence[Hold]) -> None:
+    """Store holds that were opened and are still open."""
+    await conn.execute(
+        """
+        INSERT INTO settlement.hold (part, order_seq, issuer, debit_cu, due_at)
+        SELECT $1, * FROM unnest($2::bigint[], $3::int[], $4::bigint[], $5::timestamptz[])
+        """,
+        part,
+        [hold.order_seq for hold in holds],
+        [hold.issuer for hold in holds],
+        [hold.debit_cu for hold in holds],
+        [hold.due_at_us for hold in holds],
+    )
+
+
+async def delete_holds(conn: Connection, *, part: int, order_seqs: list[int]) -> None:
+    """Forget stored holds that have ended; their end is an event."""
+    await conn.execute(
+        "DELETE FROM settlement.hold WHERE part = $1 AND order_seq = ANY($2::bigint[])",
+        part,
+        order_seqs,
+    )
+
+
+async def write_cycles(conn: Connection, *, part: int, changes: Changes) -> None:
+    """Open, close and settle cycles as the events of this flush say, in their order."""
+    for change in changes.cycles:
+        if change.kind is Kind.CYCLE_OPENED:
+            await conn.execute(
+                """
+                INSERT INTO settlement.cycle
+                       (part, cycle_no, cycle_id, state, opened_at, cut_off_at, first_seq)
+                VALUES ($1, $2, $3, 'open', $4, $5, $6)
+                """,
+                part,
+                change.cycle_no,
+                change.cycle_id,
+                change.at_us,
+                change.cut_off_us or None,
+                change.seq,
+            )
+        elif change.kind is Kind.CYCLE_CLOSED:
+            await conn.execute(
+                """
+                UPDATE settlement.cycle SET state = 'closed', closed_at = $3, last_seq = $4
+                 WHERE part = $1 AND cycle_no = $2
+                """,
+                part,
+                change.cycle_no,
+                change.at_us,
+                change.seq,
+            )
+        else:
+            await conn.execute(
+                """
+                UPDATE settlement.cycle SET state = 'settled', settled_at = $3
+                 WHERE part = $1 AND cycle_no = $2
+                """,
+                part,
+                change.cycle_no,
+                change.at_us,
+            )
+
+
+async def fetch_flush_digest(conn: Connection, *, part: int, flush_no: int) -> bytes | None:
+    """Digest of a committed flush: the commit marker of a flush whose COMMIT was not answered."""
+    digest: bytes | None = await conn.fetchval(
+        "SELECT digest FROM settlement.flush WHERE part = $1 AND flush_no = $2", part, flush_no
+    )
+    return digest
+
+
+async def fetch_by_keys(
+    conn: Connection, *, part: int, callers: list[int], keys: list[bytes]
+) -> dict[tuple[int, bytes], tuple[bytes, list[Entry]]]:
+    """Find what was already decided under these keys, in one read.
+
+    Returns:
+        (caller, key) to (body, entries in order of their steps).
+    """
+    found: dict[tuple[int, bytes], tuple[bytes, list[Entry]]] = {}
+    for row in await conn.fetch(
+        """
+        SELECT found.*
+          FROM unnest($2::int[], $3::uuid[]) AS wanted (caller, key)
+         CROSS JOIN LATERAL (
+               SELECT e.caller, e.key, e.body, e.seq, e.order_seq, e.kind, e.reason, e.at, e.due_at,
+                      e.cycle_no, e.issuer, e.acceptor, e.units, e.debit_cu, e.value_cu, e.fee_cu,
+                      e.credited_units, e.lot_no, e.rate_no
+                 FROM settlement.event AS e
+                WHERE e.part = $1 AND e.caller = wanted.caller AND e.key = wanted.key AND e.step >= 0
+               OFFSET 0 -- one look-up in event_key for each key, never a walk along the table
+         ) AS found
+         ORDER BY found.seq
+        """,
+        part,
+        callers,
+        keys,
+    ):
+        caller, key, body, *figures = row.values()
+        found.setdefault((caller, key), (body, []))[1].append(Entry(*figures))
+    return found
+
+
+async def fetch_orders(
+    conn: Connection, *, part: int, order_seqs: list[int]
+) -> dict[int, tuple[int, list[Entry]]]:
+    """Read orders by the number of their first event.
+
+    Returns:
+        Order to (its caller, its first event and, where there is one, its end).
+    """
+    found: dict[int, tuple[int, list[Entry]]] = {}
+    for row in await conn.fetch(
+        """
+        SELECT found.*
+          FROM unnest($2::bigint[]) AS wanted (order_seq)
+         CROSS JOIN LATERAL (
+               SELECT e.caller, e.seq, e.order_seq, e.kind, e.reason, e.at, e.due_at, e.cycle_no, e.issuer,
+                      e.acceptor, e.units, e.debit_cu, e.value_cu, e.fee_cu, e.credited_units, e.lot_no,
+                      e.rate_no
+                 FROM settlement.event AS e
+                WHERE e.part = $1 AND e.seq = wanted.order_seq AND e.order_seq = e.seq
+                UNION ALL
+               SELECT e.caller, e.seq, e.order_seq, e.kind, e.reason, e.at, e.due_at, e.cycle_no, e.issuer,
+                      e.acceptor, e.units, e.debit_cu, e.value_cu, e.fee_cu, e.credited_units, e.lot_no,
+                      e.rate_no
+                 FROM settlement.event AS e
+                WHERE e.part = $1 AND e.order_seq = wanted.order_seq AND e.kind IN (3, 4, 5)
+                      AND e.order_seq <> e.seq
+         ) AS found
+         ORDER BY found.seq
+        """,
+        part,
+        order_seqs,
+    ):
+        caller, *figures = row.values()
+        found.setdefault(row["order_seq"], (caller, []))[1].append(Entry(*figures))
+    return found

