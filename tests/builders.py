@@ -130,10 +130,11 @@ class BooksBuilder:
 
     def end(self, hold: Hold, kind: Kind = Kind.CLEARED) -> uuid.UUID:
         """Clear, void or expire an accepted order; its id."""
-        self._event(kind=kind, order_seq=hold.order_seq, **hold.facts)
+        order = order_id(hold.at_us, PART, hold.order_seq)
+        self._event(kind=kind, order_seq=hold.order_seq, key=order.bytes, **hold.facts)
         if kind is Kind.CLEARED:
             self._book(hold.facts)
-        return order_id(hold.at_us, PART, hold.order_seq)
+        return order
 
     def _facts(
         self, issuer: str, acceptor: str, debit: int, value: int | None, fee: int, units: int,

@@ -38,5 +38,9 @@ async def open_writer_connection(dsn: str) -> asyncpg.Connection:
             "enable_bitmapscan": "off",
             "plan_cache_mode": "force_generic_plan",
             "jit": "off",
+            # A frozen writer must not keep its successor waiting for the partition's row for ever.
+            "idle_in_transaction_session_timeout": "5s",
+            "statement_timeout": "30s",
+            "synchronous_commit": "on",
         },
     )

@@ -327,7 +327,7 @@ CREATE TABLE settlement.merchant (
     code text NOT NULL,
     name text NOT NULL,
     registered_at timestamp with time zone NOT NULL,
-    CONSTRAINT merchant_code_check CHECK ((code ~ '^[A-Z0-9][A-Z0-9-]{0,31}$'::text)),
+    CONSTRAINT merchant_code_check CHECK ((code ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,47}$'::text)),
     CONSTRAINT merchant_merchant_no_check CHECK ((merchant_no > 0))
 );
 

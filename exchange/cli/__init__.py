@@ -91,9 +91,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     except Exception as error:
         from exchange.cli.context import expected_fault
 
-        sentence = expected_fault(error)
-        if sentence is None:
+        told = expected_fault(error)
+        if told is None:
             raise
-        print(f"tongdui: {sentence}", file=sys.stderr)
-        sys.exit(2)
+        print(f"tongdui: {told[1]}", file=sys.stderr)
+        sys.exit(told[0])
     sys.exit(status if isinstance(status, int) else 0)

@@ -347,11 +347,14 @@ def check_keys(home: Home, now: datetime | None = None) -> Findings:
     from settlement.signing.keyring import INDEX, Keyring, KeyringUnusable
 
     now = now or datetime.now(UTC)
+    secrets: list[Path] = [home.operator_key] if home.operator_key.exists() else []
     if home.keys.exists():
-        for path in (home.keys, *sorted(home.keys.iterdir())):
-            yield from _check_private(path)
-    if home.operator_key.exists():
-        yield from _check_private(home.operator_key)
+        secrets += [home.keys, *sorted(home.keys.iterdir())]
+    exposed = [finding for path in secrets for finding in _check_private(path)]
+    yield from exposed
+    if exposed:
+        # The keyring itself refuses to work with them, for the same reason.
+        return
     if not (home.keys / INDEX).exists():
         yield Finding(
             check="keys",

@@ -37,25 +37,38 @@ class Unusable(click.ClickException):
     exit_code = 2
 
 
-def expected_fault(error: BaseException) -> str | None:
-    """Return the sentence for a fault that is the environment's or the input's; None for one of ours."""
+def expected_fault(error: BaseException) -> tuple[int, str] | None:
+    """Return exit status and sentence for a fault that is the environment's or the input's; None for one of ours.
+
+    1 where the clearing house, or a check of its books, says no; 2 where something cannot be used.
+    """
     import asyncpg
 
     from deploy.database.embedded import ServerUnavailable
     from deploy.database.migrate import MigrationError
+    from exchange.cli.client import Refused
     from exchange.service.completejourney import DataPackageMissing
+    from exchange.service.quote_keys import QuoteKeysUnusable
     from schemas.values.faults import SchemaError, Unavailable
+    from settlement.service.batches import BooksDiffer
+    from settlement.service.package_folder import PackageDiffers
     from settlement.signing.keyring import KeyringUnusable
 
-    told = (ServerUnavailable, MigrationError, KeyringUnusable, SchemaError, DataPackageMissing)
+    sentence = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, (BooksDiffer, PackageDiffers, Refused)):
+        return 1, sentence
+    told = (
+        *(ServerUnavailable, MigrationError, KeyringUnusable, QuoteKeysUnusable),
+        *(SchemaError, DataPackageMissing),
+    )
     if isinstance(error, told):
-        return " ".join(str(error).split())
+        return 2, sentence
     if isinstance(error, Unavailable):
-        return f"the clearing house does not answer: {error}"
+        return 2, f"the clearing house does not answer: {sentence}"
     if isinstance(error, (asyncpg.PostgresError, asyncpg.InterfaceError)):
-        return f"the database does not do what is needed: {error}; `tongdui doctor` says more"
+        return 2, f"the database cannot be used: {sentence}; `tongdui doctor` says more"
     if isinstance(error, OSError):
-        return " ".join(str(error).split())
+        return 2, sentence
     return None
 
 

@@ -74,6 +74,19 @@ def trusted_keys(key_files: tuple[Path, ...]) -> dict[str, Ed25519PublicKey]:
     return trusted
 
 
+def verify_all(folders: list[Path], trusted: dict[str, Ed25519PublicKey]) -> bool:
+    """Verify packages, and print the report of each that is not good."""
+    from settlement.service.verification import verify_package
+
+    good = True
+    for folder in folders:
+        report = verify_package(folder, trusted=trusted)
+        if not report.ok:
+            show_report(report, str(folder), as_json=False)
+            good = False
+    return good
+
+
 def show_report(report: Report | Unreadable, path: str, *, as_json: bool) -> None:
     """Print a report for people or programs."""
     from rich.markup import escape

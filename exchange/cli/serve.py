@@ -1,8 +1,8 @@
 """`tongdui serve`: database, writer and gateways as one service that looks after itself.
 
-Order matters. Up: database, migrations, ledger, writer, gateways. Down: gateways finish the requests that they
-have, then the writer commits what it took, then the database stops. A child that dies is started again; a writer
-that another one has fenced off is not, since the ledger is no longer ours.
+Order matters. Up: database, migrations, ledger, writer and packager, gateways. Down: gateways finish the requests
+that they have, then the packager its package, the writer commits what it took, and the database stops. A child that
+dies is started again; a writer that another one has fenced off is not, since the ledger is no longer ours.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ class ClearingHouse:
         dsn: Its database.
         server: The private PostgreSQL server, if it is one.
         writer: The writer process.
+        packager: The process that cuts packages.
         gateways: The gateway processes.
         operator_key: API key of the operator.
         operator_key_is_new: Whether this start made it.
@@ -64,17 +65,17 @@ class ClearingHouse:
     dsn: str
     server: EmbeddedServer | None
     writer: Child
+    packager: Child
     gateways: list[Child]
     operator_key: str
     operator_key_is_new: bool
 
     async def wait_ended(self) -> str:
         """Wait until a child ends for good; returns why."""
-        ends = [child.ended for child in (self.writer, *self.gateways)]
-        done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        children = {child.ended: child for child in (self.writer, self.packager, *self.gateways)}
+        done, _ = await asyncio.wait(children, return_when=asyncio.FIRST_COMPLETED)
         ended = done.pop()
-        name = next(c.spec.name for c in (self.writer, *self.gateways) if c.ended is ended)
-        return f"the {name} is gone: {ended.result()}"
+        return f"the {children[ended].spec.name} is gone: {ended.result()}"
 
 
 @asynccontextmanager
@@ -119,7 +120,9 @@ async def clearing_house(
         }
         writer = Child(spec=_writer_spec(home, environ, output))
         stack.push_async_callback(writer.stop)
-        await writer.start()
+        packager = Child(spec=_packager_spec(home, environ, output))
+        stack.push_async_callback(packager.stop)
+        await asyncio.gather(writer.start(), packager.start())
         specs = [
             _gateway_spec(home, environ, output, host=host, port=port, number=number)
             for number in range(1, gateways + 1)
@@ -135,6 +138,7 @@ async def clearing_house(
             dsn=database.dsn,
             server=database.server,
             writer=writer,
+            packager=packager,
             gateways=children,
             operator_key=operator_key,
             operator_key_is_new=is_new,
@@ -234,6 +238,25 @@ def _writer_spec(home: Home, environ: Mapping[str, str], output: IO[bytes] | Non
     )
 
 
+def _packager_spec(home: Home, environ: Mapping[str, str], output: IO[bytes] | None) -> ChildSpec:
+    async def is_ready(_: int) -> bool:
+        return True
+
+    return ChildSpec(
+        name="packager",
+        module="exchange.worker.packager",
+        arguments=(
+            *("--dsn", f"env:{DSN_VARIABLE}"),
+            *("--keys", str(home.keys), "--packages", str(home.packages)),
+        ),
+        environ=environ,
+        is_ready=is_ready,
+        output=output,
+        # A package that is being written is finished first.
+        stop_seconds=120.0,
+    )
+
+
 def _gateway_spec(
     home: Home,
     environ: Mapping[str, str],
@@ -248,7 +271,7 @@ def _gateway_spec(
 
     return ChildSpec(
         name=f"gateway {number}",
-        module="exchange.gateway.run",
+        module="exchange.cli.gateway",
         arguments=(
             *("--dsn", f"env:{DSN_VARIABLE}", "--socket", str(home.writer_socket())),
             *("--host", host, "--port", str(port), "--home", str(home.folder)),

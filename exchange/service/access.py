@@ -96,9 +96,7 @@ class ApiKeys:
             self._known.pop(authorization, None)
             raise Unauthenticated("this API key is unknown or was revoked")
         merchant_no = row["merchant_no"]
-        principal = (
-            Principal(merchant_no=merchant_no, role="merchant") if merchant_no else OPERATOR
-        )
+        principal = Principal(merchant_no=merchant_no, role="merchant") if merchant_no else OPERATOR
         if len(self._known) >= CACHED_MAX:
             self._known = {}
         self._known[authorization] = (monotonic(), principal)

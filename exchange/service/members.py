@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from exchange.store import members as store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection
     from datetime import datetime
 
     from asyncpg import Pool
@@ -25,7 +25,7 @@ class Members:
         self._now = now
         self._known: dict[str, int] = {}
 
-    async def enrol(self, references: Iterable[str]) -> dict[str, int]:
+    async def enrol(self, references: Collection[str]) -> dict[str, int]:
         """Enrol those who are not members yet; a member who is stays as they were.
 
         Returns:
@@ -39,10 +39,10 @@ class Members:
                 surrogates=[secrets.randbelow(2**63 - 1) + 1 for _ in new],
                 now=self._now(),
             )
-            await self.find(new)
+            await self.find(references)
         return self._known
 
-    async def find(self, references: Iterable[str]) -> dict[str, int]:
+    async def find(self, references: Collection[str]) -> dict[str, int]:
         """Look members up; whoever is not enrolled is missing from the answer.
 
         Returns:
@@ -51,6 +51,10 @@ class Members:
         unknown = sorted({reference for reference in references if reference not in self._known})
         if unknown:
             if len(self._known) > CACHED_MAX:
-                self._known = {}
+                self._known = {
+                    reference: self._known[reference]
+                    for reference in references
+                    if reference in self._known
+                }
             self._known |= await store.fetch_surrogates(self._pool, references=unknown)
         return self._known

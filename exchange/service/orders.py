@@ -25,9 +25,9 @@ from exchange.core.quote import (
     unseal,
 )
 from exchange.service.access import Forbidden
+from schemas.values.faults import SchemaError
 from schemas.values.ids import HOUSE, key_bytes, order_place
 from schemas.values.reason import Reason, Refusal
-from schemas.values.faults import SchemaError
 from schemas.wire.fields import microseconds
 from schemas.wire.orders import HOLD_SECONDS_DEFAULT, BulkOrder, OrderTerms
 from settlement.core.command import End, Order, unstored_refusal
@@ -267,7 +267,9 @@ class OrderDesk:
     ) -> Order | Forbidden:
         """Make the command for one order; a refusal found here travels in it."""
         if wish.quote is not None:
-            return self._quoted_order(offer, wish, caller=caller, key=key, known=known, now_us=now_us)
+            return self._quoted_order(
+                offer, wish, caller=caller, key=key, known=known, now_us=now_us
+            )
         pair = (wish.issuer, wish.acceptor, wish.kind)
         terms = cache.get(pair)
         if terms is None:
@@ -291,7 +293,9 @@ class OrderDesk:
                     fee_cu=priced.fee_cu,
                     rate_no=terms.spend.rate_no,
                     occurred_at_us=microseconds(wish.occurred_at),
-                    hold_us=0 if hosted else (wish.hold_seconds or HOLD_SECONDS_DEFAULT) * 1_000_000,
+                    hold_us=0
+                    if hosted
+                    else (wish.hold_seconds or HOLD_SECONDS_DEFAULT) * 1_000_000,
                     credited_units=priced.credited_units,
                     hosted=hosted,
                     reference=wish.reference,
@@ -374,9 +378,7 @@ def _may_order(offer: Offer, caller: int, issuer: str | None, acceptor: str | No
     return caller == HOUSE or caller in (by_code.get(issuer or ""), by_code.get(acceptor or ""))
 
 
-def _terms(
-    offer: Offer, wish: AnyTerms, caller: int, now_us: int
-) -> Terms | Refusal | Forbidden:
+def _terms(offer: Offer, wish: AnyTerms, caller: int, now_us: int) -> Terms | Refusal | Forbidden:
     """Find the terms of a pair once for all orders of a request."""
     if not _may_order(offer, caller, wish.issuer, wish.acceptor):
         return Forbidden("a merchant orders as issuer or acceptor only")

@@ -115,9 +115,7 @@ class Reports:
             occurred_at=instant_text(first["occurred_at_us"]),
             accepted_at=instant_text(first["at_us"]),
             ended_at=instant_text(last["at_us"]) if last["kind"] != Kind.ACCEPTED else None,
-            hold_until=instant_text(first["due_at_us"])
-            if first["kind"] == Kind.ACCEPTED
-            else None,
+            hold_until=instant_text(first["due_at_us"]) if first["kind"] == Kind.ACCEPTED else None,
             issuer=offer.codes.get(first["issuer"], ""),
             acceptor=offer.codes.get(first["acceptor"], ""),
             units=str(first["units"]),

@@ -16,7 +16,15 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from schemas.files.manifest import Count, Instant, KeyId, Party, Positive, Sha256, SignedCu
+from schemas.files.manifest import (  # noqa: TC001 - msgspec reads the annotations
+    Count,
+    Instant,
+    KeyId,
+    Party,
+    Positive,
+    Sha256,
+    SignedCu,
+)
 from schemas.values.faults import SchemaError
 
 PROOF_FORMAT: Final = "tongdui-proof/1"

@@ -109,6 +109,20 @@ class Reason(Enum):
         "交易时间在未来或早于七天前。",
     )
 
+    CANNOT_BE_BOOKED = (
+        26,
+        False,
+        "The books cannot hold this request; it changed nothing.",
+        "账本无法记录该请求，未产生任何变更。",
+    )
+    HOLD_NOT_OFFERED = (
+        27,
+        False,
+        "An order of a hosted programme clears at once and takes no hold.",
+        "托管积分订单即时清算，不支持预留。",
+    )
+    CYCLE_EXISTS = (28, False, "A cycle with this id exists already.", "该结算周期编号已存在。")
+
     def __init__(self, number: int, retryable: bool, english: str, chinese: str) -> None:  # noqa: FBT001 - the table above reads best without keywords
         """Unpack one row of the catalogue."""
         self.number = number

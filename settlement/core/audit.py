@@ -263,7 +263,7 @@ class JournalAudit:
         self.open: CycleFigures | None = None
         self.last_cycle_no = 0
         self.last_seq = 0
-        self.last_at = 0
+        self.last_at = -(1 << 63)
         self.last_flush: FlushRow | None = None
         self._positions: dict[int, int] = {}
         self._flushes: list[FlushRow] = []

@@ -18,6 +18,7 @@ import heapq
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from schemas.values.amounts import AMOUNT_LIMIT
 from schemas.values.ids import HOUSE, HOUSE_FEES, HOUSE_ROUNDING, order_id
 from schemas.values.reason import Reason
 from settlement.core.command import (
@@ -39,6 +40,11 @@ if TYPE_CHECKING:
     from settlement.core.command import BooksCommand, Command
 
 NO_KEY = bytes(16)
+BACKDATE_US = 7 * 86_400_000_000
+"""An offline order may be this late; hosted lots are kept, and do not lapse, until then."""
+HOLD_US_MAX = 35 * 86_400_000_000
+"""No hold is longer than keys are kept."""
+SUM_LIMIT = 2**62
 END_STEP = -1
 """Step of the event that ends a hold; no request of a client reaches it, whatever its key."""
 
@@ -160,6 +166,8 @@ class Books:
         self.house = {HOUSE_FEES: 0, HOUSE_ROUNDING: 0}
         self.obligations: dict[tuple[int, int], Obligation] = {}
         self.holds: dict[int, Hold] = {}
+        self.recent_ends: dict[int, tuple[int, Entry]] = {}
+        self.cycle_ids: set[str] = set()
         self.unsettled: dict[int, dict[int, int]] = {}
         self._due: list[tuple[int, int]] = []
         self._events: list[bytes] = []
@@ -176,6 +184,9 @@ class Books:
         """Put back an open hold that is stored; the account's held total is loaded with the account."""
         self.holds[hold.order_seq] = hold
         heapq.heappush(self._due, (hold.due_at_us, hold.order_seq))
+        if len(self._due) > 2 * len(self.holds) + 1000:
+            self._due = [(hold.due_at_us, hold.order_seq) for hold in self.holds.values()]
+            heapq.heapify(self._due)
 
     def restore_unsettled(self, cycle_no: int, nets: dict[int, int]) -> None:
         """Put back the positions of a closed, unsettled cycle."""
@@ -211,6 +222,23 @@ class Books:
         self.clock_us = at_us
         return None
 
+    def till_time(self, occurred_at_us: int) -> Reason | None:
+        """Check a till time; a ledger made for replay takes it as the business time.
+
+        Elsewhere an offline order may be `BACKDATE_US` late, and never from the future.
+
+        Args:
+            occurred_at_us: Microseconds since 1970; 0 for now.
+
+        Returns:
+            None, or why the time is refused.
+        """
+        if self.caller_clock:
+            return self.business_time(occurred_at_us)
+        if occurred_at_us and not self.clock_us - BACKDATE_US < occurred_at_us <= self.clock_us:
+            return Reason.TILL_TIME_OUT_OF_RANGE
+        return None
+
     # Orders -----------------------------------------------------------------------------------
 
     def clear(
@@ -233,12 +261,19 @@ class Books:
         /,
     ) -> Entry:
         """Clear an order at once, or refuse it for its issuer's cap (rule C2)."""
+        _check_figures(issuer, acceptor, units, debit_cu, value_cu, fee_cu)
         debtor = self.accounts.get(issuer)
         creditor = self.accounts.get(acceptor)
         if debtor is None or creditor is None:
             reason = Reason.UNKNOWN_MERCHANT
+        elif not self.cycle_no:
+            reason = Reason.CYCLE_NOT_OPEN
         elif debtor.base + debtor.open < debit_cu:
             reason = Reason.NET_DEBIT_CAP_EXCEEDED
+        elif (
+            gross := self.obligations.get((issuer, acceptor))
+        ) and gross.debit + debit_cu >= SUM_LIMIT:
+            reason = Reason.AMOUNT_ABOVE_MAXIMUM
         else:
             debtor.open -= debit_cu
             self._credit(creditor, issuer, acceptor, debit_cu, value_cu, fee_cu)
@@ -253,9 +288,16 @@ class Books:
 
     def accept(self, order: Order) -> Entry:
         """Reserve the value of a two-phase order under its issuer's cap (rule C3), or refuse it."""
+        _check_figures(
+            order.issuer, order.acceptor, order.units, order.debit_cu, order.value_cu, order.fee_cu
+        )
+        if order.hold_us > HOLD_US_MAX:
+            raise ValueError(f"a hold of {order.hold_us} microseconds")
         debtor = self.accounts.get(order.issuer)
         if debtor is None or order.acceptor not in self.accounts:
             return self.refuse_order(order, Reason.UNKNOWN_MERCHANT.number)
+        if not self.cycle_no:
+            return self.refuse_order(order, Reason.CYCLE_NOT_OPEN.number)
         if debtor.base + min(0, debtor.open) < order.debit_cu:
             return self.refuse_order(order, Reason.NET_DEBIT_CAP_EXCEEDED.number)
         debtor.held += order.debit_cu
@@ -297,11 +339,13 @@ class Books:
         command = End(
             caller=hold.caller, key=order.bytes, body=NO_KEY, order_seq=hold.order_seq, kind=kind
         )
-        return self._write(
+        entry = self._write(
             command, END_STEP, kind, 0, hold.order_seq, hold.occurred_at_us, 0, hold.member_no, hold.units,
             hold.debit_cu, hold.value_cu, hold.fee_cu, hold.credited_units, 0,
             hold.issuer, hold.acceptor, hold.rate_no, hold.reference,
         )  # fmt: skip
+        self.recent_ends[hold.order_seq] = (hold.caller, entry)
+        return entry
 
     def refuse_order(self, order: Order, reason: int) -> Entry:
         """Write down that an order is refused; final for its key."""
@@ -395,6 +439,8 @@ class Books:
 
     def _decide_order(self, order: Order) -> Entry:
         reason = order.reason
+        if not reason and (late := self.till_time(order.occurred_at_us)):
+            reason = late.number
         if not reason and (
             late := self.business_time(order.occurred_at_us if self.caller_clock else 0)
         ):
@@ -433,6 +479,9 @@ class Books:
             return [self.refuse(command, reason)]
         if command.cycle_no != self.cycle_no:
             return [self.refuse(command, Reason.CYCLE_NOT_OPEN)]
+        if command.next_id in self.cycle_ids:
+            return [self.refuse(command, Reason.CYCLE_EXISTS)]
+        self.cycle_ids.add(command.next_id)
         answer: Answer = []
         if self.cycle_no:
             closed = self._administer(command, 0, Kind.CYCLE_CLOSED, 0, 0, "")
@@ -490,6 +539,7 @@ class Books:
     def _join(self, command: Join) -> Entry:
         if command.merchant_no in self.accounts:
             return self.refuse(command, Reason.MERCHANT_EXISTS, merchant_no=command.merchant_no)
+        _check_amount(command.cap_cu)
         self.accounts[command.merchant_no] = Account(command.cap_cu)
         self._moved_accounts.add(command.merchant_no)
         return self._administer(command, 0, Kind.JOINED, command.merchant_no, command.cap_cu, "")
@@ -499,9 +549,11 @@ class Books:
         if account is None:
             return self.refuse(command, Reason.UNKNOWN_MERCHANT, merchant_no=command.merchant_no)
         if isinstance(command, SetCap):
+            _check_amount(command.cap_cu)
             account.cap = command.cap_cu
             kind, figure = Kind.CAP_SET, command.cap_cu
         else:
+            _check_amount(command.collateral_cu)
             withdrawn = account.collateral - command.collateral_cu
             if withdrawn > 0 and account.base + min(0, account.open) < withdrawn:
                 return self.refuse(
@@ -570,6 +622,8 @@ class Books:
         obligation = self.obligations.get(pair)
         if obligation is None:
             obligation = self.obligations[pair] = Obligation()
+        if obligation.debit + debit_cu >= SUM_LIMIT:
+            raise OverflowError(f"obligations of {pair} pass what the books can hold in one cycle")
         obligation.orders += 1
         obligation.debit += debit_cu
         obligation.value += value_cu
@@ -656,3 +710,32 @@ class Books:
             seq, order, kind, reason, at_us, due, cycle_no, issuer, acceptor, units, debit_cu,
             value_cu, fee_cu, credited_units, lot_no, rate_no,
         )  # fmt: skip
+
+
+def _check_figures(
+    issuer: int, acceptor: int, units: int, debit_cu: int, value_cu: int, fee_cu: int, /
+) -> None:
+    """Hold what `event_amounts_add_up` holds in the database: whoever priced the order was wrong.
+
+    Raises:
+        ValueError: The figures contradict each other.
+    """
+    if (
+        issuer == acceptor
+        or units <= 0
+        or not 0 <= fee_cu <= value_cu <= debit_cu
+        or not 0 < debit_cu < AMOUNT_LIMIT
+    ):
+        raise ValueError(
+            f"no order: {units} units, debit {debit_cu}, value {value_cu}, fee {fee_cu} CU"
+        )
+
+
+def _check_amount(cu: int) -> None:
+    """Hold what every cap and collateral must be.
+
+    Raises:
+        ValueError: It is negative or passes the limit of amounts.
+    """
+    if not 0 <= cu < AMOUNT_LIMIT:
+        raise ValueError(f"not an amount: {cu} CU")

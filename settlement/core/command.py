@@ -186,7 +186,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 Answer = list[Entry]
-"""What one command did, in order; never empty."""
+"""What one command did, in order; empty only for a run that found nothing to do."""
 
 
 def unstored_refusal(reason: Reason, order_seq: int = 0) -> Entry:

@@ -118,10 +118,18 @@ class Unreadable:
     english: str
     chinese: str
 
+    subject: str = ""
+    checks: tuple[Check, ...] = ()
+
     @property
     def ok(self) -> bool:
         """Never."""
         return False
+
+    @property
+    def failed(self) -> list[str]:
+        """No check was made."""
+        return []
 
     @property
     def exit_status(self) -> int:

@@ -26,7 +26,7 @@ from schemas.files.statement import (
     csv_totals,
     write_header,
 )
-from schemas.values.amounts import yuan_text
+from schemas.values.amounts import CU_PER_YUAN, yuan_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 FOLDER: Final = "statements"
 _FLUSH_LINES = 8_192
+_FRACTIONS: Final = tuple(f".{cu:04d}" for cu in range(CU_PER_YUAN))
+"""What follows the yuan; formatting it each time would be a tenth of all the work."""
 
 
 class _GrowingFile:
@@ -82,6 +84,24 @@ class _Sheet:
             self.packed.clear()
 
 
+class _Pair:
+    """Where the lines of one issuer and one acceptor go, and their sums so far, CU."""
+
+    __slots__ = (
+        "acceptor", "acceptor_csv", "acceptor_packed", "debit_cu", "fee_cu", "issuer",
+        "issuer_csv", "issuer_packed", "lines", "value_cu",
+    )  # fmt: skip
+
+    def __init__(self, issuer: _Sheet, acceptor: _Sheet) -> None:
+        self.issuer = issuer.code
+        self.issuer_csv = issuer.csv
+        self.issuer_packed = issuer.packed
+        self.acceptor = acceptor.code
+        self.acceptor_csv = acceptor.csv
+        self.acceptor_packed = acceptor.packed
+        self.lines = self.debit_cu = self.value_cu = self.fee_cu = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatementsHead:
     """What every statement of a package says of itself.
@@ -126,7 +146,7 @@ class StatementsWriter:
         self._codes = codes
         self._rates = dict(rates) | {0: (0, 0)}
         self._sheets: dict[int, _Sheet] = {}
-        self._pairs: dict[tuple[int, int], list[int]] = {}
+        self._pairs: dict[tuple[int, int], _Pair] = {}
         self._waiting = 0
 
     def write(self, lines: Sequence[Line]) -> None:
@@ -135,7 +155,7 @@ class StatementsWriter:
         Raises:
             KeyError: A line names a merchant or a rate that is not there.
         """
-        rates, sheets, pairs = self._rates, self._sheets, self._pairs
+        rates, pairs, fractions = self._rates, self._pairs, _FRACTIONS
         pack = msgspec.msgpack.Encoder().encode
         index = self.lines
         cleared, cleared_us = "", None
@@ -145,41 +165,40 @@ class StatementsWriter:
         ) in lines:  # fmt: skip
             if at_us != cleared_us:  # lines that were written together share the instant
                 cleared, cleared_us = instant_text(at_us), at_us
+            pair = pairs.get((issuer, acceptor)) or self._new_pair(issuer, acceptor)
             num, den = rates[rate_no]
-            to, by = (
-                sheets.get(issuer) or self._new_sheet(issuer),
-                sheets.get(acceptor) or self._new_sheet(acceptor),
-            )
             remainder_cu, credit_cu = debit_cu - value_cu, value_cu - fee_cu
             head = f"{order},{text_field(reference)},{instant_text(till_us)},{cleared},{KIND_TEXT[kind]},"
             rate = f"{units},{num},{den}"
-            to.csv.append(
-                f"{head}issuer,{by.code},{rate},{-debit_cu},0,{remainder_cu},{-debit_cu},"
-                f"{yuan_text(-debit_cu)},{index}\r\n"
+            if debit_cu > 0 and 0 <= fee_cu <= value_cu:
+                owed = f"-{debit_cu}"
+                owed_yuan = f"-{debit_cu // CU_PER_YUAN}{fractions[debit_cu % CU_PER_YUAN]}"
+                credit_yuan = f"{credit_cu // CU_PER_YUAN}{fractions[credit_cu % CU_PER_YUAN]}"
+            else:
+                owed = str(-debit_cu)
+                owed_yuan, credit_yuan = yuan_text(-debit_cu), yuan_text(credit_cu)
+            pair.issuer_csv.append(
+                f"{head}issuer,{pair.acceptor},{rate},{owed},0,{remainder_cu},{owed},{owed_yuan},{index}\r\n"
             )
-            by.csv.append(
-                f"{head}acceptor,{to.code},{rate},{value_cu},{-fee_cu},0,{credit_cu},"
-                f"{yuan_text(credit_cu)},{index}\r\n"
+            pair.acceptor_csv.append(
+                f"{head}acceptor,{pair.issuer},{rate},{value_cu},{-fee_cu},0,{credit_cu},{credit_yuan},{index}\r\n"
             )
-            to.packed.append(
+            pair.issuer_packed.append(
                 pack((
-                    index, leaf, order, reference, till_us, at_us, kind, ISSUER, by.code,
+                    index, leaf, order, reference, till_us, at_us, kind, ISSUER, pair.acceptor,
                     units, num, den, -debit_cu, 0, remainder_cu, -debit_cu,
                 ))
             )  # fmt: skip
-            by.packed.append(
+            pair.acceptor_packed.append(
                 pack((
-                    index, leaf, order, reference, till_us, at_us, kind, ACCEPTOR, to.code,
+                    index, leaf, order, reference, till_us, at_us, kind, ACCEPTOR, pair.issuer,
                     units, num, den, value_cu, -fee_cu, 0, credit_cu,
                 ))
             )  # fmt: skip
-            pair = pairs.get((issuer, acceptor))
-            if pair is None:
-                pair = pairs[issuer, acceptor] = [0, 0, 0, 0]
-            pair[0] += 1
-            pair[1] += debit_cu
-            pair[2] += value_cu
-            pair[3] += fee_cu
+            pair.lines += 1
+            pair.debit_cu += debit_cu
+            pair.value_cu += value_cu
+            pair.fee_cu += fee_cu
             index += 1
         self._waiting += len(lines)
         self.lines = index
@@ -189,7 +208,8 @@ class StatementsWriter:
     def pair_totals(self) -> dict[tuple[int, int], tuple[int, int, int, int]]:
         """Lines, debit, value and fee (CU) of each issuer and acceptor, summed from the lines."""
         return {
-            pair: (n, debit, value, fee) for pair, (n, debit, value, fee) in self._pairs.items()
+            parties: (pair.lines, pair.debit_cu, pair.value_cu, pair.fee_cu)
+            for parties, pair in self._pairs.items()
         }
 
     def finish(self) -> list[FileFacts]:
@@ -210,6 +230,13 @@ class StatementsWriter:
         ]
         return sorted(facts, key=lambda fact: fact.path)
 
+    def _new_pair(self, issuer: int, acceptor: int) -> _Pair:
+        pair = self._pairs[issuer, acceptor] = _Pair(
+            self._sheets.get(issuer) or self._new_sheet(issuer),
+            self._sheets.get(acceptor) or self._new_sheet(acceptor),
+        )
+        return pair
+
     def _new_sheet(self, merchant_no: int) -> _Sheet:
         merchant = self._codes[merchant_no]
         header = write_header(
@@ -227,21 +254,21 @@ class StatementsWriter:
             sheet.flush()
 
     def _totals(self, merchant_no: int) -> StatementTotals:
-        issued = [sums for (issuer, _), sums in self._pairs.items() if issuer == merchant_no]
-        accepted = [sums for (_, acceptor), sums in self._pairs.items() if acceptor == merchant_no]
-        debit_cu = sum(debit for _, debit, _, _ in issued)
-        value_cu = sum(value for _, _, value, _ in accepted)
-        fee_cu = sum(fee for _, _, _, fee in accepted)
+        issued = [pair for (issuer, _), pair in self._pairs.items() if issuer == merchant_no]
+        accepted = [pair for (_, to), pair in self._pairs.items() if to == merchant_no]
+        debit_cu = sum(pair.debit_cu for pair in issued)
+        value_cu = sum(pair.value_cu for pair in accepted)
+        fee_cu = sum(pair.fee_cu for pair in accepted)
         return StatementTotals(
             issuer=RoleTotals(
-                lines=sum(n for n, _, _, _ in issued),
+                lines=sum(pair.lines for pair in issued),
                 gross_cu=-debit_cu,
                 fee_cu=0,
-                remainder_cu=sum(debit - value for _, debit, value, _ in issued),
+                remainder_cu=sum(pair.debit_cu - pair.value_cu for pair in issued),
                 net_cu=-debit_cu,
             ),
             acceptor=RoleTotals(
-                lines=sum(n for n, _, _, _ in accepted),
+                lines=sum(pair.lines for pair in accepted),
                 gross_cu=value_cu,
                 fee_cu=-fee_cu,
                 remainder_cu=0,

@@ -7,6 +7,7 @@ cycle came to is forgotten once it is compared.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
@@ -119,6 +120,7 @@ async def _stream(
         count = journal.feed(piece)
         if progress is not None and count:
             progress(count)
+        await asyncio.sleep(0)  # the pieces that are here already would not let anybody else run
 
     last = False
     while not last:

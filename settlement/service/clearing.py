@@ -9,8 +9,11 @@ What makes that safe:
 - A flush begins by taking the next flush number under the writer's epoch. A writer that was taken
   over finds another epoch and stops (`Fenced`).
 - Nobody is answered before the transaction has committed. If the connection is lost at COMMIT, the
-  writer takes over from itself: the epoch rises, which waits for the lost transaction to end, the
-  flush log tells whether it committed, and then callers are answered or their commands decided again.
+  writer takes over from itself: the epoch rises, which waits for the lost transaction to end. Then
+  everything that was not answered is decided again, and what had committed is found by its key.
+- A command that no transaction can hold (a fault of ours: the core or the gateway should have refused
+  it) must not stop the others. A group that aborts for such a reason is halved until the one command
+  stands alone; that one is answered with `cannot_be_booked`.
 - Keys that may have been used are looked up before deciding. A key that carries a time after this
   writer began to remember (UUIDv7) and is not remembered is new; the unique index is the backstop
   for clients whose clock runs ahead.
@@ -51,6 +54,9 @@ PART = 1
 FLUSH_LIMIT = 10_000
 REMEMBERED_KEYS = 250_000
 _LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+_LOST_CLASSES = frozenset({"08", "25", "40", "53", "55", "57", "58"})
+"""SQLSTATE classes that say nothing about what was to be written: connection, transaction state,
+rollback, resources, lock, operator, system."""
 
 
 class Fenced(Exception):  # noqa: N818 - it names what happened to this writer
@@ -113,6 +119,8 @@ class NoRider:
 
     def decide(self, command: Command, books: Books) -> Answer:
         """Refuse what only a hosted programme could do."""
+        if isinstance(command, Order):
+            return [books.refuse_order(command, Reason.NOT_HOSTED.number)]
         return [books.refuse(command, Reason.NOT_HOSTED)]
 
     def take(self) -> object:
@@ -148,6 +156,7 @@ class _Flush:
     cycle_no: int
     last_seq: int
     digest: bytes
+    quiet: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -200,7 +209,6 @@ class Writer:
         self._flush: _Flush | None = None
         self._retry: list[_Batch] = []
         self._pending: dict[tuple[int, bytes], tuple[bytes, Answer]] = {}
-        self._ended: dict[int, tuple[int, Entry]] = {}
         self._recent: set[tuple[int, bytes]] = set()
         self._older: set[tuple[int, bytes]] = set()
         self._remember_from_ms = 0
@@ -238,11 +246,19 @@ class Writer:
         self._wake.set()
         return await batch.done
 
-    async def stop(self) -> None:
-        """Accept nothing new, commit everything that was accepted, and end."""
+    async def stop(self, *, within_seconds: float = 30.0) -> None:
+        """Accept nothing new, commit everything that was accepted, and end.
+
+        Args:
+            within_seconds: After that, whoever still waits is told that the writer is unavailable:
+                the database is away.
+        """
         self._accepting = False
         self._wake.set()
         if self._loop_task:
+            _, late = await asyncio.wait({self._loop_task}, timeout=within_seconds)
+            for task in late:
+                task.cancel()
             await asyncio.gather(self._loop_task, return_exceptions=True)
         await self._disconnect()
 
@@ -274,7 +290,9 @@ class Writer:
                 try:
                     if not await self._step():
                         return
-                except _LOST as error:
+                except Fenced:
+                    raise
+                except Exception as error:  # noqa: BLE001 - whatever went wrong, every caller gets an answer
                     await self._recover(error)
         except BaseException as error:
             self._accepting = False
@@ -282,9 +300,10 @@ class Writer:
             raise
 
     async def _step(self) -> bool:
-        """Decide one group and hand it to the database; False when everything is done and stopping."""
-        batches = self._retry or self._next_batches()
-        if not batches:
+        """Decide one group and hand it to the database; False when all is done and stopping."""
+        if not self._retry:
+            self._retry = self._next_batches()
+        if not self._retry:
             if self._in_flight:
                 await self._land()
                 return True
@@ -293,15 +312,16 @@ class Writer:
             self._wake.clear()
             await self._wake.wait()
             return True
-        self._retry = batches
+        batches = self._retry
         commands = [command for batch in batches for command in batch.commands]
-        if self._in_flight and self._rider.needs_quiet(commands):
+        quiet = self._rider.needs_quiet(commands)
+        if self._flush and (quiet or self._flush.quiet):
             await self._land()
         stored, orders = await self._load(commands)
         flush = self._decide(batches, stored, orders)
+        flush.quiet = quiet
         await self._land()
-        self._retry = []
-        self._flush = flush
+        self._flush, self._retry = flush, []
         self._in_flight = asyncio.create_task(self._commit(flush))
         return True
 
@@ -322,13 +342,18 @@ class Writer:
             return
         await self._in_flight
         flush, self._flush, self._in_flight = self._flush, None, None
+        self._remember(flush)
+
+    def _remember(self, flush: _Flush) -> None:
+        """A committed flush: its keys are in the database now, and need no answers in memory."""
         for key in flush.keys:
             self._pending.pop(key, None)
-        self._ended = (
-            {seq: end for seq, end in self._ended.items() if end[1].seq > flush.last_seq}
-            if self._ended
-            else {}
-        )
+        if self._books and self._books.recent_ends:
+            self._books.recent_ends = {
+                order_seq: end
+                for order_seq, end in self._books.recent_ends.items()
+                if end[1].seq > flush.last_seq
+            }
         self._recent.update(flush.keys)
         if len(self._recent) > REMEMBERED_KEYS:
             self._older, self._recent = self._recent, set()
@@ -345,15 +370,14 @@ class Writer:
         """Read what deciding needs: used keys, ended orders, hosted lots."""
         assert self._read_conn is not None
         assert self._books is not None
-        callers: list[int] = []
-        keys: list[bytes] = []
-        ends: list[int] = []
+        wanted: set[tuple[int, bytes]] = set()
+        ends: set[int] = set()
         pending, recent, older = self._pending, self._recent, self._older
         since_ms = self._remember_from_ms
         for command in commands:
             if isinstance(command, End):
                 if command.order_seq not in self._books.holds:
-                    ends.append(command.order_seq)
+                    ends.add(command.order_seq)
                 continue
             key = (command.caller, command.key)
             if key in pending:
@@ -362,20 +386,20 @@ class Writer:
                 made_ms = key_milliseconds(command.key)
                 if made_ms is not None and made_ms > since_ms:
                     continue
-            callers.append(command.caller)
-            keys.append(command.key)
-        stored = (
-            await journal.fetch_by_keys(
-                self._read_conn, part=self._part, callers=callers, keys=keys
+            wanted.add(key)
+        stored: dict[tuple[int, bytes], tuple[bytes, Answer]] = {}
+        if wanted:
+            stored = await journal.fetch_by_keys(
+                self._read_conn,
+                part=self._part,
+                callers=[caller for caller, _ in wanted],
+                keys=[key for _, key in wanted],
             )
-            if keys
-            else {}
-        )
-        orders = (
-            await journal.fetch_orders(self._read_conn, part=self._part, order_seqs=ends)
-            if ends
-            else {}
-        )
+        orders: dict[int, tuple[int, list[Entry]]] = {}
+        if ends:
+            orders = await journal.fetch_orders(
+                self._read_conn, part=self._part, order_seqs=list(ends)
+            )
         await self._rider.load(self._read_conn, commands, self._books.clock_us)
         return stored, orders
 
@@ -447,19 +471,18 @@ class Writer:
     def _end(self, command: End, orders: dict[int, tuple[int, list[Entry]]]) -> Entry:
         """End an open hold; for one that has ended, repeat or refuse according to how it ended."""
         assert self._books is not None
-        hold = self._books.holds.get(command.order_seq)
-        if hold is not None:
-            entry = self._books.decide(command)[0]
-            if entry.seq:
-                self._ended[command.order_seq] = (hold.caller, entry)
-            return entry
-        ended = self._ended.get(command.order_seq)
+        if command.order_seq in self._books.holds:
+            return self._books.decide(command)[0]
+        ended = self._books.recent_ends.get(command.order_seq)
         if ended is None and command.order_seq in orders:
             caller, entries = orders[command.order_seq]
             ended = caller, entries[-1]
         if ended is None or command.caller not in (ended[0], HOUSE):
             return unstored_refusal(Reason.ORDER_NOT_FOUND, command.order_seq)
         entry = ended[1]
+        if entry.kind == Kind.ACCEPTED:
+            # Stored as open, and not open in these books: another writer accepted it.
+            raise Fenced(f"order {command.order_seq} was accepted by a later writer")
         if entry.kind == command.kind:
             self.figures.duplicates += 1
             return entry
@@ -522,44 +545,71 @@ class Writer:
         self._books = await journal.load_books(self._write_conn, self._part)
         self._rider.discard()
         self._pending = {}
-        self._ended = {}
         self._recent = set()
         self._older = set()
         self._remember_from_ms = self._recent_from_ms = self._now_us() // 1000
         self.figures.takeovers += 1
         log.info("writer.took_over", part=self._part, epoch=fence.epoch, flush_no=fence.flush_no)
 
-    async def _recover(self, error: BaseException) -> None:
-        """After a lost connection or an aborted flush: take over from oneself, answer or decide again."""
+    async def _recover(self, error: Exception) -> None:
+        """After a lost connection or an aborted flush: take over from oneself and decide again."""
         log.warning("writer.lost_flush", error=type(error).__name__, detail=str(error))
         if self._in_flight:
-            with contextlib.suppress(*_LOST):
+            with contextlib.suppress(Exception):
                 await self._in_flight
-        flush, self._flush, self._in_flight = self._flush, None, None
+            self._in_flight = None
+        if self._flush:
+            undone = [batch for batch in self._flush.batches if not batch.done.done()]
+            self._retry = undone + [batch for batch in self._retry if batch not in undone]
+            self._flush = None
+        await self._take_over_again()
+        if _is_poison(error):
+            while self._retry:
+                answers = await self._isolate(self._retry[0].commands)
+                batch = self._retry.pop(0)
+                if not batch.done.done():
+                    batch.done.set_result(answers)
+
+    async def _take_over_again(self) -> None:
+        """Take over from oneself, waiting for a database that is away; then trust no memory of keys."""
         delay_seconds = 0.05
         while True:
             try:
                 await self._take_over(expected=self.epoch)
-                break
             except _LOST as still:
                 log.warning("writer.waits_for_database", detail=str(still))
                 await asyncio.sleep(delay_seconds)
                 delay_seconds = min(2.0, delay_seconds * 2)
-        if flush is not None and not await self._was_committed(flush):
-            self._retry = flush.batches + [b for b in self._retry if b not in flush.batches]
-        elif flush is not None:
-            _answer(flush)
-        # The unique index may have refused a key that this writer believed to be new.
-        self._look_everywhere = True
+            else:
+                self._look_everywhere = True
+                return
 
-    async def _was_committed(self, flush: _Flush) -> bool:
-        assert self._write_conn is not None
-        if not flush.changes.events:
-            return False
-        digest = await journal.fetch_flush_digest(
-            self._write_conn, part=self._part, flush_no=flush.fence.flush_no + 1
-        )
-        return digest == flush.digest
+    async def _isolate(self, commands: Sequence[Command]) -> list[Answer]:
+        """Commit commands that may hold one that cannot be booked, halving them until it is alone."""
+        while True:
+            batch = _Batch(commands=commands, done=asyncio.get_running_loop().create_future())
+            try:
+                self._look_everywhere = True
+                flush = self._decide([batch], *await self._load(list(commands)))
+                await self._commit(flush)
+                self._remember(flush)
+            except Fenced:
+                raise
+            except Exception as error:  # noqa: BLE001 - the search for it is what this is for
+                await self._take_over_again()
+                if not _is_poison(error):
+                    continue
+                if len(commands) == 1:
+                    log.error(
+                        "command.not_booked", command=type(commands[0]).__name__, error=repr(error)
+                    )
+                    return [[unstored_refusal(Reason.CANNOT_BE_BOOKED)]]
+                middle = len(commands) // 2
+                return await self._isolate(commands[:middle]) + await self._isolate(
+                    commands[middle:]
+                )
+            else:
+                return batch.answers
 
     async def _disconnect(self) -> None:
         for conn in (self._write_conn, self._read_conn):
@@ -583,6 +633,18 @@ _WHY_ENDED = {
     Kind.REFUSED: Reason.ORDER_REFUSED,
     Kind.ACCEPTED: Reason.ORDER_NOT_FOUND,
 }
+
+
+def _is_poison(error: Exception) -> bool:
+    """Whether a group failed for what is in it, and would fail again."""
+    if isinstance(error, asyncpg.UniqueViolationError):
+        # A key that was believed to be new: looked up, it is answered as the duplicate that it is.
+        return error.constraint_name != "event_key"
+    if isinstance(error, asyncpg.DataError):
+        return True
+    if isinstance(error, asyncpg.PostgresError):
+        return (error.sqlstate or "")[:2] not in _LOST_CLASSES
+    return not isinstance(error, _LOST)
 
 
 def _answer(flush: _Flush) -> None:

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import os
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import structlog
@@ -43,9 +43,9 @@ class _Frames(asyncio.Protocol):
         self._buffer = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        transport.set_write_buffer_limits(high=FRAME_BYTES_MAX)
+        # uvloop's transports are Transports in all but their base class.
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(high=FRAME_BYTES_MAX)
 
     def data_received(self, data: bytes) -> None:
         buffer = self._buffer
@@ -145,6 +145,9 @@ class LinkServer:
             answers, error = await self._clearing.submit(commands), ""
         except Unavailable as unavailable:
             answers, error = [], str(unavailable) or "unavailable"
+        except Exception as fault:
+            log.exception("link.frame_failed")
+            answers, error = [], f"the writer failed: {type(fault).__name__}"
         connection.send_frame(_encoder.encode((frame_no, error, answers)))
 
     async def stop(self) -> None:
@@ -211,6 +214,7 @@ class RemoteClearing:
         self._connecting: asyncio.Task[None] | None = None
         self._decoder = msgspec.msgpack.Decoder(tuple[int, str, list[Answer]])
         self._stopped = False
+        self._heard_at = 0.0
 
     async def start(self, *, wait_seconds: float = 10.0) -> None:
         """Connect, and keep trying in the background if the writer is not there yet."""
@@ -237,7 +241,7 @@ class RemoteClearing:
             loop.call_soon(self._send_gathered)
         self._gathered.append((commands, future))
         self._count += len(commands)
-        timer = loop.call_later(self._timeout_seconds, _give_up, future)
+        timer = loop.call_later(self._timeout_seconds, self._give_up, future)
         try:
             return await future
         finally:
@@ -276,6 +280,7 @@ class RemoteClearing:
 
     def answered(self, payload: bytes) -> None:
         """Hand one answered frame to those who wait."""
+        self._heard_at = asyncio.get_running_loop().time()
         frame_no, error, answers = self._decoder.decode(payload)
         frame = self._frames.pop(frame_no, None)
         if frame is None:
@@ -298,9 +303,10 @@ class RemoteClearing:
             log.warning("link.lost", frames_in_flight=len(self._frames))
             self._connecting = asyncio.create_task(self._connect())
 
-    async def _connect(self) -> None:
+    async def _connect(self, *, first_wait_seconds: float = 0.0) -> None:
         loop = asyncio.get_running_loop()
-        delay_seconds = 0.02
+        await asyncio.sleep(first_wait_seconds)
+        delay_seconds = max(0.02, first_wait_seconds)
         while True:
             try:
                 _, protocol = await loop.create_unix_connection(
@@ -319,11 +325,19 @@ class RemoteClearing:
         }
         for frame in self._frames.values():
             protocol.send_frame(frame.payload)
+        if protocol.transport is None or protocol.transport.is_closing():
+            self._connecting = asyncio.create_task(self._connect(first_wait_seconds=delay_seconds))
+            return
         self._protocol = protocol
+        self._heard_at = loop.time()
 
-
-def _give_up(future: asyncio.Future[list[Answer]]) -> None:
-    if not future.done():
-        future.set_exception(
-            Unavailable("the writer did not answer in time; send the same key again")
-        )
+    def _give_up(self, future: asyncio.Future[list[Answer]]) -> None:
+        """Tell a caller that the writer is away, and look for another if nothing was heard at all."""
+        if not future.done():
+            future.set_exception(
+                Unavailable("the writer did not answer in time; send the same key again")
+            )
+        silent_seconds = asyncio.get_running_loop().time() - self._heard_at
+        if self._protocol and self._protocol.transport and silent_seconds >= self._timeout_seconds:
+            # A frozen writer keeps its connections; the socket's place may be another's by now.
+            self._protocol.transport.abort()

@@ -192,5 +192,6 @@ def _is_order_of(text: str, event: Event) -> bool:
     first_seq = event.order_seq or event.seq
     if order_place(order) != (event.part, first_seq):
         return False
-    # An order in two phases is named after the instant of its first event, which is another one.
-    return first_seq != event.seq or order == order_id(event.at_us, event.part, first_seq)
+    if first_seq == event.seq:
+        return order == order_id(event.at_us, event.part, first_seq)
+    return event.key == order.bytes  # the end of an order in two phases carries the order's id

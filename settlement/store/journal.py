@@ -129,6 +129,10 @@ async def load_books(conn: Connection, part: int) -> Books:
         books.obligations[row["issuer"], row["acceptor"]] = Obligation(
             row["orders"], row["debit_cu"], row["value_cu"], row["fee_cu"]
         )
+    books.cycle_ids = {
+        row["cycle_id"]
+        for row in await conn.fetch("SELECT cycle_id FROM settlement.cycle WHERE part = $1", part)
+    }
     await _load_positions(conn, books)
     for row in await conn.fetch(
         """

@@ -19,6 +19,8 @@ async def insert_merchant(
     Returns:
         Its number; None if the code is taken.
     """
+    # Two registrations at once would take the same number.
+    await conn.execute("SELECT pg_advisory_xact_lock(hashtextextended('settlement.merchant', 0))")
     merchant_no: int | None = await conn.fetchval(
         """
         INSERT INTO settlement.merchant (merchant_no, code, name, registered_at)

@@ -36,7 +36,13 @@ async def fetch_order(conn: Connection | Pool, *, part: int, order_seq: int) -> 
 
 
 async def fetch_member_events(
-    conn: Connection | Pool, *, part: int, member_no: int, before_seq: int, merchant_no: int, limit: int
+    conn: Connection | Pool,
+    *,
+    part: int,
+    member_no: int,
+    before_seq: int,
+    merchant_no: int,
+    limit: int,
 ) -> list[Record]:
     """What happened to a member's points, newest first; all of it for merchant 0."""
     rows: list[Record] = await conn.fetch(

@@ -12,6 +12,7 @@ from settlement.signing.merkle import EMPTY_ROOT, MerkleTree, leaf_hash, root_fr
 
 
 def split(n: int) -> int:
+    """Largest power of two below n."""
     k = 1
     while k * 2 < n:
         k *= 2
@@ -19,6 +20,7 @@ def split(n: int) -> int:
 
 
 def obvious_root(leaves: list[bytes]) -> bytes:
+    """MTH of RFC 6962 §2.1."""
     if not leaves:
         return sha256(b"").digest()
     if len(leaves) == 1:
@@ -28,6 +30,7 @@ def obvious_root(leaves: list[bytes]) -> bytes:
 
 
 def obvious_path(m: int, leaves: list[bytes]) -> list[bytes]:
+    """PATH of RFC 6962 §2.1.1."""
     if len(leaves) == 1:
         return []
     k = split(len(leaves))
@@ -37,10 +40,12 @@ def obvious_path(m: int, leaves: list[bytes]) -> list[bytes]:
 
 
 def leaves_of(n: int) -> list[bytes]:
+    """As many different leaves."""
     return [b"leaf %d" % i for i in range(n)]
 
 
 def streamed(leaves: list[bytes], step: int, watch: int | None = None) -> MerkleTree:
+    """A tree that took the leaves in pieces."""
     tree = MerkleTree(watch=watch)
     for start in range(0, len(leaves), step):
         tree.extend(map(leaf_hash, leaves[start : start + step]))

@@ -6,13 +6,13 @@ whole object is thrown away. Each decision also books its value through `Books`,
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from exchange.programme.core.command import Accrual, LapseLots, Purchase
 from exchange.programme.core.lots import DAY_US, Lot, Purse, add_lot, available, first_live, spend
-from schemas.values.amounts import CU_PER_FEN
+from schemas.values.amounts import AMOUNT_LIMIT, CU_PER_FEN
 from schemas.values.rate import fee_floor
-from schemas.values.reason import Reason
+from schemas.values.reason import REASON_BY_NUMBER, Reason
 from settlement.core.command import Order
 from settlement.core.event import Kind
 
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from exchange.core.catalogue import Catalogue
     from settlement.core.books import Books
     from settlement.core.command import Answer, Command, Entry
-
-BACKDATE_US: Final = 7 * DAY_US
-"""An offline order may be this late: lots stay in memory, and do not lapse, until then."""
 
 
 class LotBook:
@@ -80,7 +77,13 @@ class LotBook:
 
     def _order(self, order: Order, books: Books) -> Entry:
         """An order of a hosted issuer: the lots give the units and the order clears, or neither."""
-        reason = _time_refusal(books, order.occurred_at_us)
+        assert self.catalogue is not None
+        acceptor = self.catalogue.programmes.get(order.acceptor)
+        reason = books.till_time(order.occurred_at_us)
+        if order.hold_us:
+            reason = Reason.HOLD_NOT_OFFERED
+        elif order.credited_units and (acceptor is None or not acceptor.hosted):
+            reason = Reason.NOT_HOSTED
         if reason:
             return books.refuse_order(order, reason.number)
         at_us = order.occurred_at_us or books.clock_us
@@ -93,8 +96,8 @@ class LotBook:
             # first of those that gave, or after the acceptor's own term.
             oldest = first_live(purse, at_us)
             assert oldest is not None
-            assert self.catalogue is not None
-            term_us = self.catalogue.programmes[order.acceptor].valid_days * DAY_US
+            assert acceptor is not None
+            term_us = acceptor.valid_days * DAY_US
             due_at_us = min(oldest.expires_at_us, at_us + term_us)
             lot_no = self.last_lot_no + 1
         entry = books.clear(
@@ -113,7 +116,7 @@ class LotBook:
     def _purchase(self, purchase: Purchase, books: Books) -> Answer:
         """One purchase: redemptions over several issuers, then the accrual (rules L2 to L4)."""
         assert self.catalogue is not None
-        reason = _time_refusal(books, purchase.occurred_at_us)
+        reason = books.till_time(purchase.occurred_at_us)
         programme = self.catalogue.programmes.get(purchase.merchant_no)
         if reason is None and (programme is None or purchase.merchant_no not in books.accounts):
             reason = Reason.UNKNOWN_MERCHANT
@@ -125,12 +128,18 @@ class LotBook:
                     purchase, reason or Reason.UNKNOWN_MERCHANT, merchant_no=purchase.merchant_no
                 )
             ]
+        units = purchase.amount_fen * programme.earn_num // programme.earn_den
+        if max(units, purchase.discount_fen * CU_PER_FEN) >= AMOUNT_LIMIT:
+            return [
+                books.refuse(
+                    purchase, Reason.AMOUNT_ABOVE_MAXIMUM, merchant_no=purchase.merchant_no
+                )
+            ]
         at_us = purchase.occurred_at_us or books.clock_us
         answer: Answer = []
         need_cu = purchase.discount_fen * CU_PER_FEN
         if need_cu:
             need_cu = self._redeem(purchase, books, at_us, need_cu, answer)
-        units = purchase.amount_fen * programme.earn_num // programme.earn_den
         expires_at_us = at_us + programme.valid_days * DAY_US
         entry = books.accrue(
             purchase, len(answer), purchase.merchant_no, purchase.member_no, units,
@@ -185,15 +194,21 @@ class LotBook:
 
     def _accrual(self, accrual: Accrual, books: Books) -> Entry:
         """Points given by their own merchant; no value moves between parties."""
-        reason = accrual.reason
-        if not reason and (late := _time_refusal(books, accrual.occurred_at_us)):
-            reason = late.number
         assert self.catalogue is not None
         programme = self.catalogue.programmes.get(accrual.merchant_no)
-        if not reason and programme is None:
-            reason = Reason.UNKNOWN_MERCHANT.number
-        if reason or programme is None:
-            return books.refuse(accrual, _REASON_BY_NUMBER[reason], merchant_no=accrual.merchant_no)
+        reason = REASON_BY_NUMBER.get(accrual.reason) or books.till_time(accrual.occurred_at_us)
+        if reason is None and (programme is None or accrual.merchant_no not in books.accounts):
+            reason = Reason.UNKNOWN_MERCHANT
+        elif reason is None and programme is not None and not programme.hosted:
+            reason = Reason.NOT_HOSTED
+        elif reason is None and accrual.units <= 0:
+            reason = Reason.AMOUNT_BELOW_MINIMUM
+        elif reason is None and accrual.units >= AMOUNT_LIMIT:
+            reason = Reason.AMOUNT_ABOVE_MAXIMUM
+        if reason is not None or programme is None:
+            return books.refuse(
+                accrual, reason or Reason.UNKNOWN_MERCHANT, merchant_no=accrual.merchant_no
+            )
         at_us = accrual.occurred_at_us or books.clock_us
         expires_at_us = at_us + programme.valid_days * DAY_US
         entry = books.accrue(
@@ -207,12 +222,12 @@ class LotBook:
         """Breakage of the lots that were loaded for this command (rule L6)."""
         assert self.catalogue is not None
         answer: Answer = []
-        due = [
-            lot
-            for lot in self.expired
-            if lot.expires_at_us <= min(command.as_of_us, books.clock_us)
-        ]
-        for lot in due[: command.limit]:
+        as_of_us = min(command.as_of_us, books.clock_us)
+        for stored in self.expired[: command.limit]:
+            # A command before this one in the same group may have spent from the lot.
+            lot = self._spent.get(stored.lot_no, stored)
+            if lot.expires_at_us > as_of_us or not lot.units:
+                continue
             rate = self.catalogue.spend_rate(lot.merchant_no, lot.expires_at_us)
             worth_cu = rate.rate.cu_floor(lot.units) if rate else 0
             answer.append(
@@ -246,15 +261,3 @@ class LotBook:
         lot = Lot(self.last_lot_no, member_no, merchant_no, units, units, expires_at_us, made_seq)
         add_lot(self.members[member_no].setdefault(merchant_no, []), lot)
         self._made.append(lot)
-
-
-_REASON_BY_NUMBER = {reason.number: reason for reason in Reason}
-
-
-def _time_refusal(books: Books, occurred_at_us: int) -> Reason | None:
-    """Take business time where the ledger allows it; elsewhere check how late an offline order is."""
-    if books.caller_clock:
-        return books.business_time(occurred_at_us)
-    if occurred_at_us and not books.clock_us - BACKDATE_US < occurred_at_us <= books.clock_us:
-        return Reason.TILL_TIME_OUT_OF_RANGE
-    return None

@@ -6,8 +6,8 @@ import secrets
 from typing import TYPE_CHECKING
 
 from exchange.programme.core.command import LapseLots
-from exchange.programme.core.lotbook import BACKDATE_US
 from schemas.values.ids import HOUSE, new_uuid7
+from settlement.core.books import BACKDATE_US
 
 if TYPE_CHECKING:
     from settlement.service.clearing import Clearing

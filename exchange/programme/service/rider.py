@@ -6,9 +6,10 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from exchange.programme.core.command import Accrual, LapseLots, Purchase
-from exchange.programme.core.lotbook import BACKDATE_US, LotBook
+from exchange.programme.core.lotbook import LotBook
 from exchange.programme.store import lots as store
 from exchange.store.catalogue import fetch_catalogue
+from settlement.core.books import BACKDATE_US
 from settlement.core.command import Order
 from settlement.service.clearing import PART
 
@@ -45,6 +46,11 @@ class ProgrammeRider:
         """Load reference data when it may be stale, and the lots of members not seen before."""
         merchants = {
             command.merchant_no for command in commands if isinstance(command, Purchase | Accrual)
+        }
+        merchants |= {
+            command.acceptor
+            for command in commands
+            if isinstance(command, Order) and command.credited_units
         }
         known = self._catalogue.programmes if self._catalogue else {}
         if (

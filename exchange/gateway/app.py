@@ -1,0 +1,69 @@
+"""The aiohttp application of one gateway process."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from aiohttp import web
+
+from exchange.gateway import problems
+from exchange.gateway.gate import BULK_BYTES_MAX, IN_FLIGHT_MAX, Call, Gate, Who
+from exchange.gateway.metrics import Metrics
+from exchange.gateway.openapi import make_openapi
+from exchange.gateway.routes import ROUTES
+
+if TYPE_CHECKING:
+    from exchange.gateway.services import Services
+
+GATE: Final = web.AppKey("gate", Gate)
+
+_SHAPES: Final = [
+    (re.compile(re.sub(r"\{\w+\}", "[^/]+", route.path) + r"\Z"), route.method) for route in ROUTES
+]
+
+
+def create_app(services: Services, *, in_flight_max: int = IN_FLIGHT_MAX) -> web.Application:
+    """Make the application.
+
+    Args:
+        services: What its handlers ask.
+        in_flight_max: Most requests at once; more are answered 503.
+    """
+    metrics = Metrics()
+    gate = Gate(services=services, metrics=metrics, in_flight_max=in_flight_max)
+    gate.openapi = msgspec.json.format(
+        msgspec.json.encode(make_openapi(ROUTES, version=version("tongdui")))
+    )
+    metrics.gauge("tongdui_requests_in_flight", "Requests now.", lambda: gate.in_flight)
+    waiting = getattr(services.clearing, "waiting", None)
+    if isinstance(waiting, int):
+        metrics.gauge(
+            "tongdui_commands_waiting",
+            "Commands in the writer's queue, or on their way to it.",
+            lambda: float(getattr(services.clearing, "waiting", 0)),
+        )
+    app = web.Application(client_max_size=BULK_BYTES_MAX)
+    app[GATE] = gate
+    for route in ROUTES:
+        app.router.add_route(
+            route.method, route.path, gate.guard(route.name, route.who, route.handler)
+        )
+    app.router.add_route("*", "/{rest:.*}", gate.guard("elsewhere", Who.ANYBODY, _elsewhere))
+    return app
+
+
+async def _elsewhere(call: Call) -> web.StreamResponse:
+    """Answer a path or a method that is not in the table."""
+    path = call.request.path
+    allowed = sorted({method for shape, method in _SHAPES if shape.match(path)})
+    if not allowed:
+        return call.not_found()
+    return problems.fault_response(
+        problems.METHOD_NOT_ALLOWED,
+        instance=path,
+        request_id=call.request_id,
+        headers={"Allow": ", ".join(allowed)},
+    )

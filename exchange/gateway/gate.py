@@ -1,0 +1,266 @@
+"""What stands before every handler: who calls, how many at once, how large a body, and which faults mean what."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from dataclasses import dataclass, field
+from enum import Enum
+from http import HTTPStatus
+from itertools import count
+from time import perf_counter
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from aiohttp import web
+
+from exchange.gateway import problems
+from exchange.service.access import Forbidden, Principal, Unauthenticated
+from exchange.service.outage import is_outage
+from schemas.values.faults import SchemaError, Unavailable
+from schemas.values.ids import HOUSE
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from exchange.gateway.metrics import Metrics
+    from exchange.gateway.services import Services
+    from schemas.values.reason import Reason
+
+log = structlog.get_logger()
+
+BODY_BYTES_MAX: Final = 64 * 1024
+BULK_BYTES_MAX: Final = 16 * 1024 * 1024
+BODY_SECONDS: Final = 20.0
+IN_FLIGHT_MAX: Final = 4096
+RETRY_SECONDS: Final = 1
+NOBODY: Final = Principal(merchant_no=-1, role="merchant")
+"""Who calls a public route: no merchant has this number."""
+
+
+class Who(Enum):
+    """Who may call a route."""
+
+    ANYBODY = "anybody"
+    MERCHANT = "a merchant or the house"
+    OPERATOR = "the house"
+
+
+class MediaTypeError(Exception):
+    """The body comes in a content type that the route does not take."""
+
+
+class BodyTooLargeError(Exception):
+    """The body is larger than the route takes."""
+
+
+class Call:
+    """One request as a handler sees it."""
+
+    __slots__ = ("gate", "principal", "request", "request_id", "services")
+
+    def __init__(
+        self, request: web.Request, gate: Gate, principal: Principal, request_id: str
+    ) -> None:
+        """Bind a request to its services."""
+        self.request = request
+        self.gate = gate
+        self.services = gate.services
+        self.principal = principal
+        self.request_id = request_id
+
+    @property
+    def caller(self) -> int:
+        """Merchant number of the sender; 0 for the house."""
+        return self.principal.merchant_no
+
+    async def body(self, limit: int = BODY_BYTES_MAX) -> bytes:
+        """Read the body, within a limit of size and of time.
+
+        Raises:
+            BodyTooLargeError: It is larger than `limit`.
+            TimeoutError: It did not arrive in time.
+        """
+        request = self.request
+        length = request.content_length
+        if length is not None and length > limit:
+            raise BodyTooLargeError
+        content = request.content
+        if content.is_eof():
+            # The whole body came with the headers, as bodies of single orders do: no timer, no waiting.
+            body = content.read_nowait()
+        else:
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await self._read_up_to(limit)
+        if len(body) > limit:
+            raise BodyTooLargeError
+        return body
+
+    async def _read_up_to(self, limit: int) -> bytes:
+        pieces: list[bytes] = []
+        size = 0
+        async for piece in self.request.content.iter_any():
+            size += len(piece)
+            if size > limit:
+                raise BodyTooLargeError
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    def answer(self, body: bytes, status: int = 200) -> web.Response:
+        """Answer with JSON."""
+        return web.Response(
+            body=body,
+            status=status,
+            headers={"Content-Type": "application/json", "X-Request-Id": self.request_id},
+        )
+
+    def refuse(
+        self,
+        reason: Reason,
+        detail: str | None = None,
+        *,
+        order_id: str | None = None,
+        status: HTTPStatus | None = None,
+    ) -> web.Response:
+        """Answer with a business refusal."""
+        self.gate.metrics.refused(reason.code)
+        return problems.refusal_response(
+            reason,
+            instance=self.request.path,
+            request_id=self.request_id,
+            detail=detail,
+            order_id=order_id,
+            status=status,
+        )
+
+    def not_found(self) -> web.Response:
+        """Answer that the path names nothing."""
+        return problems.fault_response(
+            problems.NOT_FOUND, instance=self.request.path, request_id=self.request_id
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class Gate:
+    """State of one application.
+
+    Attributes:
+        services: What handlers ask.
+        metrics: What is counted.
+        in_flight_max: Most requests at once; more are told to come back.
+        in_flight: Requests being handled now.
+        stopping: Whether nothing new is accepted.
+        openapi: The document that describes the routes.
+    """
+
+    services: Services
+    metrics: Metrics
+    in_flight_max: int = IN_FLIGHT_MAX
+    in_flight: int = 0
+    stopping: bool = False
+    openapi: bytes = b""
+    _prefix: str = field(default_factory=lambda: secrets.token_hex(4))
+    _numbers: Iterator[int] = field(default_factory=lambda: count(1))
+
+    def request_id(self) -> str:
+        """A name for one exchange, unique over processes and restarts."""
+        return f"{self._prefix}-{next(self._numbers):x}"
+
+    def guard(
+        self,
+        name: str,
+        who: Who,
+        handler: Callable[[Call], Awaitable[web.StreamResponse]],
+    ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        """Put the gate before a handler.
+
+        Args:
+            name: Name of the route, for the metrics.
+            who: Who may call it.
+            handler: What does the work.
+        """
+        authenticate = self.services.authenticator.authenticate
+        answered = self.metrics.answered
+        public = who is Who.ANYBODY
+
+        async def serve(request: web.Request) -> web.StreamResponse:
+            began = perf_counter()
+            request_id = self.request_id()
+            if not public and (self.stopping or self.in_flight >= self.in_flight_max):
+                response: web.StreamResponse = self._unavailable(request, request_id)
+                answered(name, response.status, perf_counter() - began)
+                return response
+            self.in_flight += 1
+            try:
+                if public:
+                    principal = NOBODY
+                else:
+                    principal = await authenticate(request.headers.get("Authorization"))
+                    if who is Who.OPERATOR and principal.merchant_no != HOUSE:
+                        raise Forbidden("only the house may do this")
+                response = await handler(Call(request, self, principal, request_id))
+            except Exception as error:  # noqa: BLE001 - the last place where a fault can become an answer
+                response = self._fault(request, request_id, name, error)
+            finally:
+                self.in_flight -= 1
+            answered(name, response.status, perf_counter() - began)
+            return response
+
+        return serve
+
+    def _unavailable(
+        self, request: web.Request, request_id: str, seconds: int = RETRY_SECONDS
+    ) -> web.Response:
+        return problems.fault_response(
+            problems.UNAVAILABLE,
+            instance=request.path,
+            request_id=request_id,
+            headers={"Retry-After": str(seconds)},
+        )
+
+    def _fault(
+        self, request: web.Request, request_id: str, name: str, error: Exception
+    ) -> web.StreamResponse:
+        """Say what a fault means to the caller; nothing foreign leaks into it."""
+        detail = path = None
+        headers: dict[str, str] = {}
+        match error:
+            case SchemaError():
+                fault, detail, path = problems.MALFORMED, error.detail, error.path
+            case Unauthenticated():
+                fault, detail = problems.UNAUTHENTICATED, str(error)
+                headers["WWW-Authenticate"] = 'Bearer realm="tongdui"'
+            case Forbidden():
+                fault, detail = problems.FORBIDDEN, str(error)
+            case Unavailable():
+                log.warning(
+                    "request.turned_away", request_id=request_id, route=name, detail=str(error)
+                )
+                return self._unavailable(request, request_id, error.retry_after_seconds)
+            case TimeoutError():
+                fault = problems.TIMED_OUT
+                headers["Connection"] = "close"
+            case BodyTooLargeError():
+                fault = problems.TOO_LARGE
+                headers["Connection"] = "close"
+            case MediaTypeError():
+                fault, detail = problems.MEDIA_TYPE, str(error)
+            case _ if is_outage(error):
+                log.warning(
+                    "request.turned_away",
+                    request_id=request_id,
+                    route=name,
+                    detail=type(error).__name__,
+                )
+                return self._unavailable(request, request_id)
+            case _:
+                log.exception("request.failed", request_id=request_id, route=name, exc_info=error)
+                fault = problems.INTERNAL
+        return problems.fault_response(
+            fault,
+            instance=request.path,
+            request_id=request_id,
+            detail=detail,
+            field=path,
+            headers=headers,
+        )

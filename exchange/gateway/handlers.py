@@ -1,0 +1,475 @@
+"""Handlers: each parses, asks a service, renders. They decide nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import uuid
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from exchange.gateway.archive import zip_stream
+from exchange.gateway.gate import BULK_BYTES_MAX, Call, MediaTypeError
+from exchange.gateway.metrics import CONTENT_TYPE as METRICS_TYPE
+from exchange.gateway.render import (
+    JSON,
+    MSGPACK,
+    bulk_orders,
+    bulk_purchases,
+    entry_order_id,
+    order_answer,
+    quote_answer,
+)
+from exchange.service import turning
+from exchange.service.access import issue_api_key
+from exchange.service.onboarding import MerchantTerms, register_merchant
+from exchange.service.packages import package_files
+from exchange.service.reports import HISTORY_MAX
+from schemas.values.faults import SchemaError, Unavailable
+from schemas.values.ids import HOUSE, KEY_PATTERN
+from schemas.values.rate import Rate
+from schemas.values.reason import REASON_BY_NUMBER, Reason, Refusal
+from schemas.wire import fields
+from schemas.wire.cycles import CloseRequest, CyclesAnswer
+from schemas.wire.decoding import BulkDecoder, decode
+from schemas.wire.fields import instant_text
+from schemas.wire.health import HealthAnswer, ReadyAnswer
+from schemas.wire.members import EnrolAnswer, EnrolRequest
+from schemas.wire.merchants import MerchantAnswer, MerchantRequest, MerchantsAnswer
+from schemas.wire.orders import BulkOrder, OrderTerms
+from schemas.wire.purchases import AccrualAnswer, AccrualRequest, BulkPurchase
+from schemas.wire.quotes import QuoteRequest
+from settlement.core.command import End
+from settlement.core.event import Kind
+from settlement.service import cycles
+
+if TYPE_CHECKING:
+    from settlement.core.command import Entry
+
+log = structlog.get_logger()
+
+_KEY = re.compile(KEY_PATTERN)
+_MSGPACK_TYPES: Final = frozenset(
+    {"application/msgpack", "application/x-msgpack", "application/vnd.msgpack"}
+)
+_READY_SECONDS: Final = 2.0
+
+_QUOTE = msgspec.json.Decoder(QuoteRequest)
+_ORDER: Any = msgspec.json.Decoder(OrderTerms[fields.UnitDigits])
+_ACCRUAL = msgspec.json.Decoder(AccrualRequest)
+_ENROL = msgspec.json.Decoder(EnrolRequest)
+_MERCHANT = msgspec.json.Decoder(MerchantRequest)
+_CLOSE = msgspec.json.Decoder(CloseRequest)
+_JSON_ORDERS: BulkDecoder[Any] = BulkDecoder(BulkOrder[fields.UnitDigits], packed=False)
+_PACKED_ORDERS: BulkDecoder[Any] = BulkDecoder(BulkOrder[fields.Units], packed=True)
+_JSON_PURCHASES: BulkDecoder[Any] = BulkDecoder(BulkPurchase[fields.FenDigits], packed=False)
+_PACKED_PURCHASES: BulkDecoder[Any] = BulkDecoder(BulkPurchase[fields.Fen], packed=True)
+
+
+# --- what several handlers need ---
+
+
+def _is_packed(call: Call) -> bool:
+    """Whether the body is msgpack; anything but that and JSON is not taken."""
+    media_type = _media_type(call)
+    if media_type in _MSGPACK_TYPES:
+        return True
+    if media_type == "application/json":
+        return False
+    raise MediaTypeError("send `application/msgpack` or `application/json`")
+
+
+def _media_type(call: Call) -> str:
+    header: str = call.request.headers.get("Content-Type", "application/json")
+    return header.partition(";")[0].strip().lower()
+
+
+async def _json_body(call: Call, limit: int | None = None) -> bytes:
+    """The body of a route that takes JSON only."""
+    if _media_type(call) != "application/json":
+        raise MediaTypeError("send `application/json`")
+    return await (call.body() if limit is None else call.body(limit))
+
+
+def _idempotency_key(call: Call) -> str:
+    """The key of a single request.
+
+    Raises:
+        SchemaError: It is missing or malformed.
+    """
+    key: str | None = call.request.headers.get("Idempotency-Key")
+    if key is None:
+        raise SchemaError("Idempotency-Key", "Expected the header `Idempotency-Key`")
+    if not _KEY.match(key):
+        raise SchemaError("Idempotency-Key", "Expected 1 to 64 visible ASCII characters")
+    return key
+
+
+def _order_id(call: Call) -> uuid.UUID | None:
+    """The order that the path names, in the one spelling that ids are given out in."""
+    text: str = call.request.match_info["order_id"]
+    try:
+        order = uuid.UUID(text)
+    except ValueError:
+        return None
+    return order if str(order) == text else None
+
+
+def _member(call: Call) -> str:
+    """The member that the path names; one that cannot exist is looked up as nobody."""
+    text: str = call.request.match_info["reference"]
+    return text if re.match(fields.MEMBER_PATTERN, text) else "?"
+
+
+def _packed_answer(call: Call, body: bytes) -> web.Response:
+    return web.Response(
+        body=body,
+        headers={"Content-Type": "application/msgpack", "X-Request-Id": call.request_id},
+    )
+
+
+# --- quotes and orders ---
+
+
+async def post_quotes(call: Call) -> web.StreamResponse:
+    """Price points at an acceptor."""
+    wanted = decode(_QUOTE, await _json_body(call))
+    wanted.check()
+    outcome = await call.services.orders.quote(wanted, caller=call.caller)
+    if isinstance(outcome, Refusal):
+        return call.refuse(outcome.reason, outcome.detail)
+    answer = quote_answer(outcome, issuer=wanted.issuer, acceptor=wanted.acceptor, kind=wanted.kind)
+    return call.answer(JSON.encode(answer), 201)
+
+
+async def post_orders(call: Call) -> web.StreamResponse:
+    """Have one order decided."""
+    key = _idempotency_key(call)
+    wish = decode(_ORDER, await _json_body(call))
+    entry = await call.services.orders.accept(wish, caller=call.caller, key=key)
+    call.gate.metrics.commands("post_orders")
+    return await _order_response(call, entry, entry_order_id(entry), status=201)
+
+
+async def _order_response(
+    call: Call, entry: Entry, order_id: str | None, *, status: int
+) -> web.StreamResponse:
+    if entry.kind == Kind.REFUSED:
+        return call.refuse(REASON_BY_NUMBER[entry.reason], order_id=order_id)
+    offer = await call.services.shelf.offer()
+    cycle = await call.services.reports.cycle_name(entry.cycle_no)
+    answer = order_answer(entry, order_id or "", cycle=cycle, codes=offer.codes)
+    return call.answer(JSON.encode(answer), status)
+
+
+async def post_orders_bulk(call: Call) -> web.StreamResponse:
+    """Have up to 10,000 orders decided in their order."""
+    packed = _is_packed(call)
+    body = await call.body(BULK_BYTES_MAX)
+    wishes = (_PACKED_ORDERS if packed else _JSON_ORDERS).decode(body)
+    answers = await call.services.orders.accept_bulk(wishes, caller=call.caller)
+    call.gate.metrics.commands("post_orders_bulk", len(wishes))
+    rendered = bulk_orders(answers, packed=packed, refused=call.gate.metrics.refused)
+    if packed:
+        return _packed_answer(call, MSGPACK.encode(rendered))
+    return call.answer(JSON.encode(rendered))
+
+
+async def post_order_clear(call: Call) -> web.StreamResponse:
+    """Turn an accepted order's hold into an obligation."""
+    return await _end(call, Kind.CLEARED)
+
+
+async def post_order_void(call: Call) -> web.StreamResponse:
+    """Release an accepted order's hold."""
+    return await _end(call, Kind.VOIDED)
+
+
+async def _end(call: Call, kind: Kind) -> web.StreamResponse:
+    order = _order_id(call)
+    if order is None:
+        return call.refuse(Reason.ORDER_NOT_FOUND)
+    entry = await call.services.orders.end(order, kind=kind, caller=call.caller)
+    call.gate.metrics.commands("end_order")
+    return await _order_response(call, entry, str(order), status=200)
+
+
+async def get_order(call: Call) -> web.StreamResponse:
+    """Show one order."""
+    order = _order_id(call)
+    if order is None:
+        return call.refuse(Reason.ORDER_NOT_FOUND)
+    outcome = await call.services.reports.order(order, caller=call.caller)
+    if isinstance(outcome, Refusal):
+        return call.refuse(outcome.reason, outcome.detail)
+    return call.answer(JSON.encode(outcome))
+
+
+# --- purchases, members, points ---
+
+
+async def post_purchases_bulk(call: Call) -> web.StreamResponse:
+    """Book up to 10,000 purchases strictly in their order."""
+    packed = _is_packed(call)
+    body = await call.body(BULK_BYTES_MAX)
+    wishes = (_PACKED_PURCHASES if packed else _JSON_PURCHASES).decode(body)
+    answers = await call.services.purchases.accept_purchases(wishes, caller=call.caller)
+    call.gate.metrics.commands("post_purchases_bulk", len(wishes))
+    offer = await call.services.shelf.offer()
+    rendered = bulk_purchases(
+        answers, packed=packed, codes=offer.codes, refused=call.gate.metrics.refused
+    )
+    if packed:
+        return _packed_answer(call, MSGPACK.encode(rendered))
+    return call.answer(JSON.encode(rendered))
+
+
+async def post_accruals(call: Call) -> web.StreamResponse:
+    """Give a member points."""
+    key = _idempotency_key(call)
+    wish = decode(_ACCRUAL, await _json_body(call))
+    entry = await call.services.purchases.accrue(wish, caller=call.caller, key=key)
+    call.gate.metrics.commands("post_accruals")
+    if entry.kind == Kind.REFUSED:
+        return call.refuse(REASON_BY_NUMBER[entry.reason])
+    answer = AccrualAnswer(
+        merchant=wish.merchant,
+        units=str(entry.units),
+        lot_no=str(entry.lot_no),
+        at=instant_text(entry.at_us),
+        expires_at=instant_text(entry.due_at_us),
+    )
+    return call.answer(JSON.encode(answer), 201)
+
+
+async def post_members(call: Call) -> web.StreamResponse:
+    """Enrol members."""
+    wanted = decode(_ENROL, await _json_body(call, BULK_BYTES_MAX))
+    references = set(wanted.members)
+    await call.services.members.enrol(references)
+    log.info("members.enrolled", request_id=call.request_id, members=len(references))
+    return call.answer(JSON.encode(EnrolAnswer(enrolled=len(references))))
+
+
+async def get_balances(call: Call) -> web.StreamResponse:
+    """Show a member's live points."""
+    outcome = await call.services.reports.balances(_member(call), caller=call.caller)
+    if isinstance(outcome, Refusal):
+        return call.refuse(outcome.reason, outcome.detail, status=HTTPStatus.NOT_FOUND)
+    return call.answer(JSON.encode(outcome))
+
+
+async def get_history(call: Call) -> web.StreamResponse:
+    """Show a page of what happened to a member's points."""
+    before = _query_number(call, "before", most=2**63 - 1)
+    limit = _query_number(call, "limit", most=HISTORY_MAX)
+    outcome = await call.services.reports.history(
+        _member(call), caller=call.caller, before=before, limit=limit or 50
+    )
+    if isinstance(outcome, Refusal):
+        return call.refuse(outcome.reason, outcome.detail, status=HTTPStatus.NOT_FOUND)
+    return call.answer(JSON.encode(outcome))
+
+
+def _query_number(call: Call, name: str, *, most: int) -> int | None:
+    """A positive whole number from the query.
+
+    Raises:
+        SchemaError: It is something else, or above `most`.
+    """
+    text: str | None = call.request.query.get(name)
+    if text is None:
+        return None
+    if not re.match(r"\A[0-9]{1,19}\Z", text) or not 1 <= int(text) <= most:
+        raise SchemaError(f"?{name}", f"Expected a number from 1 to {most}")
+    return int(text)
+
+
+# --- merchants ---
+
+
+async def post_merchants(call: Call) -> web.StreamResponse:
+    """Register a merchant."""
+    wanted = decode(_MERCHANT, await _json_body(call))
+    spend = _rate(wanted.spend.cu, wanted.spend.units)
+    issue = spend if wanted.issue is None else _rate(wanted.issue.cu, wanted.issue.units)
+    if int(wanted.units_max) < int(wanted.units_min):
+        raise SchemaError("$.units_max", "Expected no less than `units_min`")
+    now = call.services.now()
+    try:
+        terms = MerchantTerms(
+            code=wanted.code,
+            name=wanted.name,
+            hosted=wanted.hosted,
+            unit=wanted.unit,
+            scale=wanted.scale,
+            spend=spend,
+            issue=issue,
+            earn=(int(wanted.earn_units), int(wanted.earn_fen)),
+            valid_days=wanted.valid_days,
+            cap_cu=int(wanted.cap_cu),
+            units_min=int(wanted.units_min),
+            units_max=int(wanted.units_max),
+        )
+    except ValueError as error:
+        raise SchemaError("$.issue", str(error)) from None
+    outcome = await register_merchant(
+        call.services.pool,
+        call.services.clearing,
+        terms,
+        now=now,
+        effective_at=wanted.effective_at or now,
+    )
+    if isinstance(outcome, Refusal):
+        return call.refuse(outcome.reason, outcome.detail)
+    call.services.shelf.expire()
+    api_key = await issue_api_key(call.services.pool, merchant_no=outcome, label="first", now=now)
+    log.info(
+        "merchant.registered", request_id=call.request_id, merchant=wanted.code, number=outcome
+    )
+    answer = MerchantAnswer(code=wanted.code, merchant_no=outcome, api_key=api_key)
+    return call.answer(JSON.encode(answer), 201)
+
+
+def _rate(cu: str, units: str) -> Rate:
+    return Rate(num=int(cu), den=int(units))
+
+
+async def get_merchants(call: Call) -> web.StreamResponse:
+    """List merchants."""
+    views = await call.services.reports.merchants(caller=call.caller)
+    return call.answer(JSON.encode(MerchantsAnswer(merchants=views)))
+
+
+# --- cycles ---
+
+
+async def get_positions(call: Call) -> web.StreamResponse:
+    """Show where the caller (or everybody, to the house) stands."""
+    cycle = call.request.query.get("cycle")
+    answer = await call.services.reports.positions(cycle, caller=call.caller)
+    return call.not_found() if answer is None else call.answer(JSON.encode(answer))
+
+
+async def get_cycles(call: Call) -> web.StreamResponse:
+    """List cycles."""
+    views = await call.services.reports.cycles(caller=call.caller)
+    return call.answer(JSON.encode(CyclesAnswer(cycles=views)))
+
+
+async def get_cycle(call: Call) -> web.StreamResponse:
+    """Show one cycle."""
+    view = await call.services.reports.cycle(call.request.match_info["cycle"], caller=call.caller)
+    return call.not_found() if view is None else call.answer(JSON.encode(view))
+
+
+async def post_cycles_close(call: Call) -> web.StreamResponse:
+    """Close the open cycle."""
+    wanted = decode(_CLOSE, await _json_body(call) or b"{}")
+    services = call.services
+    outcome = await turning.close_cycle(
+        services.pool, services.clearing, wanted, now_us=services.now_us()
+    )
+    if isinstance(outcome, Refusal):
+        return call.refuse(outcome.reason, outcome.detail)
+    log.info(
+        "cycle.closed", request_id=call.request_id, cycle=outcome.closed, opened=outcome.opened
+    )
+    return call.answer(JSON.encode(outcome))
+
+
+async def post_cycle_settle(call: Call) -> web.StreamResponse:
+    """Count a closed cycle as settled."""
+    services = call.services
+    outcome = await turning.settle_cycle(
+        services.pool, services.clearing, call.request.match_info["cycle"]
+    )
+    if outcome is None:
+        return call.not_found()
+    if isinstance(outcome, Refusal):
+        return call.refuse(outcome.reason, outcome.detail)
+    log.info("cycle.settled", request_id=call.request_id, cycle=outcome.cycle)
+    return call.answer(JSON.encode(outcome))
+
+
+async def get_package(call: Call) -> web.StreamResponse:
+    """Stream a cycle's settlement package."""
+    merchant = None
+    if call.caller != HOUSE:
+        offer = await call.services.shelf.offer()
+        merchant = offer.codes.get(call.caller, "")
+    cycle = call.request.match_info["cycle"]
+    files = await asyncio.to_thread(
+        package_files, call.services.packages, cycle=cycle, merchant=merchant
+    )
+    if not files:
+        return call.not_found()
+    response = web.StreamResponse(
+        headers={
+            "Content-Type": "application/zip",
+            "Content-Disposition": f'attachment; filename="{cycle}.zip"',
+            "X-Request-Id": call.request_id,
+        }
+    )
+    await response.prepare(call.request)
+    async for piece in zip_stream(files):
+        await response.write(piece)
+    await response.write_eof()
+    return response
+
+
+# --- about the gateway itself ---
+
+
+async def get_healthz(call: Call) -> web.StreamResponse:
+    """Say that the process lives."""
+    return call.answer(JSON.encode(HealthAnswer()))
+
+
+async def get_readyz(call: Call) -> web.StreamResponse:
+    """Say whether orders can be taken."""
+    writer, database = await asyncio.gather(_writer_decides(call), _database_answers(call))
+    stopping = call.gate.stopping
+    answer = ReadyAnswer(
+        ready=writer and database and not stopping,
+        writer=writer,
+        database=database,
+        stopping=stopping,
+    )
+    return call.answer(JSON.encode(answer), 200 if answer.ready else 503)
+
+
+_PROBE = (End(caller=HOUSE, key=bytes(16), body=bytes(16), order_seq=0, kind=int(Kind.VOIDED)),)
+"""Ends an order that cannot exist: it goes all the way through the queue and writes nothing."""
+
+
+async def _writer_decides(call: Call) -> bool:
+    try:
+        async with asyncio.timeout(_READY_SECONDS):
+            await call.services.clearing.submit(_PROBE)
+    except (Unavailable, TimeoutError, OSError):
+        return False
+    return True
+
+
+async def _database_answers(call: Call) -> bool:
+    try:
+        async with asyncio.timeout(_READY_SECONDS):
+            return await cycles.ledger_head(call.services.pool) is not None
+    except Exception as error:  # noqa: BLE001 - whatever it is, the answer is no
+        log.warning("database.missed", request_id=call.request_id, detail=type(error).__name__)
+        return False
+
+
+async def get_metrics(call: Call) -> web.StreamResponse:
+    """Figures of this process."""
+    return web.Response(body=call.gate.metrics.render(), headers={"Content-Type": METRICS_TYPE})
+
+
+async def get_openapi(call: Call) -> web.StreamResponse:
+    """The document that describes all this."""
+    return call.answer(call.gate.openapi)

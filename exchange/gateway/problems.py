@@ -1,0 +1,226 @@
+"""Problem details (RFC 9457): the only place that knows which HTTP status a refusal has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from aiohttp import web
+
+from schemas.values.reason import Reason
+from schemas.wire.problems import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PROBLEM_BASE: Final = "urn:tongdui:problem:"
+CONTENT_TYPE: Final = "application/problem+json"
+
+STATUS: Final[Mapping[Reason, HTTPStatus]] = {
+    Reason.NET_DEBIT_CAP_EXCEEDED: HTTPStatus.CONFLICT,
+    Reason.INSUFFICIENT_POINTS: HTTPStatus.CONFLICT,
+    # draft-ietf-httpapi-idempotency-key-header §2.7: another body under a used key is 422.
+    Reason.IDEMPOTENCY_CONFLICT: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Reason.UNKNOWN_MERCHANT: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Reason.MERCHANT_SUSPENDED: HTTPStatus.CONFLICT,
+    Reason.UNKNOWN_MEMBER: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Reason.RATE_NOT_OFFERED: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Reason.AMOUNT_BELOW_MINIMUM: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Reason.AMOUNT_ABOVE_MAXIMUM: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Reason.CONVERTS_TO_NOTHING: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Reason.SAME_MERCHANT: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Reason.QUOTE_EXPIRED: HTTPStatus.CONFLICT,
+    Reason.QUOTE_INVALID: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Reason.ORDER_NOT_FOUND: HTTPStatus.NOT_FOUND,
+    Reason.ORDER_ALREADY_CLEARED: HTTPStatus.CONFLICT,
+    Reason.ORDER_ALREADY_VOIDED: HTTPStatus.CONFLICT,
+    Reason.HOLD_EXPIRED: HTTPStatus.CONFLICT,
+    Reason.ORDER_REFUSED: HTTPStatus.CONFLICT,
+    Reason.NOT_HOSTED: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Reason.CYCLE_NOT_OPEN: HTTPStatus.CONFLICT,
+    Reason.CYCLE_NOT_CLOSED: HTTPStatus.CONFLICT,
+    Reason.CLOCK_RUNS_BACK: HTTPStatus.CONFLICT,
+    Reason.MERCHANT_EXISTS: HTTPStatus.CONFLICT,
+    Reason.BUSINESS_TIME_NOT_ACCEPTED: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Reason.TILL_TIME_OUT_OF_RANGE: HTTPStatus.UNPROCESSABLE_ENTITY,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """What is wrong with a request before any business is done: code, status, and both sentences."""
+
+    code: str
+    status: HTTPStatus
+    detail: str
+    detail_zh: str
+    retryable: bool = False
+
+
+MALFORMED: Final = Fault(
+    code="malformed_request",
+    status=HTTPStatus.BAD_REQUEST,
+    detail="The request is malformed.",
+    detail_zh="请求格式有误。",
+)
+UNAUTHENTICATED: Final = Fault(
+    code="unauthenticated",
+    status=HTTPStatus.UNAUTHORIZED,
+    detail="Nobody knows who calls.",
+    detail_zh="无法识别调用方。",
+)
+FORBIDDEN: Final = Fault(
+    code="forbidden",
+    status=HTTPStatus.FORBIDDEN,
+    detail="The caller may not do this.",
+    detail_zh="调用方无权进行此操作。",
+)
+NOT_FOUND: Final = Fault(
+    code="not_found",
+    status=HTTPStatus.NOT_FOUND,
+    detail="There is nothing here.",
+    detail_zh="资源不存在。",
+)
+METHOD_NOT_ALLOWED: Final = Fault(
+    code="method_not_allowed",
+    status=HTTPStatus.METHOD_NOT_ALLOWED,
+    detail="This resource takes other methods.",
+    detail_zh="不支持该请求方法。",
+)
+TIMED_OUT: Final = Fault(
+    code="request_timed_out",
+    status=HTTPStatus.REQUEST_TIMEOUT,
+    detail="The body did not arrive in time.",
+    detail_zh="请求体未及时送达。",
+    retryable=True,
+)
+TOO_LARGE: Final = Fault(
+    code="request_too_large",
+    status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    detail="The body is larger than this resource takes.",
+    detail_zh="请求体过大。",
+)
+MEDIA_TYPE: Final = Fault(
+    code="unsupported_media_type",
+    status=HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    detail="The body's content type is not taken here.",
+    detail_zh="不支持该内容类型。",
+)
+UNAVAILABLE: Final = Fault(
+    code="unavailable",
+    status=HTTPStatus.SERVICE_UNAVAILABLE,
+    detail="Nothing was decided; send it again under the same key.",
+    detail_zh="服务暂不可用，未作任何处理，请用同一幂等键重试。",
+    retryable=True,
+)
+INTERNAL: Final = Fault(
+    code="internal_error",
+    status=HTTPStatus.INTERNAL_SERVER_ERROR,
+    detail="Something is wrong here; it was noted under the request's id.",
+    detail_zh="内部错误，已按请求编号记录。",
+)
+FAULTS: Final = (
+    MALFORMED,
+    UNAUTHENTICATED,
+    FORBIDDEN,
+    NOT_FOUND,
+    METHOD_NOT_ALLOWED,
+    TIMED_OUT,
+    TOO_LARGE,
+    MEDIA_TYPE,
+    UNAVAILABLE,
+    INTERNAL,
+)
+
+_ENCODER = msgspec.json.Encoder()
+
+
+def _title(code: str) -> str:
+    return code.replace("_", " ").capitalize()
+
+
+def refusal_response(
+    reason: Reason,
+    *,
+    instance: str,
+    request_id: str,
+    detail: str | None = None,
+    order_id: str | None = None,
+    status: HTTPStatus | None = None,
+) -> web.Response:
+    """Answer a business refusal.
+
+    Args:
+        reason: Why.
+        instance: Path of the request.
+        request_id: Names the exchange.
+        detail: Sentence about this case; the reason's own by default.
+        order_id: The order that was refused.
+        status: Where the resource itself decides it: a path that names nothing is 404.
+    """
+    status = status or STATUS[reason]
+    return _respond(
+        Problem(
+            type=PROBLEM_BASE + reason.code,
+            title=_title(reason.code),
+            status=int(status),
+            detail=detail or reason.english,
+            detail_zh=reason.chinese,
+            instance=instance,
+            reason=reason.code,
+            retryable=reason.retryable,
+            order_id=order_id,
+            request_id=request_id,
+        ),
+        {},
+    )
+
+
+def fault_response(
+    fault: Fault,
+    *,
+    instance: str,
+    request_id: str,
+    detail: str | None = None,
+    field: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> web.Response:
+    """Answer a request with which no business could be done.
+
+    Args:
+        fault: What is wrong.
+        instance: Path of the request.
+        request_id: Names the exchange.
+        detail: Sentence about this case; the fault's own by default.
+        field: Path of the bad field.
+        headers: More headers, for example `Retry-After`.
+    """
+    return _respond(
+        Problem(
+            type=PROBLEM_BASE + fault.code,
+            title=_title(fault.code),
+            status=int(fault.status),
+            detail=detail or fault.detail,
+            detail_zh=fault.detail_zh,
+            instance=instance,
+            reason=fault.code,
+            retryable=fault.retryable,
+            field=field,
+            request_id=request_id,
+        ),
+        headers or {},
+    )
+
+
+def _respond(problem: Problem, headers: Mapping[str, str]) -> web.Response:
+    return web.Response(
+        status=problem.status,
+        body=_ENCODER.encode(problem),
+        headers={
+            "Content-Type": CONTENT_TYPE,
+            "X-Request-Id": problem.request_id or "",
+            **headers,
+        },
+    )

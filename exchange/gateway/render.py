@@ -1,0 +1,233 @@
+"""Entries of the books as answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal
+
+import msgspec
+
+from exchange.service.access import Forbidden
+from schemas.values.amounts import yuan_text
+from schemas.values.faults import SchemaError
+from schemas.values.ids import order_text
+from schemas.values.reason import REASON_BY_NUMBER
+from schemas.wire.fields import instant_text
+from schemas.wire.orders import BulkOrderAnswer, OrderAnswer
+from schemas.wire.problems import ElementProblem, reason_problem
+from schemas.wire.purchases import BulkPurchaseAnswer, PurchaseOrder
+from schemas.wire.quotes import OrderKind, QuoteAnswer, QuoteOffer
+from settlement.core.event import Kind
+from settlement.service.clearing import PART
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from exchange.service.orders import Quoted
+    from settlement.core.command import Answer, Entry
+
+_PROBLEMS: Final = {number: reason_problem(reason) for number, reason in REASON_BY_NUMBER.items()}
+_BULK_STATUS: Final[Mapping[int, Literal["cleared", "accepted"]]] = {
+    Kind.CLEARED: "cleared",
+    Kind.ACCEPTED: "accepted",
+}
+_END_STATUS: Final[Mapping[int, Literal["cleared", "accepted", "voided"]]] = {
+    Kind.CLEARED: "cleared",
+    Kind.ACCEPTED: "accepted",
+    Kind.VOIDED: "voided",
+}
+
+
+def quote_answer(quoted: Quoted, *, issuer: str, acceptor: str, kind: OrderKind) -> QuoteAnswer:
+    """A quote with its offers, itemised."""
+    rate = quoted.terms.spend.rate
+    return QuoteAnswer(
+        issuer=issuer,
+        acceptor=acceptor,
+        kind=kind,
+        rate_cu=str(rate.num),
+        rate_units=str(rate.den),
+        deadline=instant_text(quoted.deadline_us),
+        offers=[
+            QuoteOffer(
+                units=str(priced.units),
+                debit_cu=str(priced.debit_cu),
+                value_cu=str(priced.value_cu),
+                value_yuan=yuan_text(priced.value_cu),
+                fee_cu=str(priced.fee_cu),
+                remainder_cu=str(priced.remainder_cu),
+                remainder_yuan=yuan_text(priced.remainder_cu),
+                credited_units=str(priced.credited_units),
+                token=token,
+            )
+            for priced, token in quoted.offers
+        ],
+    )
+
+
+def order_answer(
+    entry: Entry, order_id: str, *, cycle: str, codes: Mapping[int, str]
+) -> OrderAnswer:
+    """One order that was accepted, cleared or voided."""
+    return OrderAnswer(
+        order_id=order_id,
+        status=_END_STATUS[entry.kind],
+        cycle=cycle,
+        at=instant_text(entry.at_us),
+        issuer=codes.get(entry.issuer, ""),
+        acceptor=codes.get(entry.acceptor, ""),
+        units=str(entry.units),
+        debit_cu=str(entry.debit_cu),
+        value_cu=str(entry.value_cu),
+        fee_cu=str(entry.fee_cu),
+        remainder_cu=str(entry.debit_cu - entry.value_cu),
+        credited_units=str(entry.credited_units),
+        hold_until=instant_text(entry.due_at_us) if entry.kind == Kind.ACCEPTED else None,
+    )
+
+
+def entry_order_id(entry: Entry) -> str | None:
+    """Id of the order whose first event this is; None for an answer that is not stored."""
+    return order_text(entry.at_us, PART, entry.order_seq) if entry.order_seq else None
+
+
+def bulk_orders(
+    answers: Iterable[Entry | SchemaError | Forbidden],
+    *,
+    packed: bool,
+    refused: Callable[[str], None],
+) -> list[BulkOrderAnswer[int] | BulkOrderAnswer[str]]:
+    """Answers to a bulk request, in order.
+
+    Args:
+        answers: What the desk said.
+        packed: Whether amounts are msgpack integers instead of digits.
+        refused: Told the reason of every refusal.
+    """
+    rendered: list[BulkOrderAnswer[int] | BulkOrderAnswer[str]] = []
+    append = rendered.append
+    for answer in answers:
+        if isinstance(answer, SchemaError | Forbidden):
+            append(BulkOrderAnswer[int](*_not_taken(answer)))
+            continue
+        status = _BULK_STATUS.get(answer.kind)
+        order_id = entry_order_id(answer)
+        if status is None:
+            problem = _PROBLEMS[answer.reason]
+            refused(problem.reason)
+            append(BulkOrderAnswer[int]("refused", order_id, None, None, None, None, problem))
+        elif packed:
+            append(
+                BulkOrderAnswer[int](
+                    status,
+                    order_id,
+                    answer.debit_cu,
+                    answer.value_cu,
+                    answer.fee_cu,
+                    answer.credited_units or None,
+                )
+            )
+        else:
+            credited = answer.credited_units
+            append(
+                BulkOrderAnswer[str](
+                    status,
+                    order_id,
+                    str(answer.debit_cu),
+                    str(answer.value_cu),
+                    str(answer.fee_cu),
+                    str(credited) if credited else None,
+                )
+            )
+    return rendered
+
+
+def bulk_purchases(
+    answers: Iterable[Answer | SchemaError | Forbidden],
+    *,
+    packed: bool,
+    codes: Mapping[int, str],
+    refused: Callable[[str], None],
+) -> list[BulkPurchaseAnswer[int] | BulkPurchaseAnswer[str]]:
+    """Answers to purchases, in order; arguments as for `bulk_orders`, and the codes of all parties."""
+    rendered: list[BulkPurchaseAnswer[int] | BulkPurchaseAnswer[str]] = []
+    for answer in answers:
+        if isinstance(answer, SchemaError | Forbidden):
+            status, *_, problem = _not_taken(answer)
+            rendered.append(BulkPurchaseAnswer[int](status, None, None, None, (), problem))
+            continue
+        accrual = answer[-1]
+        if accrual.kind != Kind.ACCRUED:
+            problem = _PROBLEMS[accrual.reason]
+            refused(problem.reason)
+            rendered.append(BulkPurchaseAnswer[int]("refused", None, None, None, (), problem))
+        elif packed:
+            rendered.append(
+                BulkPurchaseAnswer[int](
+                    "booked",
+                    accrual.units,
+                    accrual.value_cu,
+                    accrual.lot_no or None,
+                    _purchase_orders(answer[:-1], int, codes, refused),
+                )
+            )
+        else:
+            rendered.append(
+                BulkPurchaseAnswer[str](
+                    "booked",
+                    str(accrual.units),
+                    str(accrual.value_cu),
+                    str(accrual.lot_no) if accrual.lot_no else None,
+                    _purchase_orders(answer[:-1], str, codes, refused),
+                )
+            )
+    return rendered
+
+
+def _purchase_orders(
+    entries: Sequence[Entry],
+    amount: Callable[[int], object],
+    codes: Mapping[int, str],
+    refused: Callable[[str], None],
+) -> tuple[PurchaseOrder, ...]:  # type: ignore[type-arg] # of whatever `amount` makes
+    orders = []
+    for entry in entries:
+        reason = None
+        if entry.kind != Kind.CLEARED:
+            reason = _PROBLEMS[entry.reason].reason
+            refused(reason)
+        orders.append(
+            PurchaseOrder(
+                order_text(entry.at_us, PART, entry.order_seq),
+                codes.get(entry.issuer, ""),
+                "refused" if reason else "cleared",
+                amount(entry.units),
+                amount(entry.debit_cu),
+                amount(entry.value_cu),
+                amount(entry.fee_cu),
+                reason,
+            )
+        )
+    return tuple(orders)
+
+
+def _not_taken(
+    answer: SchemaError | Forbidden,
+) -> tuple[Literal["refused", "malformed"], None, None, None, None, None, ElementProblem]:
+    """An element that never reached the writer; nothing of it is stored, so its key stays free."""
+    if isinstance(answer, SchemaError):
+        problem = ElementProblem(
+            reason="malformed_request",
+            detail=answer.detail,
+            detail_zh="请求格式有误。",
+            retryable=False,
+            field=answer.path,
+        )
+        return ("malformed", None, None, None, None, None, problem)
+    problem = ElementProblem(
+        reason="forbidden", detail=str(answer), detail_zh="调用方无权进行此操作。", retryable=False
+    )
+    return ("refused", None, None, None, None, None, problem)
+
+
+JSON: Final = msgspec.json.Encoder()
+MSGPACK: Final = msgspec.msgpack.Encoder()

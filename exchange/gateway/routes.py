@@ -1,0 +1,398 @@
+"""The one route table: the router and the OpenAPI document are both made from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from exchange.gateway import handlers
+from exchange.gateway.gate import Who
+from schemas.values.reason import Reason
+from schemas.wire import cycles, fields, health, members, merchants, orders, purchases, quotes
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from aiohttp import web
+
+    from exchange.gateway.gate import Call
+
+JSON_TYPE: Final = "application/json"
+MSGPACK_TYPE: Final = "application/msgpack"
+
+_PRICING = (
+    Reason.UNKNOWN_MERCHANT,
+    Reason.SAME_MERCHANT,
+    Reason.NOT_HOSTED,
+    Reason.RATE_NOT_OFFERED,
+    Reason.AMOUNT_BELOW_MINIMUM,
+    Reason.AMOUNT_ABOVE_MAXIMUM,
+    Reason.CONVERTS_TO_NOTHING,
+)
+_ORDERING = (
+    *_PRICING,
+    Reason.UNKNOWN_MEMBER,
+    Reason.QUOTE_EXPIRED,
+    Reason.QUOTE_INVALID,
+    Reason.NET_DEBIT_CAP_EXCEEDED,
+    Reason.INSUFFICIENT_POINTS,
+    Reason.IDEMPOTENCY_CONFLICT,
+    Reason.TILL_TIME_OUT_OF_RANGE,
+    Reason.BUSINESS_TIME_NOT_ACCEPTED,
+    Reason.CLOCK_RUNS_BACK,
+)
+_ENDING = (
+    Reason.ORDER_NOT_FOUND,
+    Reason.ORDER_ALREADY_CLEARED,
+    Reason.ORDER_ALREADY_VOIDED,
+    Reason.HOLD_EXPIRED,
+    Reason.ORDER_REFUSED,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """A parameter in the path or in the query.
+
+    Attributes:
+        name: Its name.
+        text: What it means.
+        pattern: What it must match.
+        query: Whether it stands in the query, where it may be left out.
+    """
+
+    name: str
+    text: str
+    pattern: str
+    query: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One line of the table.
+
+    Attributes:
+        method: HTTP method.
+        path: Path, with names in braces.
+        summary: One sentence.
+        who: Who may call it.
+        handler: What does the work; its name is the route's name.
+        response: What is answered, by content type; None for bytes.
+        request: What is sent, by content type; empty for nothing.
+        status: Status of a success.
+        optional: Whether the body may be left out.
+        keyed: Whether the header `Idempotency-Key` is needed.
+        parameters: In the path and in the query.
+        refusals: Business refusals that it may answer.
+    """
+
+    method: str
+    path: str
+    summary: str
+    who: Who
+    handler: Callable[[Call], Awaitable[web.StreamResponse]]
+    response: dict[str, object]
+    request: dict[str, object]
+    status: int = 200
+    optional: bool = False
+    keyed: bool = False
+    parameters: tuple[Parameter, ...] = ()
+    refusals: tuple[Reason, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Name in metrics and in the document."""
+        return self.handler.__name__
+
+
+_ORDER_ID = Parameter(
+    name="order_id",
+    text="The order's id.",
+    pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
+)
+_MEMBER = Parameter(name="reference", text="The member's reference.", pattern=r"^[!-~]{1,64}$")
+_CYCLE = Parameter(
+    name="cycle", text="The cycle's id.", pattern=r"^[0-9A-Za-z][0-9A-Za-z_.-]{0,63}$"
+)
+
+ROUTES: Final = (
+    Route(
+        method="POST",
+        path="/v1/quotes",
+        summary="Price points at an acceptor; firm until the deadline, and nothing is reserved.",
+        who=Who.MERCHANT,
+        handler=handlers.post_quotes,
+        request={JSON_TYPE: quotes.QuoteRequest},
+        response={JSON_TYPE: quotes.QuoteAnswer},
+        status=201,
+        refusals=(*_PRICING, Reason.NET_DEBIT_CAP_EXCEEDED),
+    ),
+    Route(
+        method="POST",
+        path="/v1/orders",
+        summary="Spend points: at quoted terms, or at the rate in force.",
+        who=Who.MERCHANT,
+        handler=handlers.post_orders,
+        request={JSON_TYPE: orders.OrderTerms[fields.UnitDigits]},
+        response={JSON_TYPE: orders.OrderAnswer},
+        status=201,
+        keyed=True,
+        refusals=_ORDERING,
+    ),
+    Route(
+        method="POST",
+        path="/v1/orders/bulk",
+        summary="Up to 10,000 orders, decided strictly in their order; each is answered in its place.",
+        who=Who.MERCHANT,
+        handler=handlers.post_orders_bulk,
+        request={
+            JSON_TYPE: list[orders.BulkOrder[fields.UnitDigits]],
+            MSGPACK_TYPE: list[orders.BulkOrder[fields.Units]],
+        },
+        response={
+            JSON_TYPE: list[orders.BulkOrderAnswer[fields.CuDigits]],
+            MSGPACK_TYPE: list[orders.BulkOrderAnswer[int]],
+        },
+    ),
+    Route(
+        method="POST",
+        path="/v1/orders/{order_id}/clear",
+        summary="Clear an accepted order: its hold becomes an obligation of the open cycle.",
+        who=Who.MERCHANT,
+        handler=handlers.post_order_clear,
+        request={},
+        response={JSON_TYPE: orders.OrderAnswer},
+        parameters=(_ORDER_ID,),
+        refusals=_ENDING,
+    ),
+    Route(
+        method="POST",
+        path="/v1/orders/{order_id}/void",
+        summary="Void an accepted order: its hold is released.",
+        who=Who.MERCHANT,
+        handler=handlers.post_order_void,
+        request={},
+        response={JSON_TYPE: orders.OrderAnswer},
+        parameters=(_ORDER_ID,),
+        refusals=_ENDING,
+    ),
+    Route(
+        method="GET",
+        path="/v1/orders/{order_id}",
+        summary="One order as the journal has it.",
+        who=Who.MERCHANT,
+        handler=handlers.get_order,
+        request={},
+        response={JSON_TYPE: orders.OrderView},
+        parameters=(_ORDER_ID,),
+        refusals=(Reason.ORDER_NOT_FOUND,),
+    ),
+    Route(
+        method="POST",
+        path="/v1/purchases/bulk",
+        summary="Up to 10,000 purchases of hosted programmes, booked strictly in their order.",
+        who=Who.MERCHANT,
+        handler=handlers.post_purchases_bulk,
+        request={
+            JSON_TYPE: list[purchases.BulkPurchase[fields.FenDigits]],
+            MSGPACK_TYPE: list[purchases.BulkPurchase[fields.Fen]],
+        },
+        response={
+            JSON_TYPE: list[purchases.BulkPurchaseAnswer[fields.CuDigits]],
+            MSGPACK_TYPE: list[purchases.BulkPurchaseAnswer[int]],
+        },
+    ),
+    Route(
+        method="POST",
+        path="/v1/accruals",
+        summary="Give a member points of a hosted programme.",
+        who=Who.MERCHANT,
+        handler=handlers.post_accruals,
+        request={JSON_TYPE: purchases.AccrualRequest},
+        response={JSON_TYPE: purchases.AccrualAnswer},
+        status=201,
+        keyed=True,
+        refusals=(
+            Reason.UNKNOWN_MERCHANT,
+            Reason.NOT_HOSTED,
+            Reason.UNKNOWN_MEMBER,
+            Reason.IDEMPOTENCY_CONFLICT,
+            Reason.TILL_TIME_OUT_OF_RANGE,
+            Reason.BUSINESS_TIME_NOT_ACCEPTED,
+            Reason.CLOCK_RUNS_BACK,
+        ),
+    ),
+    Route(
+        method="POST",
+        path="/v1/members",
+        summary="Enrol up to 10,000 members; who is enrolled already stays as they are.",
+        who=Who.MERCHANT,
+        handler=handlers.post_members,
+        request={JSON_TYPE: members.EnrolRequest},
+        response={JSON_TYPE: members.EnrolAnswer},
+    ),
+    Route(
+        method="GET",
+        path="/v1/members/{reference}/balances",
+        summary="A member's live points: of the caller's programme, or of all for the house.",
+        who=Who.MERCHANT,
+        handler=handlers.get_balances,
+        request={},
+        response={JSON_TYPE: members.BalancesAnswer},
+        parameters=(_MEMBER,),
+        refusals=(Reason.UNKNOWN_MEMBER,),
+    ),
+    Route(
+        method="GET",
+        path="/v1/members/{reference}/history",
+        summary="What happened to a member's points, newest first.",
+        who=Who.MERCHANT,
+        handler=handlers.get_history,
+        request={},
+        response={JSON_TYPE: members.HistoryAnswer},
+        parameters=(
+            _MEMBER,
+            Parameter(
+                name="before",
+                text="Lines older than this sequence number.",
+                pattern=r"^[1-9][0-9]{0,17}$",
+                query=True,
+            ),
+            Parameter(
+                name="limit",
+                text="Most lines, 50 where left out and at most 500.",
+                pattern=r"^([1-9][0-9]?|[1-4][0-9]{2}|500)$",
+                query=True,
+            ),
+        ),
+        refusals=(Reason.UNKNOWN_MEMBER,),
+    ),
+    Route(
+        method="POST",
+        path="/v1/merchants",
+        summary="Register a merchant with its programme, rates and cap.",
+        who=Who.OPERATOR,
+        handler=handlers.post_merchants,
+        request={JSON_TYPE: merchants.MerchantRequest},
+        response={JSON_TYPE: merchants.MerchantAnswer},
+        status=201,
+        refusals=(Reason.MERCHANT_EXISTS,),
+    ),
+    Route(
+        method="GET",
+        path="/v1/merchants",
+        summary="All merchants.",
+        who=Who.MERCHANT,
+        handler=handlers.get_merchants,
+        request={},
+        response={JSON_TYPE: merchants.MerchantsAnswer},
+    ),
+    Route(
+        method="GET",
+        path="/v1/positions",
+        summary="Where the caller stands in a cycle; the house sees everybody.",
+        who=Who.MERCHANT,
+        handler=handlers.get_positions,
+        request={},
+        response={JSON_TYPE: cycles.PositionsAnswer},
+        parameters=(
+            Parameter(
+                name="cycle",
+                text="The cycle's id; the open one where left out.",
+                pattern=_CYCLE.pattern,
+                query=True,
+            ),
+        ),
+    ),
+    Route(
+        method="GET",
+        path="/v1/cycles",
+        summary="All settlement cycles, oldest first.",
+        who=Who.MERCHANT,
+        handler=handlers.get_cycles,
+        request={},
+        response={JSON_TYPE: cycles.CyclesAnswer},
+    ),
+    Route(
+        method="POST",
+        path="/v1/cycles/close",
+        summary="Close the open cycle and open the next.",
+        who=Who.OPERATOR,
+        handler=handlers.post_cycles_close,
+        request={JSON_TYPE: cycles.CloseRequest},
+        response={JSON_TYPE: cycles.CloseAnswer},
+        optional=True,
+        refusals=(
+            Reason.CYCLE_NOT_OPEN,
+            Reason.BUSINESS_TIME_NOT_ACCEPTED,
+            Reason.CLOCK_RUNS_BACK,
+        ),
+    ),
+    Route(
+        method="GET",
+        path="/v1/cycles/{cycle}",
+        summary="One settlement cycle.",
+        who=Who.MERCHANT,
+        handler=handlers.get_cycle,
+        request={},
+        response={JSON_TYPE: cycles.CycleView},
+        parameters=(_CYCLE,),
+    ),
+    Route(
+        method="POST",
+        path="/v1/cycles/{cycle}/settle",
+        summary="Count a closed cycle as funded and paid.",
+        who=Who.OPERATOR,
+        handler=handlers.post_cycle_settle,
+        request={},
+        response={JSON_TYPE: cycles.SettleAnswer},
+        parameters=(_CYCLE,),
+        refusals=(Reason.CYCLE_NOT_CLOSED,),
+    ),
+    Route(
+        method="GET",
+        path="/v1/packages/{cycle}",
+        summary="A cycle's signed settlement package as a ZIP stream; a merchant gets its own part.",
+        who=Who.MERCHANT,
+        handler=handlers.get_package,
+        request={},
+        response={"application/zip": None},
+        parameters=(_CYCLE,),
+    ),
+    Route(
+        method="GET",
+        path="/healthz",
+        summary="Whether this process lives.",
+        who=Who.ANYBODY,
+        handler=handlers.get_healthz,
+        request={},
+        response={JSON_TYPE: health.HealthAnswer},
+    ),
+    Route(
+        method="GET",
+        path="/readyz",
+        summary="Whether orders can be taken now.",
+        who=Who.ANYBODY,
+        handler=handlers.get_readyz,
+        request={},
+        response={JSON_TYPE: health.ReadyAnswer},
+    ),
+    Route(
+        method="GET",
+        path="/metrics",
+        summary="Figures of this process for Prometheus.",
+        who=Who.ANYBODY,
+        handler=handlers.get_metrics,
+        request={},
+        response={"text/plain": None},
+    ),
+    Route(
+        method="GET",
+        path="/openapi.json",
+        summary="This document.",
+        who=Who.ANYBODY,
+        handler=handlers.get_openapi,
+        request={},
+        response={JSON_TYPE: dict},
+    ),
+)

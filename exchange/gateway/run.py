@@ -1,0 +1,106 @@
+"""One gateway process, from its first connection to its graceful end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from aiohttp import web
+
+from deploy.database.connection import open_pool
+from exchange.gateway.app import GATE, create_app
+from exchange.gateway.services import make_services
+from exchange.service.access import operator_key
+from settlement.service.link import RemoteClearing
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+log = structlog.get_logger()
+
+POOL_CONNECTIONS: Final = 4
+WRITER_WAIT_SECONDS: Final = 30.0
+STOP_SECONDS: Final = 30.0
+"""How long requests in flight may take to end; none should need a tenth of it."""
+BACKLOG: Final = 1024
+
+
+async def run_gateway(
+    *,
+    dsn: str,
+    socket_path: Path,
+    host: str,
+    port: int,
+    home: Path,
+    reuse_port: bool = True,
+    stop: asyncio.Event | None = None,
+    ready: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Serve until told to stop (SIGTERM, SIGINT or `stop`), then finish what is in flight.
+
+    Args:
+        dsn: The migrated database.
+        socket_path: The writer's socket.
+        host: Address to listen on.
+        port: Port to listen on; 0 for any.
+        home: The installation's folder: keys, packages, the operator's API key.
+        reuse_port: Whether other gateway processes listen on the same port.
+        stop: Ends the gateway when it is set; signals do too.
+        ready: Called with the port once connections are accepted.
+
+    Raises:
+        Unavailable: The writer does not answer.
+    """
+    stop = stop or asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Outside the main thread there are no signals; then the event alone ends it.
+        with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
+            loop.add_signal_handler(number, stop.set)
+    pool = await open_pool(dsn, size=POOL_CONNECTIONS)
+    try:
+        clearing = RemoteClearing(socket_path)
+        await clearing.start(wait_seconds=WRITER_WAIT_SECONDS)
+        try:
+            services = make_services(pool=pool, clearing=clearing, home=home)
+            await operator_key(pool, home, now=services.now())
+            app = create_app(services)
+            async with serve(app, host=host, port=port, reuse_port=reuse_port) as bound:
+                ready(bound)
+                log.info("gateway.started", host=host, port=bound)
+                await stop.wait()
+            log.info("gateway.stopped", port=bound)
+        finally:
+            await clearing.stop()
+    finally:
+        await pool.close()
+
+
+@contextlib.asynccontextmanager
+async def serve(
+    app: web.Application, *, host: str, port: int, reuse_port: bool = False
+) -> AsyncIterator[int]:
+    """Listen for the block; at its end accept nothing new and let what is in flight finish.
+
+    Yields:
+        The port.
+    """
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        handle_signals=False,
+        shutdown_timeout=STOP_SECONDS,
+        keepalive_timeout=75.0,
+    )
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port, reuse_port=reuse_port, backlog=BACKLOG)
+        await site.start()
+        yield int(runner.addresses[0][1])
+    finally:
+        app[GATE].stopping = True
+        await runner.cleanup()

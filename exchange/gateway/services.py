@@ -1,0 +1,108 @@
+"""The services that a gateway's handlers ask, put together once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from time import time_ns
+from typing import TYPE_CHECKING
+
+from exchange.service.access import ApiKeys
+from exchange.service.members import Members
+from exchange.service.orders import QUOTE_SECONDS, OrderDesk
+from exchange.service.purchases import PurchaseDesk
+from exchange.service.quote_keys import open_quote_keys
+from exchange.service.reports import Reports
+from exchange.service.shelf import Shelf
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from asyncpg import Pool
+
+    from exchange.service.access import Authenticator
+    from settlement.service.clearing import Clearing
+
+
+def wall_us() -> int:
+    """Microseconds since 1970."""
+    return time_ns() // 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What handlers ask.
+
+    Attributes:
+        pool: The database.
+        clearing: The writer, near or far.
+        authenticator: Says who calls.
+        shelf: What is offered.
+        members: Enrolment and look-up.
+        orders: Quotes and orders.
+        purchases: Purchases and accruals.
+        reports: Everything that is only read.
+        packages: Folder of the settlement packages.
+        now_us: Clock, microseconds since 1970.
+    """
+
+    pool: Pool
+    clearing: Clearing
+    authenticator: Authenticator
+    shelf: Shelf
+    members: Members
+    orders: OrderDesk
+    purchases: PurchaseDesk
+    reports: Reports
+    packages: Path
+    now_us: Callable[[], int]
+
+    def now(self) -> datetime:
+        """The clock as a datetime."""
+        return datetime.fromtimestamp(self.now_us() / 1_000_000, UTC)
+
+
+def make_services(
+    *,
+    pool: Pool,
+    clearing: Clearing,
+    home: Path,
+    now_us: Callable[[], int] = wall_us,
+    quote_seconds: int = QUOTE_SECONDS,
+) -> Services:
+    """Put the services of one gateway together.
+
+    Args:
+        pool: The database.
+        clearing: The writer, near or far.
+        home: The installation's folder: `keys/` for the quotes' key, `packages/`.
+        now_us: Clock, microseconds since 1970.
+        quote_seconds: How long a quote is firm.
+
+    Raises:
+        QuoteKeysUnusable: The quotes' key file cannot be used.
+    """
+    shelf = Shelf(pool)
+    now = datetime.fromtimestamp(now_us() / 1_000_000, UTC)
+    members = Members(pool, lambda: datetime.fromtimestamp(now_us() / 1_000_000, UTC))
+    packages = home / "packages"
+    return Services(
+        pool=pool,
+        clearing=clearing,
+        authenticator=ApiKeys(pool),
+        shelf=shelf,
+        members=members,
+        orders=OrderDesk(
+            clearing=clearing,
+            shelf=shelf,
+            members=members,
+            quote_keys=open_quote_keys(home / "keys", now=now),
+            now_us=now_us,
+            quote_seconds=quote_seconds,
+        ),
+        purchases=PurchaseDesk(clearing=clearing, shelf=shelf, members=members),
+        reports=Reports(pool=pool, shelf=shelf, members=members, packages=packages, now_us=now_us),
+        packages=packages,
+        now_us=now_us,
+    )

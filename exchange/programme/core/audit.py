@@ -1,0 +1,237 @@
+"""Recomputing hosted lots from the journal, one member at a time.
+
+Shares no code with `lots` and `lotbook`, which the writer runs. Points in a lot are what was accrued
+or credited by an exchange, less what orders spent, first to expire first, less what lapsed.
+
+Source: settlement/RULES.md, rules L1 to L6.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from settlement.core.audit import (
+    COPY_HEADER_BYTES,
+    COPY_SIGNATURE,
+    AuditReport,
+    instant_text,
+)
+from settlement.core.event import EPOCH_2000_US, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+LOT_ROW: Final = 0
+"""Stands for the kind of event in a row that is no event but a stored lot."""
+
+# member, sort, seq, at, occurred_at, due_at, units, credited_units, lot_no, issuer, acceptor, kind
+_ROW: Final = struct.Struct(">h" + "4xq" + "6x" + "4xq" * 7 + "4xi" * 2 + "4xh")
+_COLUMNS: Final = 12
+_LOT_COLUMNS: Final = (
+    "member_no",
+    "merchant_no",
+    "earned_units",
+    "units",
+    "expires_at",
+    "made_seq",
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class LotFigures:
+    """One lot as the journal tells it; instants count microseconds from 2000."""
+
+    lot_no: int
+    merchant_no: int
+    earned: int
+    units: int
+    expires_at: int
+    made_seq: int
+
+
+class LotsAudit:
+    """Takes rows in order of member; of each member first its events, then its stored lots."""
+
+    def __init__(self, report: AuditReport, *, hosted: Collection[int]) -> None:
+        """Start before the first row.
+
+        Args:
+            report: Where differences go.
+            hosted: Merchants whose lots are kept here.
+        """
+        self.report = report
+        self._hosted = frozenset(hosted)
+        self._member_no = 0
+        self._lots: dict[int, LotFigures] = {}
+        self._stored: dict[str, tuple[object, ...]] = {}
+        self._rest = b""
+        self._begun = False
+        self._ended = False
+
+    def feed(self, piece: bytes) -> int:
+        """Take the next piece of a binary COPY stream, wherever it ends.
+
+        Returns:
+            How many rows it completed.
+
+        Raises:
+            ValueError: The stream is not the COPY that this reads.
+        """
+        data = self._rest + piece if self._rest else piece
+        place = 0
+        if not self._begun:
+            if len(data) < COPY_HEADER_BYTES:
+                self._rest = data
+                return 0
+            if not data.startswith(COPY_SIGNATURE):
+                raise ValueError("not a binary COPY stream")
+            self._begun = True
+            place = COPY_HEADER_BYTES
+        whole = place + (len(data) - place) // _ROW.size * _ROW.size
+        count = 0
+        for columns, member_no, *row in _ROW.iter_unpack(memoryview(data)[place:whole]):
+            if columns != _COLUMNS:
+                raise ValueError(f"a row of {columns} columns in the COPY stream")
+            if member_no != self._member_no:
+                self._finish_member()
+                self._member_no = member_no
+            self._take(*row)
+            count += 1
+        self._rest = data[whole:]
+        if self._rest == b"\xff\xff":
+            self._rest, self._ended = b"", True
+        return count
+
+    def close(self) -> None:
+        """Finish the last member.
+
+        Raises:
+            ValueError: The stream was cut short.
+        """
+        if not self._ended:
+            raise ValueError("the COPY stream was cut short")
+        self._finish_member()
+
+    def _take(
+        self,
+        seq: int,
+        at: int,
+        occurred_at: int,
+        due_at: int,
+        units: int,
+        credited: int,
+        lot_no: int,
+        issuer: int,
+        acceptor: int,
+        kind: int,
+        /,
+    ) -> None:
+        if kind == Kind.CLEARED:
+            if issuer in self._hosted:
+                if lot_no:
+                    self._check_life(seq, issuer, occurred_at, due_at)
+                self._spend(seq, issuer, occurred_at, units)
+            if lot_no:
+                self._make(seq, lot_no, acceptor, credited, due_at)
+        elif kind == Kind.ACCRUED:
+            if bool(lot_no) != bool(units):
+                self._differ(seq, "lot_no", "a lot if there are units", (lot_no, units))
+            if lot_no:
+                self._make(seq, lot_no, issuer, units, due_at)
+        elif kind == Kind.LAPSED:
+            self._lapse(seq, lot_no, issuer, units, at)
+        else:
+            self._stored[f"lot {seq}"] = (
+                self._member_no,
+                issuer,
+                credited,
+                units,
+                instant_text(due_at + EPOCH_2000_US),
+                lot_no,
+            )
+
+    def _differ(self, seq: int, rule: str, expected: object, found: object) -> None:
+        self.report.differ("settlement.event", f"seq {seq}", rule, expected, found)
+
+    def _make(self, seq: int, lot_no: int, merchant_no: int, units: int, expires_at: int) -> None:
+        if lot_no in self._lots or units <= 0:
+            self._differ(seq, "lot_no", "a new lot with units", (lot_no, units))
+        self._lots[lot_no] = LotFigures(
+            lot_no=lot_no,
+            merchant_no=merchant_no,
+            earned=units,
+            units=units,
+            expires_at=expires_at,
+            made_seq=seq,
+        )
+
+    def _live(self, issuer: int, at: int) -> list[LotFigures]:
+        """Lots that could be spent at an instant, first to expire first (rules L1 and L2)."""
+        live = [
+            lot
+            for lot in self._lots.values()
+            if lot.merchant_no == issuer and lot.units > 0 and lot.expires_at > at
+        ]
+        live.sort(key=lambda lot: (lot.expires_at, lot.lot_no))
+        return live
+
+    def _check_life(self, seq: int, issuer: int, at: int, due_at: int) -> None:
+        """An exchange never lengthens the life of points (rule L5)."""
+        live = self._live(issuer, at)
+        if live and due_at > live[0].expires_at:
+            self._differ(
+                seq,
+                "due_at of the new lot (rule L5)",
+                f"<= {instant_text(live[0].expires_at + EPOCH_2000_US)}",
+                instant_text(due_at + EPOCH_2000_US),
+            )
+
+    def _spend(self, seq: int, issuer: int, at: int, units: int) -> None:
+        wanted = units
+        for lot in self._live(issuer, at):
+            given = min(wanted, lot.units)
+            lot.units -= given
+            wanted -= given
+            if not wanted:
+                return
+        if wanted:
+            self._differ(seq, "units spent", f"{units - wanted} live units", units)
+
+    def _lapse(self, seq: int, lot_no: int, merchant_no: int, units: int, at: int) -> None:
+        lot = self._lots.get(lot_no)
+        if lot is None or lot.merchant_no != merchant_no:
+            self._differ(seq, "lot_no", "a lot of this member and merchant", lot_no)
+            return
+        if lot.expires_at > at:
+            self._differ(
+                seq,
+                "at",
+                f"expiry at {instant_text(lot.expires_at + EPOCH_2000_US)} or later",
+                instant_text(at + EPOCH_2000_US),
+            )
+        if lot.units != units:
+            self._differ(seq, "units lapsed", lot.units, units)
+        lot.units = 0
+
+    def _finish_member(self) -> None:
+        self.report.compare_rows(
+            "exchange.lot",
+            _LOT_COLUMNS,
+            {
+                f"lot {lot.lot_no}": (
+                    self._member_no,
+                    lot.merchant_no,
+                    lot.earned,
+                    lot.units,
+                    instant_text(lot.expires_at + EPOCH_2000_US),
+                    lot.made_seq,
+                )
+                for lot in self._lots.values()
+            },
+            self._stored,
+        )
+        self.report.lots += len(self._lots)
+        self._lots = {}
+        self._stored = {}

@@ -1,0 +1,76 @@
+"""What an audit of hosted lots reads, in the snapshot of the caller."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Any
+
+    import asyncpg
+    from asyncpg.pool import PoolConnectionProxy
+
+    Connection = asyncpg.Connection | PoolConnectionProxy
+
+
+async def allow_sorting(conn: Connection) -> None:
+    """Let this transaction sort in 64 MB of memory before it spills to disk."""
+    await conn.execute("SET LOCAL work_mem = '64MB'")
+
+
+async def fetch_hosted(conn: Connection) -> list[int]:
+    """Merchants whose lots are kept here."""
+    return [
+        row["merchant_no"]
+        for row in await conn.fetch("SELECT merchant_no FROM exchange.programme WHERE hosted")
+    ]
+
+
+async def copy_lots_and_events(
+    conn: Connection,
+    *,
+    part: int,
+    hosted: list[int],
+    sink: Callable[[bytes], Coroutine[Any, Any, None]],
+) -> None:
+    """Stream, member by member, the events that moved lots in their order, and then the stored lots.
+
+    The columns of a lot take the places of an event's: `seq` is its number, `lot_no` its event.
+    """
+    await conn.copy_from_query(
+        """
+        SELECT member_no, 0::smallint AS sort, seq, at, occurred_at, due_at, units, credited_units,
+               lot_no, issuer, acceptor, kind
+          FROM settlement.event
+         WHERE part = $1
+               AND (kind IN (7, 8) OR (kind = 3 AND (lot_no > 0 OR issuer = ANY($2::int[]))))
+         UNION ALL
+        SELECT member_no, 1::smallint, lot_no, expires_at, expires_at, expires_at, units, earned_units,
+               made_seq, merchant_no, merchant_no, 0::smallint
+          FROM exchange.lot
+         WHERE part = $1
+         ORDER BY member_no, sort, seq
+        """,
+        part,
+        hosted,
+        output=sink,
+        format="binary",
+    )
+
+
+async def fetch_numbering(conn: Connection, *, part: int) -> tuple[int, int, int]:
+    """How many lots there are, the last number, and how many stand before one that was made later."""
+    (row,) = await conn.fetch(
+        """
+        SELECT count(*) AS lots, coalesce(max(lot_no), 0) AS last_no,
+               count(*) FILTER (WHERE made_seq < before) AS out_of_order
+          FROM (
+               SELECT lot_no, made_seq, lag(made_seq) OVER (ORDER BY lot_no) AS before
+                 FROM exchange.lot
+                WHERE part = $1
+          ) AS numbered
+        """,
+        part,
+    )
+    return row["lots"], row["last_no"], row["out_of_order"]

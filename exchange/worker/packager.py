@@ -1,0 +1,115 @@
+"""The packager process: cuts the signed package of every cycle that has closed, in order.
+
+python -m exchange.worker.packager --dsn DSN --keys FOLDER --packages FOLDER
+
+It stands beside the writer, not in it: a package of a million lines takes seconds, and no order may wait for it. A
+cycle whose folder is missing is cut, be it for the first time or again; cutting again writes the same bytes. So it
+may be killed anywhere, and a second one beside it does no harm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import asyncpg
+import structlog
+
+from deploy.database.connection import open_pool
+from schemas.values.reason import Refusal
+from settlement.service import cycles
+from settlement.service.batches import BooksDiffer, cut_batch
+from settlement.service.package_folder import PackageDiffers
+from settlement.signing.keyring import Keyring, KeyringUnusable
+
+if TYPE_CHECKING:
+    from asyncpg import Pool
+
+log = structlog.get_logger()
+
+LOOK_SECONDS = 0.25
+PATIENCE_SECONDS = 15.0
+"""How long it waits after a fault that a person must mend."""
+_FOR_PEOPLE = (BooksDiffer, PackageDiffers, KeyringUnusable)
+_PASSING = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+
+
+async def cut_missing(pool: Pool, *, keys: Path, packages: Path) -> int:
+    """Cut every closed cycle whose package does not stand, oldest first.
+
+    Args:
+        pool: The books.
+        keys: Folder of the operator's keys; opened anew, so that a rotation counts at once.
+        packages: Folder of all packages.
+
+    Returns:
+        How many packages were written.
+
+    Raises:
+        KeyringUnusable: No key can sign.
+        BooksDiffer: The books disagree with themselves.
+        PackageDiffers: Something else stands where a package should.
+    """
+    written = 0
+    for row in await cycles.list_cycles(pool):
+        if row["state"] == "open" or (packages / row["cycle_id"]).exists():
+            continue
+        batch = await cut_batch(
+            pool, cycle_no=row["cycle_no"], keyring=Keyring.open(keys), out=packages
+        )
+        if isinstance(batch, Refusal):
+            log.warning("package.refused", cycle_id=row["cycle_id"], detail=batch.detail)
+            break
+        written += 1
+        log.info("package.written", cycle_id=batch.cycle_id, orders=batch.orders, again=batch.again)
+    return written
+
+
+async def run_packager(
+    *, dsn: str, keys: Path, packages: Path, stop: asyncio.Event | None = None
+) -> None:
+    """Cut until asked to stop; SIGTERM and SIGINT ask, and a package that is being written is finished first."""
+    stop = stop or asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    pool = await open_pool(dsn, size=2)
+    cut_up_to = 0
+    try:
+        while not stop.is_set():
+            wait_seconds = LOOK_SECONDS
+            try:
+                head = await cycles.ledger_head(pool)
+                open_no = head["cycle_no"] if head else 0
+                if open_no > cut_up_to:
+                    await cut_missing(pool, keys=keys, packages=packages)
+                    cut_up_to = open_no
+            except _FOR_PEOPLE as error:
+                log.exception("package.failed", detail=str(error))
+                wait_seconds = PATIENCE_SECONDS
+            except _PASSING as error:
+                log.warning("packager.waits", detail=str(error))
+                wait_seconds = 1.0
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), wait_seconds)
+    finally:
+        await pool.close()
+
+
+def main() -> None:
+    """Run as a process."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dsn", required=True)
+    parser.add_argument("--keys", required=True, type=Path)
+    parser.add_argument("--packages", required=True, type=Path)
+    arguments = parser.parse_args()
+    asyncio.run(run_packager(dsn=arguments.dsn, keys=arguments.keys, packages=arguments.packages))
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,420 @@
+"""Histories that Hypothesis draws, turned into wishes for the oracle and commands for the product."""
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+from hypothesis import strategies as st
+
+from exchange.programme.core.command import Accrual, LapseLots, Purchase
+from schemas.values.rate import Rate
+from schemas.values.reason import REASON_BY_NUMBER, Reason
+from settlement.core.command import (
+    CloseCycle,
+    Command,
+    End,
+    Entry,
+    ExpireHolds,
+    Join,
+    Order,
+    SetCap,
+    SetCollateral,
+    SettleCycle,
+)
+from tests.simulation.ground import DAY_US, HOUR_US, START_US, terms
+from tests.simulation.oracle import Oracle, floor
+
+KIND_NAMES = {
+    1: "accepted", 2: "refused", 3: "cleared", 4: "voided", 5: "expired", 7: "accrued", 8: "lapsed",
+    10: "joined", 11: "cap_set", 12: "collateral_set", 13: "cycle_opened", 14: "cycle_closed",
+    15: "cycle_settled",
+}  # fmt: skip
+FEE_BPS = 50
+UNKNOWN = 99
+MERCHANTS = (
+    # code, hosted, CU for one unit, units for one fen, days, cap
+    ("A", True, (100, 1), (1, 100), 10, 4_000),
+    ("B", True, (7, 3), (3, 20), 5, 900),
+    ("C", True, (5, 2), (1, 5), 20, 2_500),
+    ("D", False, (100, 1), (0, 1), 365, 3_000),
+    ("E", False, (31, 7), (0, 1), 365, 700),
+)
+"""Numbered from 1 in this order; D and E keep their points in systems of their own."""
+HOSTED = (1, 2, 3)
+OWN = (4, 5)
+
+
+def merchant_terms():
+    """What the merchants join the product with."""
+    return [
+        terms(
+            code,
+            hosted=hosted,
+            spend=Rate(num=num, den=den),
+            issue=Rate(num=num, den=den),
+            earn=earn,
+            valid_days=days,
+            cap_cu=cap,
+        )
+        for code, hosted, (num, den), earn, days, cap in MERCHANTS
+    ]
+
+
+def new_oracle(*, caller_clock: bool) -> Oracle:
+    """An oracle that knows the same merchants, with the first cycle open."""
+    oracle = Oracle(
+        {
+            number: {
+                "hosted": hosted,
+                "rate": Fraction(*rate),
+                "earn": Fraction(*earn),
+                "valid_days": days,
+            }
+            for number, (_, hosted, rate, earn, days, _) in enumerate(MERCHANTS, start=1)
+        },
+        fee_bps=FEE_BPS,
+        caller_clock=caller_clock,
+    )
+    oracle.tick(START_US)
+    for number, (*_, cap) in enumerate(MERCHANTS, start=1):
+        wish = {"what": "join", "caller": 0, "key": -number, "body": 0}
+        oracle.decide(wish | {"merchant": number, "cap": cap})
+    wish = {"what": "close", "caller": 0, "key": -90, "body": 0}
+    oracle.decide(wish | {"cycle": 0, "next_id": "first"})
+    return oracle
+
+
+# Commands and answers --------------------------------------------------------------------------------
+
+
+def key_bytes_of(number: int) -> bytes:
+    """A key: even numbers tell no time, odd ones are UUIDv7 of a client whose clock runs a minute ahead."""
+    if number % 2 == 0:
+        return bytes(6) + b"\x80\x00" + (number + 2**32).to_bytes(8, "big")
+    milliseconds = START_US // 1000 + 60_000
+    return milliseconds.to_bytes(6, "big") + b"\x70\x00" + (2**63 + number).to_bytes(8, "big")
+
+
+def command_of(wish: dict[str, Any]) -> Command:
+    """The product's command for a wish."""
+    w = dict(wish)
+    what = w.pop("what")
+    if what == "end":
+        return End(
+            caller=w["caller"],
+            key=bytes(16),
+            body=bytes(16),
+            order_seq=w["order"],
+            kind={"cleared": 3, "voided": 4}[w["how"]],
+        )
+    same = {
+        "caller": w["caller"],
+        "key": key_bytes_of(w["key"]),
+        "body": w["body"].to_bytes(16, "big"),
+    }
+    if what == "order":
+        return Order(
+            **same,
+            issuer=w["issuer"],
+            acceptor=w["acceptor"],
+            member_no=w["member"],
+            units=w["units"],
+            debit_cu=w["debit"],
+            value_cu=w["value"],
+            fee_cu=w["fee"],
+            rate_no=1,
+            occurred_at_us=w.get("occurred_at", 0),
+            hold_us=w.get("hold", 0),
+            credited_units=w.get("credited", 0),
+            hosted=w.get("hosted", False),
+            reason=Reason[w["reason"].upper()].number if w.get("reason") else 0,
+            reference=f"till {w['member']}",
+        )
+    if what == "purchase":
+        return Purchase(
+            **same,
+            member_no=w["member"],
+            merchant_no=w["merchant"],
+            amount_fen=w["amount_fen"],
+            discount_fen=w["discount_fen"],
+            occurred_at_us=w["occurred_at"],
+        )
+    if what == "accrue":
+        return Accrual(
+            **same,
+            member_no=w["member"],
+            merchant_no=w["merchant"],
+            units=w["units"],
+            occurred_at_us=w["occurred_at"],
+        )
+    if what == "lapse":
+        return LapseLots(**same, as_of_us=w["as_of"])
+    if what == "expire":
+        return ExpireHolds(**same, limit=w["limit"], at_us=w["at"])
+    if what == "join":
+        return Join(**same, merchant_no=w["merchant"], cap_cu=w["cap"])
+    if what == "set_cap":
+        return SetCap(**same, merchant_no=w["merchant"], cap_cu=w["cap"])
+    if what == "set_collateral":
+        return SetCollateral(**same, merchant_no=w["merchant"], collateral_cu=w["collateral"])
+    if what == "close":
+        return CloseCycle(**same, cycle_no=w["cycle"], next_id=w["next_id"], at_us=w["at"])
+    assert what == "settle"
+    return SettleCycle(**same, cycle_no=w["cycle"])
+
+
+def plain(entry: Entry) -> dict[str, Any]:
+    """One entry of the product's answer in the oracle's words."""
+    return {
+        "seq": entry.seq,
+        "order": entry.order_seq,
+        "kind": KIND_NAMES[int(entry.kind)],
+        "reason": (REASON_BY_NUMBER[entry.reason].code if entry.reason else "") or "",
+        "at": entry.at_us,
+        "due": entry.due_at_us,
+        "cycle": entry.cycle_no,
+        "issuer": entry.issuer,
+        "acceptor": entry.acceptor,
+        "units": entry.units,
+        "debit": entry.debit_cu,
+        "value": entry.value_cu,
+        "fee": entry.fee_cu,
+        "credited": entry.credited_units,
+        "lot": entry.lot_no,
+    }
+
+
+# Drawn steps ------------------------------------------------------------------------------------------
+
+_small = st.integers(0, 9)
+_units = st.integers(1, 40)
+ORDER = st.tuples(st.just("order"), _small, _small, _small, _units, _small)
+PURCHASE = st.tuples(
+    st.just("purchase"), _small, _small, st.integers(0, 3_000), st.integers(0, 40), _small
+)
+STEPS = {
+    "order": ORDER,
+    "hold": st.tuples(st.just("hold"), _small, _small, _small, _units, _small),
+    "purchase": PURCHASE,
+    "accrue": st.tuples(st.just("accrue"), _small, _small, _units, _small),
+    "again": st.tuples(st.just("again"), st.integers(0, 30), _small),
+    "end": st.tuples(st.just("end"), st.integers(0, 30), st.booleans(), _small),
+    "expire": st.tuples(st.just("expire"), _small),
+    "lapse": st.tuples(st.just("lapse"), _small),
+    "cap": st.tuples(st.just("cap"), _small, st.integers(0, 5_000)),
+    "collateral": st.tuples(st.just("collateral"), _small, st.integers(0, 2_000)),
+    "close": st.tuples(st.just("close"), _small, _small),
+    "settle": st.tuples(st.just("settle"), _small),
+    "wait": st.tuples(
+        st.just("wait"), st.sampled_from([1, HOUR_US // 2, DAY_US, 3 * DAY_US, 8 * DAY_US])
+    ),
+    "send": st.tuples(st.just("send")),
+    "takeover": st.tuples(st.just("takeover")),
+    "restart": st.tuples(st.just("restart")),
+}
+WEIGHTS = {"order": 3, "hold": 3, "purchase": 4, "accrue": 2, "again": 2, "end": 4, "send": 2}
+
+
+def steps(*, without: tuple[str, ...] = (), max_size: int = 50) -> st.SearchStrategy[list[tuple]]:
+    """Lists of steps."""
+    bag = [
+        strategy
+        for name, strategy in STEPS.items()
+        if name not in without
+        for _ in range(WEIGHTS.get(name, 1))
+    ]
+    return st.lists(st.one_of(bag), max_size=max_size)
+
+
+@dataclass(slots=True)
+class Stretch:
+    """Groups that are sent while time stands still, and what the oracle says to each wish."""
+
+    groups: list[list[dict[str, Any]]] = field(default_factory=lambda: [[]])
+    expected: list[list[list[dict[str, Any]]]] = field(default_factory=lambda: [[]])
+
+
+class Script:
+    """Turns steps into wishes that refer to what happened before, asking the oracle on the way."""
+
+    def __init__(self, *, caller_clock: bool) -> None:
+        """Start where merchants have joined and the first cycle is open."""
+        self.caller_clock = caller_clock
+        self.oracle = new_oracle(caller_clock=caller_clock)
+        self.clock_us = START_US
+        self.keyed: list[dict[str, Any]] = []
+        self.numbers = 0
+        self.stretch = Stretch()
+
+    def take(self) -> Stretch:
+        """What is to be sent now."""
+        stretch, self.stretch = self.stretch, Stretch()
+        return stretch
+
+    def step(self, step: tuple) -> str:
+        """Add one step; returns what has to happen first: nothing, `wait`, `takeover` or `restart`."""
+        name, *rest = step
+        if name in ("wait", "takeover", "restart"):
+            return name
+        if name == "send":
+            self.cut()
+            return ""
+        getattr(self, f"_{name}")(*rest)
+        return ""
+
+    def wait(self, us: int) -> None:
+        """Let time pass."""
+        self.clock_us += us
+        self.oracle.tick(self.clock_us)
+
+    def cut(self) -> None:
+        """End the group."""
+        self.stretch.groups.append([])
+        self.stretch.expected.append([])
+
+    def _wish(self, what: str, **rest: Any) -> None:
+        wish = {"what": what, **rest}
+        self.stretch.groups[-1].append(wish)
+        self.stretch.expected[-1].append([dict(entry) for entry in self.oracle.decide(wish)])
+
+    def _keyed(self, what: str, *, caller: int = 0, **rest: Any) -> None:
+        self.numbers += 1
+        wish = {"what": what, "caller": caller, "key": self.numbers, "body": self.numbers, **rest}
+        if what not in ("expire", "lapse"):
+            self.keyed.append(wish)
+        self._wish(**wish)
+
+    def _till(self, pick: int) -> int:
+        """Till time of an order: now for most, sometimes late, too late or from the future."""
+        if self.caller_clock:
+            return {0: 0, 1: self.clock_us - HOUR_US, 2: self.clock_us + 1}.get(pick, self.clock_us)
+        late = {
+            0: HOUR_US,
+            1: 6 * DAY_US,
+            2: 7 * DAY_US - 1,
+            3: 7 * DAY_US,
+            4: -1,
+        }
+        return self.clock_us - late[pick] if pick in late else 0
+
+    @staticmethod
+    def _pair(issuers: tuple[int, ...], one: int, other: int) -> tuple[int, int]:
+        issuer = issuers[one % len(issuers)]
+        others = [n for n in (*HOSTED, *OWN, UNKNOWN) if n != issuer]
+        return issuer, others[other % len(others)]
+
+    def _figures(self, issuer: int, units: int, pick: int) -> dict[str, int]:
+        rate = (
+            self.oracle.programmes[issuer]["rate"]
+            if issuer in self.oracle.programmes
+            else Fraction(1)
+        )
+        debit = max(1, floor(units * rate))
+        value = max(0, debit - pick % 3)
+        return {"units": units, "debit": debit, "value": value, "fee": min(value, pick)}
+
+    def _order(self, one: int, other: int, member: int, units: int, pick: int) -> None:
+        issuer, acceptor = self._pair((*HOSTED, *OWN, UNKNOWN), one, other)
+        hosted = issuer in HOSTED
+        extra: dict[str, Any] = {"occurred_at": self._till(pick)}
+        if hosted and pick in (5, 6):
+            extra["credited"] = units + 1
+        if pick == 9:
+            extra["reason"] = "quote_expired"
+        self._keyed(
+            "order",
+            caller=acceptor,
+            issuer=issuer,
+            acceptor=acceptor,
+            member=member % 3 + 1,
+            hosted=hosted,
+            **self._figures(issuer, units, pick),
+            **extra,
+        )
+
+    def _hold(self, one: int, other: int, member: int, units: int, pick: int) -> None:
+        issuer, acceptor = self._pair(OWN, one, other)
+        self._keyed(
+            "order",
+            caller=acceptor,
+            issuer=issuer,
+            acceptor=acceptor,
+            member=member % 3 + 1,
+            hold=[HOUR_US, 2 * DAY_US, 30 * DAY_US][pick % 3],
+            occurred_at=self._till(pick + 3 if pick < 7 else pick - 7),
+            **self._figures(issuer, units, pick),
+        )
+
+    def _purchase(self, member: int, merchant: int, amount: int, discount: int, pick: int) -> None:
+        self._keyed(
+            "purchase",
+            member=member % 3 + 1,
+            merchant=[*HOSTED, *HOSTED, 1, 2, 4, UNKNOWN][merchant],
+            amount_fen=amount,
+            discount_fen=discount,
+            occurred_at=self._till(pick),
+        )
+
+    def _accrue(self, member: int, merchant: int, units: int, pick: int) -> None:
+        self._keyed(
+            "accrue",
+            member=member % 3 + 1,
+            merchant=[*HOSTED, *HOSTED, 4, UNKNOWN, 1, 2][merchant],
+            units=units * 10,
+            occurred_at=self._till(pick),
+        )
+
+    def _again(self, pick: int, change: int) -> None:
+        """The same wish once more, sometimes under the same key with another body."""
+        if not self.keyed:
+            return
+        wish = dict(self.keyed[-1 - pick % len(self.keyed)])
+        if change == 0:
+            wish["body"] += 1_000_000
+        if change == 1 and "units" in wish:
+            wish |= {"body": wish["body"] + 2_000_000, "units": wish["units"] + 1}
+        self._wish(**wish)
+
+    def _end(self, pick: int, clear: bool, who: int) -> None:
+        orders = [e for e in self.oracle.log if e["order"] == e["seq"]]
+        accepted = [e for e in orders if e["kind"] == "accepted"]
+        choice = accepted if accepted and pick < 27 else orders
+        if not choice:
+            return
+        order = choice[-1 - pick % len(choice)]
+        caller = {0: 0, 1: order["issuer"]}.get(who, order["caller"])
+        self._wish(
+            "end", caller=caller, order=order["seq"], how="cleared" if clear else "voided"
+        )
+
+    def _at(self) -> int:
+        return self.clock_us if self.caller_clock else 0
+
+    def _expire(self, limit: int) -> None:
+        self._keyed("expire", limit=limit + 1, at=self._at())
+
+    def _lapse(self, days: int) -> None:
+        # What a group earns and lets expire before this command is found by the next run only, so
+        # the command begins a group.
+        self.cut()
+        self._keyed("lapse", as_of=self.oracle.now - days * DAY_US // 3)
+
+    def _cap(self, merchant: int, cap: int) -> None:
+        self._keyed("set_cap", merchant=[*HOSTED, *OWN, *OWN, 1, 2, UNKNOWN][merchant], cap=cap)
+
+    def _collateral(self, merchant: int, collateral: int) -> None:
+        merchants = [*HOSTED, *OWN, *OWN, 1, 2, UNKNOWN]
+        self._keyed("set_collateral", merchant=merchants[merchant], collateral=collateral)
+
+    def _close(self, wrong: int, used: int) -> None:
+        cycle = self.oracle.cycle()
+        self._keyed(
+            "close",
+            cycle=cycle + (wrong == 0),
+            next_id="first" if used == 0 else f"cycle {self.numbers}",
+            at=self._at(),
+        )
+
+    def _settle(self, pick: int) -> None:
+        cycles = self.oracle.unsettled_cycles() or [self.oracle.cycle()]
+        self._keyed("settle", cycle=cycles[pick % len(cycles)])

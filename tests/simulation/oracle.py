@@ -1,0 +1,434 @@
+"""A slow and obvious clearing house: everything that happened in one list, every figure a sum over it.
+
+Shares no code with the product, not even names of numbers: what it knows stands in this file. It is
+told wishes as plain dicts and answers with lists of plain dicts, so a difference can be read.
+"""
+
+from fractions import Fraction
+
+DAY = 24 * 3600 * 10**6
+LATE = 7 * DAY
+LIMIT = 10**15
+ANSWER_FIELDS = (
+    "seq", "order", "kind", "reason", "at", "due", "cycle", "issuer", "acceptor", "units", "debit",
+    "value", "fee", "credited", "lot",
+)  # fmt: skip
+
+
+def floor(number):
+    """Whole part of a ratio, downwards."""
+    return Fraction(number).__floor__()
+
+
+def ceil(number):
+    """Whole part of a ratio, upwards."""
+    return Fraction(number).__ceil__()
+
+
+class Oracle:
+    """The house as a list of what happened.
+
+    `programmes` is merchant -> dict(hosted, rate, earn, valid_days): CU for one unit, units for one
+    fen, days of 24 hours; merchants are numbers from 1, and 0 is the house.
+    """
+
+    def __init__(self, programmes, *, fee_bps, caller_clock):
+        """Start before anything happened."""
+        self.programmes = programmes
+        self.fee_bps = fee_bps
+        self.caller_clock = caller_clock
+        self.now = 0
+        self.caller = 0
+        self.log = []
+        self.keys = {}
+        self.lots = []
+
+    # What the list says -------------------------------------------------------------------------
+
+    def events(self, *kinds):
+        """Everything of some kinds, in order."""
+        return [event for event in self.log if event["kind"] in kinds]
+
+    def merchants(self):
+        """Everybody who joined."""
+        return [event["issuer"] for event in self.events("joined")]
+
+    def cap(self, merchant):
+        """The last cap that was set."""
+        return [e["value"] for e in self.events("joined", "cap_set") if e["issuer"] == merchant][-1]
+
+    def collateral(self, merchant):
+        """The last collateral that was set."""
+        said = [e["value"] for e in self.events("collateral_set") if e["issuer"] == merchant]
+        return said[-1] if said else 0
+
+    def open_holds(self):
+        """Accepted orders without an end."""
+        ended = {e["order"] for e in self.events("cleared", "voided", "expired")}
+        return [event for event in self.events("accepted") if event["order"] not in ended]
+
+    def held(self, merchant):
+        """Value of a merchant's open holds."""
+        return sum(e["debit"] for e in self.open_holds() if e["issuer"] == merchant)
+
+    def cycle(self):
+        """Number of the open cycle, 0 before the first."""
+        opened = self.events("cycle_opened")
+        return opened[-1]["cycle"] if opened else 0
+
+    def unsettled_cycles(self):
+        """Closed cycles that nobody paid yet."""
+        closed = [event["cycle"] for event in self.events("cycle_closed")]
+        settled = {event["cycle"] for event in self.events("cycle_settled")}
+        return [cycle for cycle in closed if cycle not in settled]
+
+    def postings(self):
+        """Every leg of every cleared order: cycle, party, CU. -1 is the house's fees, -2 its rounding."""
+        legs = []
+        for event in self.events("cleared"):
+            cycle = event["cycle"]
+            legs.append((cycle, event["issuer"], -event["debit"]))
+            legs.append((cycle, event["acceptor"], event["value"] - event["fee"]))
+            legs.append((cycle, -1, event["fee"]))
+            legs.append((cycle, -2, event["debit"] - event["value"]))
+        return legs
+
+    def position(self, cycle, party):
+        """What a party is to receive (positive) or to pay in a cycle."""
+        return sum(cu for in_cycle, who, cu in self.postings() if (in_cycle, who) == (cycle, party))
+
+    def base(self, merchant):
+        """Headroom before the open position counts."""
+        debts = sum(min(0, self.position(cycle, merchant)) for cycle in self.unsettled_cycles())
+        return self.cap(merchant) + self.collateral(merchant) + debts - self.held(merchant)
+
+    def live_lots(self, member, issuer, at):
+        """A member's lots of one programme that can be spent, first to expire first."""
+        live = [
+            lot
+            for lot in self.lots
+            if (lot["member"], lot["merchant"]) == (member, issuer)
+            and lot["left"] > 0
+            and lot["expires"] > at
+        ]
+        return sorted(live, key=lambda lot: (lot["expires"], lot["lot"]))
+
+    # Writing ------------------------------------------------------------------------------------
+
+    def write(self, kind, *, reason="", order="own", **figures):
+        """Add one thing that happened; `order` is its order's number, `own` for a new order."""
+        seq = len(self.log) + 1
+        event = {
+            "seq": seq,
+            "order": seq if order == "own" else order,
+            "kind": kind,
+            "caller": self.caller,
+            "reason": reason,
+            "at": self.now,
+            "due": self.now,
+            "cycle": self.cycle(),
+            "issuer": 0,
+            "acceptor": 0,
+            "units": 0,
+            "debit": 0,
+            "value": 0,
+            "fee": 0,
+            "credited": 0,
+            "lot": 0,
+        }
+        event.update(figures)
+        self.log.append(event)
+        return {field: event[field] for field in ANSWER_FIELDS}
+
+    @staticmethod
+    def unwritten(reason, order=0):
+        """A refusal that leaves no trace."""
+        answer = dict.fromkeys(ANSWER_FIELDS, 0)
+        return answer | {"kind": "refused", "reason": reason, "order": order}
+
+    def tick(self, now):
+        """Time goes on, never back; a ledger of its callers' time ignores it."""
+        if not self.caller_clock:
+            self.now = max(self.now, now)
+
+    # Deciding -----------------------------------------------------------------------------------
+
+    def decide(self, wish):
+        """Answer one wish: a list of what it did."""
+        wish = dict(wish)
+        what = wish.pop("what")
+        if what == "end":
+            return [self.end(**wish)]
+        key = wish.pop("caller"), wish.pop("key")
+        body = wish.pop("body")
+        if key in self.keys:
+            first_body, answer = self.keys[key]
+            return answer if body == first_body else [self.unwritten("idempotency_conflict")]
+        self.caller = key[0]
+        answer = getattr(self, what)(**wish)
+        if answer and answer[0]["seq"]:
+            self.keys[key] = body, answer
+        return answer
+
+    def late_or_early(self, occurred_at):
+        """Why a till time is refused, if it is."""
+        if not occurred_at:
+            return ""
+        if self.caller_clock:
+            if occurred_at < self.now:
+                return "clock_runs_back"
+            self.now = occurred_at
+            return ""
+        if not self.now - LATE < occurred_at <= self.now:
+            return "till_time_out_of_range"
+        return ""
+
+    def order(self, *, issuer, acceptor, member, units, debit, value, fee, occurred_at=0,
+              hold=0, credited=0, hosted=False, reason=""):  # fmt: skip
+        """Spend points of an issuer for value at an acceptor."""
+        figures = {
+            "issuer": issuer, "acceptor": acceptor, "units": units, "debit": debit, "value": value,
+            "fee": fee,
+        }  # fmt: skip
+
+        def refused(why):
+            return [self.write("refused", reason=why, **figures)]
+
+        if reason:
+            return refused(reason)
+        if why := self.late_or_early(occurred_at):
+            return refused(why)
+        at = occurred_at or self.now
+        live = self.live_lots(member, issuer, at)
+        if hosted and credited and not self.programmes.get(acceptor, {}).get("hosted"):
+            return refused("not_hosted")
+        if hosted and sum(lot["left"] for lot in live) < units:
+            return refused("insufficient_points")
+        if issuer not in self.merchants() or acceptor not in self.merchants():
+            return refused("unknown_merchant")
+        if not self.cycle():
+            return refused("cycle_not_open")
+        position = self.position(self.cycle(), issuer)
+        if hold:
+            if self.base(issuer) + min(0, position) - debit < 0:
+                return refused("net_debit_cap_exceeded")
+            return [self.write("accepted", due=self.now + hold, credited=credited, **figures)]
+        if self.base(issuer) + position - debit < 0:
+            return refused("net_debit_cap_exceeded")
+        extra = {}
+        if hosted and credited:
+            ends = min(live[0]["expires"], at + self.programmes[acceptor]["valid_days"] * DAY)
+            extra = {"lot": len(self.lots) + 1, "due": ends}
+        if hosted:
+            self.spend(live, units)
+        answer = self.write("cleared", credited=credited, **figures, **extra)
+        if extra:
+            self.make_lot(member, acceptor, credited, extra["due"])
+        return [answer]
+
+    def end(self, *, caller, order, how):
+        """Clear or void an accepted order."""
+        first = [e for e in self.log if e["order"] == order and e["seq"] == order]
+        if not first or caller not in (0, first[0]["caller"]):
+            return self.unwritten("order_not_found", order)
+        ends = [e for e in self.events("cleared", "voided", "expired") if e["order"] == order]
+        if first[0]["kind"] == "refused":
+            return self.unwritten("order_refused", order)
+        if ends:
+            if ends[0]["kind"] == how:
+                return {field: ends[0][field] for field in ANSWER_FIELDS}
+            why = {
+                "cleared": "order_already_cleared",
+                "voided": "order_already_voided",
+                "expired": "hold_expired",
+            }
+            return self.unwritten(why[ends[0]["kind"]], order)
+        if first[0]["due"] <= self.now:
+            self.finish(first[0], "expired")
+            return self.unwritten("hold_expired", order)
+        return self.finish(first[0], how)
+
+    def finish(self, accepted, how):
+        """End an open hold."""
+        same = ("caller", "issuer", "acceptor", "units", "debit", "value", "fee", "credited")
+        return self.write(how, order=accepted["order"], **{name: accepted[name] for name in same})
+
+    def expire(self, *, limit=10_000, at=0):
+        """End every hold whose time has come."""
+        if at and (why := self.administrative_time(at)):
+            return [self.unwritten(why)]
+        due = sorted(
+            (hold for hold in self.open_holds() if hold["due"] <= self.now),
+            key=lambda hold: (hold["due"], hold["order"]),
+        )
+        return [self.finish(hold, "expired") for hold in due[:limit]]
+
+    def administrative_time(self, at):
+        """Why a business time is refused, if it is."""
+        if not at:
+            return ""
+        if not self.caller_clock:
+            return "business_time_not_accepted"
+        if at < self.now:
+            return "clock_runs_back"
+        self.now = at
+        return ""
+
+    def refuse_plainly(self, why, merchant=0):
+        """Refuse what is no order."""
+        return [self.write("refused", reason=why, order=0, issuer=merchant)]
+
+    def join(self, *, merchant, cap):
+        """Open an account."""
+        if merchant in self.merchants():
+            return self.refuse_plainly("merchant_exists", merchant)
+        return [self.write("joined", order=0, issuer=merchant, value=cap)]
+
+    def set_cap(self, *, merchant, cap):
+        """Change a cap; never refused."""
+        if merchant not in self.merchants():
+            return self.refuse_plainly("unknown_merchant", merchant)
+        return [self.write("cap_set", order=0, issuer=merchant, value=cap)]
+
+    def set_collateral(self, *, merchant, collateral):
+        """Change the collateral; a withdrawal must leave what is owed covered."""
+        if merchant not in self.merchants():
+            return self.refuse_plainly("unknown_merchant", merchant)
+        withdrawn = self.collateral(merchant) - collateral
+        position = self.position(self.cycle(), merchant)
+        if withdrawn > 0 and self.base(merchant) + min(0, position) - withdrawn < 0:
+            return self.refuse_plainly("net_debit_cap_exceeded", merchant)
+        return [self.write("collateral_set", order=0, issuer=merchant, value=collateral)]
+
+    def close(self, *, cycle, next_id, at=0):
+        """Close the open cycle and open the next."""
+        if why := self.administrative_time(at):
+            return self.refuse_plainly(why)
+        if cycle != self.cycle():
+            return self.refuse_plainly("cycle_not_open")
+        if next_id in [event["id"] for event in self.events("cycle_opened")]:
+            return self.refuse_plainly("cycle_exists")
+        answers = []
+        if cycle:
+            answers.append(self.write("cycle_closed", order=0, cycle=cycle))
+        answers.append(self.write("cycle_opened", order=0, cycle=cycle + 1, id=next_id))
+        return answers
+
+    def settle(self, *, cycle):
+        """Count a closed cycle as paid."""
+        if cycle not in self.unsettled_cycles():
+            return self.refuse_plainly("cycle_not_closed")
+        return [self.write("cycle_settled", order=0, cycle=cycle)]
+
+    # Points -------------------------------------------------------------------------------------
+
+    def make_lot(self, member, merchant, units, expires):
+        """Points that expire together."""
+        self.lots.append(
+            {
+                "lot": len(self.lots) + 1,
+                "member": member,
+                "merchant": merchant,
+                "earned": units,
+                "left": units,
+                "expires": expires,
+            }
+        )
+
+    @staticmethod
+    def spend(live, units):
+        """Take units from lots in their order."""
+        for lot in live:
+            given = min(units, lot["left"])
+            lot["left"] -= given
+            units -= given
+
+    def purchase(self, *, member, merchant, amount_fen, discount_fen, occurred_at=0):
+        """A discount paid with points of other programmes, then the points that the purchase earns."""
+        programme = self.programmes.get(merchant)
+        if why := self.late_or_early(occurred_at):
+            return self.refuse_plainly(why, merchant)
+        if programme is None or merchant not in self.merchants():
+            return self.refuse_plainly("unknown_merchant", merchant)
+        if not programme["hosted"]:
+            return self.refuse_plainly("not_hosted", merchant)
+        at = occurred_at or self.now
+        answers = []
+        need = 100 * discount_fen
+        firsts = []
+        for issuer in self.programmes:
+            live = self.live_lots(member, issuer, at)
+            if issuer != merchant and live:
+                firsts.append((live[0]["expires"], live[0]["lot"], issuer))
+        for _, _, issuer in sorted(firsts):
+            if need == 0:
+                break
+            live = self.live_lots(member, issuer, at)
+            rate = self.programmes[issuer]["rate"]
+            units = min(sum(lot["left"] for lot in live), ceil(need / rate))
+            debit = floor(units * rate)
+            value = min(need, debit)
+            if value == 0:
+                continue
+            fee = floor(Fraction(value * self.fee_bps, 10_000))
+            figures = {
+                "issuer": issuer, "acceptor": merchant, "units": units, "debit": debit,
+                "value": value, "fee": fee,
+            }  # fmt: skip
+            position = self.position(self.cycle(), issuer)
+            why = "" if self.cycle() else "cycle_not_open"
+            if not why and self.base(issuer) + position - debit < 0:
+                why = "net_debit_cap_exceeded"
+            if why:
+                answers.append(self.write("refused", reason=why, **figures))
+                continue
+            self.spend(live, units)
+            answers.append(self.write("cleared", **figures))
+            need -= value
+        units = floor(amount_fen * programme["earn"])
+        expires = at + programme["valid_days"] * DAY
+        answers.append(
+            self.write(
+                "accrued", order=0, due=expires, units=units, value=need, issuer=merchant,
+                acceptor=merchant, lot=len(self.lots) + 1 if units else 0,
+            )  # fmt: skip
+        )
+        if units:
+            self.make_lot(member, merchant, units, expires)
+        return answers
+
+    def accrue(self, *, member, merchant, units, occurred_at=0):
+        """Give points."""
+        if why := self.late_or_early(occurred_at):
+            return self.refuse_plainly(why, merchant)
+        if merchant not in self.programmes or merchant not in self.merchants():
+            return self.refuse_plainly("unknown_merchant", merchant)
+        programme = self.programmes[merchant]
+        if not programme["hosted"]:
+            return self.refuse_plainly("not_hosted", merchant)
+        expires = (occurred_at or self.now) + programme["valid_days"] * DAY
+        answer = self.write(
+            "accrued", order=0, due=expires, units=units, issuer=merchant, acceptor=merchant,
+            lot=len(self.lots) + 1,
+        )  # fmt: skip
+        self.make_lot(member, merchant, units, expires)
+        return [answer]
+
+    def lapse(self, *, as_of, limit=10_000):
+        """Points of lots that expired unused are worth nothing now."""
+        until = min(as_of, self.now)
+        due = sorted(
+            (lot for lot in self.lots if lot["left"] > 0 and lot["expires"] <= until),
+            key=lambda lot: (lot["expires"], lot["lot"]),
+        )
+        answers = []
+        for lot in due[:limit]:
+            worth = floor(lot["left"] * self.programmes[lot["merchant"]]["rate"])
+            answers.append(
+                self.write(
+                    "lapsed", order=0, due=lot["expires"], units=lot["left"], value=worth,
+                    issuer=lot["merchant"], lot=lot["lot"],
+                )  # fmt: skip
+            )
+            lot["left"] = 0
+        return answers
