@@ -25,19 +25,26 @@ GRANT SELECT,INSERT ON TABLE exchange.api_key TO tongdui_app;
 
 GRANT UPDATE(revoked_at) ON TABLE exchange.api_key TO tongdui_app;
 
-CREATE TABLE exchange.lot (
+CREATE TABLE exchange.expiry_run (
     part smallint NOT NULL,
+    through timestamp with time zone NOT NULL
+);
+
+ALTER TABLE ONLY exchange.expiry_run
+    ADD CONSTRAINT expiry_run_pkey PRIMARY KEY (part);
+
+GRANT SELECT,INSERT,UPDATE ON TABLE exchange.expiry_run TO tongdui_app;
+
+CREATE TABLE exchange.lot (
     lot_no bigint NOT NULL,
     member_no bigint NOT NULL,
-    merchant_no integer NOT NULL,
     earned_units bigint NOT NULL,
-    units bigint NOT NULL,
     expires_at timestamp with time zone NOT NULL,
     made_seq bigint NOT NULL,
-    CONSTRAINT lot_check CHECK (((units >= 0) AND (units <= earned_units))),
+    merchant_no integer NOT NULL,
+    part smallint NOT NULL,
     CONSTRAINT lot_earned_units_check CHECK ((earned_units > 0))
-)
-WITH (fillfactor='60');
+);
 
 ALTER TABLE ONLY exchange.lot
     ADD CONSTRAINT lot_pkey PRIMARY KEY (lot_no, part);
@@ -46,7 +53,40 @@ CREATE INDEX lot_by_expiry ON exchange.lot USING btree (expires_at, part);
 
 CREATE INDEX lot_of_member ON exchange.lot USING btree (member_no, part);
 
-GRANT SELECT,INSERT,UPDATE ON TABLE exchange.lot TO tongdui_app;
+GRANT SELECT,INSERT ON TABLE exchange.lot TO tongdui_app;
+
+CREATE TABLE exchange.lot_use (
+    lot_no bigint NOT NULL,
+    seq bigint NOT NULL,
+    units bigint NOT NULL,
+    left_units bigint NOT NULL,
+    part smallint NOT NULL,
+    CONSTRAINT lot_use_left_units_check CHECK ((left_units >= 0)),
+    CONSTRAINT lot_use_units_check CHECK ((units > 0))
+);
+
+ALTER TABLE ONLY exchange.lot_use
+    ADD CONSTRAINT lot_use_pkey PRIMARY KEY (lot_no, seq, part);
+
+GRANT SELECT,INSERT ON TABLE exchange.lot_use TO tongdui_app;
+
+CREATE VIEW exchange.lot_balance AS
+ SELECT l.part,
+    l.lot_no,
+    l.member_no,
+    l.merchant_no,
+    l.earned_units,
+    COALESCE(last_use.left_units, l.earned_units) AS units,
+    l.expires_at,
+    l.made_seq
+   FROM (exchange.lot l
+     LEFT JOIN LATERAL ( SELECT u.left_units
+           FROM exchange.lot_use u
+          WHERE ((u.lot_no = l.lot_no) AND (u.part = l.part))
+          ORDER BY u.seq DESC
+         LIMIT 1) last_use ON (true));
+
+GRANT SELECT ON TABLE exchange.lot_balance TO tongdui_app;
 
 CREATE TABLE exchange.member (
     member_no bigint NOT NULL,
@@ -269,8 +309,6 @@ ALTER TABLE ONLY settlement.event
     ADD CONSTRAINT event_pkey PRIMARY KEY (seq, part);
 
 CREATE UNIQUE INDEX event_end ON settlement.event USING btree (order_seq, part) WHERE ((kind = ANY (ARRAY[3, 4, 5])) AND (order_seq <> seq));
-
-CREATE INDEX event_of_member ON settlement.event USING btree (member_no, seq, part);
 
 GRANT SELECT,INSERT ON TABLE settlement.event TO tongdui_app;
 

@@ -21,14 +21,20 @@ COMMANDS = {
     ),
     "serve": ("exchange.cli.serve", "Run the clearing house: database, writer and gateways."),
     "replay": ("exchange.cli.replay", "Clear a whole file of purchases, week by week."),
-    "verify": ("exchange.cli.package", "Check a settlement package, without database or network."),
+    "verify": (
+        "exchange.cli.package",
+        "Check a settlement package or a proof, without database or network.",
+    ),
     "prove": ("exchange.cli.package", "Write the proof that an order is in a signed package."),
     "audit": (
         "exchange.cli.audit",
-        "Recompute every position and the hash chain from the journal.",
+        "Recompute every position, every lot and the hash chain from the journal.",
     ),
     "bench": ("exchange.cli.bench", "Measure this machine: orders, cycle close, packages."),
-    "doctor": ("exchange.cli.doctor", "Say what is wrong with machine, database, keys or clock."),
+    "doctor": (
+        "exchange.cli.doctor",
+        "Say what is wrong with this machine, database, keys or clock.",
+    ),
     "merchant": ("exchange.cli.merchant", "Add and list merchants, and manage their API keys."),
     "cycle": ("exchange.cli.cycle", "Close the open cycle, or show cycles and their figures."),
     "keys": ("exchange.cli.keys", "List, generate, rotate, revoke and export the signing keys."),

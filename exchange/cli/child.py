@@ -19,6 +19,10 @@ import sys
 import threading
 import time
 
+import structlog
+
+from exchange.cli.log import log_to
+
 PR_SET_PDEATHSIG = 1
 
 
@@ -47,6 +51,7 @@ def main(argv: list[str]) -> None:
     """Follow the parent, then become the module."""
     parent, module, *arguments = argv
     follow_parent(int(parent))
+    log_to()
     sys.argv = [
         module,
         *(
@@ -54,7 +59,16 @@ def main(argv: list[str]) -> None:
             for each in arguments
         ),
     ]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except Exception as error:
+        from exchange.cli.context import expected_fault
+
+        told = expected_fault(error)
+        if told is None:
+            raise
+        structlog.get_logger().error("process.ended", module=module, detail=told[1])
+        sys.exit(told[0])
 
 
 if __name__ == "__main__":

@@ -151,9 +151,11 @@ class Home:
 
 
 def this_home() -> Home:
-    """Return the installation that this command is about."""
+    """Return the installation that this command is about; from here on only warnings are logged."""
     from deploy.database.embedded import default_home
+    from exchange.cli.log import WARNING, log_to
 
+    log_to(level=WARNING)
     return Home(folder=default_home())
 
 

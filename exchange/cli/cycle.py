@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +15,20 @@ from exchange.cli.context import (
     run,
     this_home,
 )
-from exchange.cli.figures import figures_of_netting, print_cycles, print_parties
+from exchange.cli.figures import (
+    figures_json,
+    figures_of_netting,
+    figures_of_package,
+    print_cycles,
+    print_parties,
+)
 from exchange.cli.output import out, print_json
 
 if TYPE_CHECKING:
-    from asyncpg import Pool, Record
+    from asyncpg import Record
 
     from exchange.cli.context import Home
-    from settlement.core.netting import Netting
+    from exchange.cli.figures import CycleFigures
 
 STATES = {"open": "open 进行中", "closed": "closed 已关闭", "settled": "settled 已结算"}
 
@@ -39,23 +44,23 @@ def cycle() -> None:
 @click.pass_context
 def show(context: click.Context, cycle_id: str | None, *, as_json: bool) -> None:
     """Show every cycle, or what each party pays and receives in CYCLE_ID."""
-    with database(this_home()) as dsn:
-        rows, figures = run(_read(dsn, cycle_id))
+    home = this_home()
+    with database(home) as dsn:
+        rows, found = run(_read(home, dsn, cycle_id))
     if cycle_id is None:
         _show_cycles(rows, as_json=as_json)
         return
-    if figures is None:
+    if found is None:
         click.echo(f"tongdui: there is no cycle {cycle_id}", err=True)
         context.exit(1)
-    record, netting, codes = figures
+    state, figures = found
     if as_json:
-        print_json(_netting_json(record, netting, codes))
+        print_json({"state": state} | figures_json(figures))
     else:
         console = out()
-        console.print(f"{record['cycle_id']}: {STATES[record['state']]}")
-        figures_of = [figures_of_netting(record["cycle_id"], netting, codes)]
-        print_cycles(console, figures_of)
-        print_parties(console, figures_of)
+        console.print(f"{figures.cycle_id}: {STATES[state]}")
+        print_cycles(console, [figures])
+        print_parties(console, [figures])
 
 
 @cycle.command()
@@ -85,35 +90,27 @@ def close(context: click.Context, *, settle: bool, as_json: bool) -> None:
 
 
 async def _read(
-    dsn: str, cycle_id: str | None
-) -> tuple[list[Record], tuple[Record, Netting, dict[int, str]] | None]:
-    from settlement.service import cycles
+    home: Home, dsn: str, cycle_id: str | None
+) -> tuple[list[Record], tuple[str, CycleFigures] | None]:
+    """All cycles, and the figures of one: from its package if that stands, else from the books."""
+    from schemas.values.ids import HOUSE_CODES
+    from settlement.core.netting import Obligation, net
+    from settlement.service import cycles, parties
 
     async with pool_of(dsn) as pool:
         rows = await cycles.list_cycles(pool)
         for row in rows:
-            if row["cycle_id"] == cycle_id:
-                return rows, (row, await netting_of(pool, row["cycle_no"]), await codes_of(pool))
+            if row["cycle_id"] != cycle_id:
+                continue
+            folder = home.packages / row["cycle_id"]
+            if folder.is_dir():
+                return rows, (row["state"], figures_of_package(folder))
+            owed = await cycles.list_obligations(pool, cycle_no=row["cycle_no"])
+            codes = {each["merchant_no"]: each["code"] for each in await parties.list_parties(pool)}
+            netting = net(Obligation(**dict(each)) for each in owed)
+            figures = figures_of_netting(row["cycle_id"], netting, codes | HOUSE_CODES)
+            return rows, (row["state"], figures)
         return rows, None
-
-
-async def netting_of(pool: Pool, cycle_no: int) -> Netting:
-    """Net one cycle, also one that is still open."""
-    from settlement.core.netting import Obligation, net
-    from settlement.service import cycles
-
-    rows = await cycles.list_obligations(pool, cycle_no=cycle_no)
-    return net(Obligation(**dict(row)) for row in rows)
-
-
-async def codes_of(pool: Pool) -> dict[int, str]:
-    """Code of every party by its number, the house's accounts included."""
-    from schemas.values.ids import HOUSE_CODES
-    from settlement.service import parties
-
-    return {
-        row["merchant_no"]: row["code"] for row in await parties.list_parties(pool)
-    } | HOUSE_CODES
 
 
 async def _close(home: Home, dsn: str, *, settle: bool) -> dict[str, Any] | str:
@@ -183,28 +180,3 @@ def _show_cycles(rows: list[Record], *, as_json: bool) -> None:
             yuan_text(row["gross_cu"]),
         )
     out().print(table)
-
-
-def _netting_json(record: Record, netting: Netting, codes: dict[int, str]) -> dict[str, Any]:
-    """One cycle's figures for a program; amounts as strings of CU."""
-    return {
-        "cycle_id": record["cycle_id"],
-        "state": record["state"],
-        "orders": netting.orders,
-        "gross_cu": str(netting.gross_cu),
-        "bilateral_net_cu": str(netting.bilateral_net_cu),
-        "multilateral_net_cu": str(netting.multilateral_net_cu),
-        "parties": [
-            {
-                name: str(value) if name.endswith("_cu") else value
-                for name, value in (
-                    {"party": codes[path.party]} | _without_party(asdict(path))
-                ).items()
-            }
-            for path in netting.paths
-        ],
-    }
-
-
-def _without_party(path: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in path.items() if name != "party"}

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import secrets
 import shutil
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,10 +14,16 @@ from time import monotonic
 from typing import IO, TYPE_CHECKING, Final
 
 import click
-import structlog
 
 from exchange.cli.context import Home, Unusable, exclusive, keyring_of, pool_of, run, this_home
-from exchange.cli.figures import CycleFigures, figures_of_package, print_cycles, print_parties
+from exchange.cli.figures import (
+    CycleFigures,
+    figures_json,
+    figures_of_package,
+    print_cycles,
+    print_parties,
+)
+from exchange.cli.log import log_to
 from exchange.cli.output import err, out, print_json, progress_bar
 from exchange.cli.package import verify_all
 
@@ -81,26 +88,13 @@ def demo(context: click.Context, *, gateways: int, as_json: bool) -> None:
     ):
         _clean(home)
         with (home.folder / "demo.log").open("ab") as log_file:
-            structlog.configure(
-                logger_factory=structlog.BytesLoggerFactory(log_file), processors=_processors()
-            )
+            log_to(log_file)
             result = run(_demo(home, gateways, log_file, shown=not as_json))
     if as_json:
         print_json(_as_json(result))
     else:
         _show(result)
     context.exit(0 if result.good else 1)
-
-
-def _processors() -> list[structlog.typing.Processor]:
-    """Log lines as JSON bytes, since they go to a file."""
-    import orjson
-
-    return [
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
-        structlog.processors.JSONRenderer(serializer=orjson.dumps),
-    ]
 
 
 def _clean(home: Home) -> None:
@@ -234,7 +228,7 @@ async def _send_chunk(client: Client, lines: list[PurchaseLine], result: DemoRes
     answers = await client.send_purchases(
         [
             BulkPurchase[int](
-                key=str(new_uuid7(secrets.randbits)),
+                key=str(new_uuid7(secrets.randbits, time.time_ns)),
                 member=line.member,
                 merchant=line.merchant,
                 amount_fen=line.amount_fen,
@@ -336,16 +330,7 @@ def _as_json(result: DemoResult) -> dict[str, object]:
         "refused": result.refused,
         "seconds_sending": round(result.seconds_sending, 3),
         "seconds": round(result.seconds, 3),
-        "cycles": [
-            {
-                "cycle": each.cycle_id,
-                "orders": each.orders,
-                "gross_cu": str(each.gross_cu),
-                "bilateral_net_cu": str(each.bilateral_cu),
-                "multilateral_net_cu": str(each.multilateral_cu),
-            }
-            for each in result.cycles
-        ],
+        "cycles": [figures_json(each) for each in result.cycles],
     }
 
 

@@ -107,6 +107,31 @@ def figures_of_netting(cycle_id: str, netting: Netting, codes: Mapping[int, str]
     )
 
 
+def figures_json(figures: CycleFigures) -> dict[str, object]:
+    """One cycle's figures for a program; amounts as strings."""
+    return {
+        "cycle": figures.cycle_id,
+        "orders": figures.orders,
+        "gross_cu": str(figures.gross_cu),
+        "bilateral_net_cu": str(figures.bilateral_cu),
+        "multilateral_net_cu": str(figures.multilateral_cu),
+        "parties": [
+            {
+                "party": each.party,
+                "debit_cu": str(each.debit_cu),
+                "credit_cu": str(each.credit_cu),
+                "fee_cu": str(each.fee_cu),
+                "net_cu": str(each.net_cu),
+            }
+            for each in figures.parties
+        ],
+        "payments": [
+            {"party": party, "pay_fen": str(pay_fen), "carry_cu": str(carry_cu)}
+            for party, (pay_fen, carry_cu) in figures.payments.items()
+        ],
+    }
+
+
 def print_cycles(console: Console, cycles: Sequence[CycleFigures]) -> None:
     """Print what each step of netting saved, cycle by cycle."""
     from rich.table import Table
@@ -170,42 +195,21 @@ def print_parties(console: Console, cycles: Sequence[CycleFigures]) -> None:
         title_style="bold",
     )
     table.add_column("merchant\n商户", no_wrap=True)
-    for heading in (
-        "owes for its points\n应付总额",
-        "is owed, less fee\n应收总额",
-        "net\n净额",
-        "pays in 应付\n(bank 银行)",
-        "is paid 应收\n(bank 银行)",
-        "carry 结转\n(0.0001 元)",
-    ):
+    cut = bool(carry)
+    bank_headings = ("pays in\n应付款", "is paid\n应收款", "carry\n结转") if cut else ()
+    for heading in ("owes\n应付总额", "is owed\n应收总额", "net\n净额", *bank_headings):
         table.add_column(heading, justify="right", no_wrap=True)
-    names = sorted({*net, *carry}, key=lambda name: (name.startswith("HOUSE"), name))
-    for name in names:
-        figures = (
-            (yuan_text(debit[name]), yuan_text(credit[name]), yuan_text(net[name]))
-            if name in net
-            else ("", "", "")
-        )
-        bank = (
-            (
-                fen_text(pays[name]) if pays[name] else "",
-                fen_text(receives[name]) if receives[name] else "",
-                str(carry[name]),
-            )
-            if name in carry
-            else ("", "", "")
-        )
-        table.add_row(name, *figures, *bank)
+    for name in sorted({*net, *carry}, key=lambda name: (name.startswith("HOUSE"), name)):
+        figures = [yuan_text(each[name]) if name in net else "" for each in (debit, credit, net)]
+        bank = [fen_text(each[name]) if each[name] else "" for each in (pays, receives)]
+        bank.append(yuan_text(carry[name]) if name in carry else "")
+        table.add_row(name, *figures, *(bank if cut else ()))
     table.add_section()
-    table.add_row(
-        "all 合计",
-        yuan_text(sum(debit.values())),
-        yuan_text(sum(credit.values())),
-        yuan_text(sum(net.values())),
-        fen_text(sum(pays.values())),
-        fen_text(sum(receives.values())),
-        str(sum(carry.values())),
-    )
+    totals = [yuan_text(sum(each.values())) for each in (debit, credit, net)]
+    if cut:
+        totals += [fen_text(sum(each.values())) for each in (pays, receives)]
+        totals.append(yuan_text(sum(carry.values())))
+    table.add_row("all 合计", *totals)
     console.print(table)
 
 

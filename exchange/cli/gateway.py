@@ -6,16 +6,14 @@ python -m exchange.cli.gateway --dsn DSN --socket PATH --host HOST --port PORT -
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from exchange.cli.context import run
 from exchange.gateway.run import run_gateway
-from schemas.values.faults import Unavailable
 
 
 def main() -> None:
-    """Serve until asked to stop; status 2 when the writer does not answer."""
+    """Serve until asked to stop."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dsn", required=True)
     parser.add_argument("--socket", required=True, type=Path)
@@ -23,19 +21,15 @@ def main() -> None:
     parser.add_argument("--port", required=True, type=int)
     parser.add_argument("--home", required=True, type=Path)
     arguments = parser.parse_args()
-    try:
-        run(
-            run_gateway(
-                dsn=arguments.dsn,
-                socket_path=arguments.socket,
-                host=arguments.host,
-                port=arguments.port,
-                home=arguments.home,
-            )
+    run(
+        run_gateway(
+            dsn=arguments.dsn,
+            socket_path=arguments.socket,
+            host=arguments.host,
+            port=arguments.port,
+            home=arguments.home,
         )
-    except Unavailable as error:
-        print(f"gateway: {error}", file=sys.stderr)
-        sys.exit(2)
+    )
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def merchant() -> None:
     "--from-file",
     "programmes",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Add all programmes of a TOML file instead.",
+    help="Add all programmes of a TOML file instead, and set its house fee.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
@@ -111,10 +111,11 @@ def add(
     from schemas.values.ids import MERCHANT_CODE_PATTERN
     from schemas.values.rate import Rate
 
+    fee_bps: int | None = None
     if programmes is not None:
         if code is not None:
             raise click.UsageError("name either CODE or --from-file")
-        wanted = terms_of_file(programmes)
+        wanted, fee_bps = terms_of_file(programmes)
     elif code is None or spend is None or cap is None:
         raise click.UsageError("a merchant needs CODE, --spend and --cap (or --from-file)")
     elif not re.match(MERCHANT_CODE_PATTERN, code):
@@ -139,7 +140,7 @@ def add(
         wanted = [terms]
     home = this_home()
     with database(home) as dsn:
-        results = run(_add(home, dsn, wanted))
+        results = run(_add(home, dsn, wanted, fee_bps))
     if as_json:
         print_json(results)
     else:
@@ -152,8 +153,8 @@ def add(
     context.exit(1 if any(result["refused"] for result in results) else 0)
 
 
-def terms_of_file(path: Path) -> list[MerchantTerms]:
-    """The merchants of a programmes file.
+def terms_of_file(path: Path) -> tuple[list[MerchantTerms], int]:
+    """The merchants of a programmes file, and the house's fee in basis points.
 
     Raises:
         SchemaError: The file is malformed.
@@ -163,7 +164,8 @@ def terms_of_file(path: Path) -> list[MerchantTerms]:
     from schemas.values.rate import Rate
 
     terms = []
-    for programme in parse_programmes(path.read_text("utf-8")).programme:
+    parsed = parse_programmes(path.read_text("utf-8"))
+    for programme in parsed.programme:
         rate = Rate(num=programme.value_num, den=programme.value_den)
         terms.append(
             MerchantTerms(
@@ -179,12 +181,16 @@ def terms_of_file(path: Path) -> list[MerchantTerms]:
                 cap_cu=programme.cap_cu,
             )
         )
-    return terms
+    return terms, parsed.house.fee_bps
 
 
-async def _add(home: Home, dsn: str, wanted: list[MerchantTerms]) -> list[dict[str, Any]]:
+async def _add(
+    home: Home, dsn: str, wanted: list[MerchantTerms], fee_bps: int | None
+) -> list[dict[str, Any]]:
+    """Register merchants, and put the house's fee in force from now on where one is given."""
     from exchange.service.access import issue_api_key
     from exchange.service.onboarding import register_merchant
+    from exchange.store.programmes import insert_tariff
     from schemas.values.reason import Refusal
     from settlement.service.cycles import ledger_head
 
@@ -192,10 +198,13 @@ async def _add(home: Home, dsn: str, wanted: list[MerchantTerms]) -> list[dict[s
     results: list[dict[str, Any]] = []
     async with pool_of(dsn) as pool, clearing_of(home, dsn) as clearing:
         head = await ledger_head(pool)
-        replayed = head is not None and head["clock_source"] == "caller"
+        effective_at = _LONG_AGO if head and head["clock_source"] == "caller" else now
+        if fee_bps is not None:
+            async with pool.acquire() as connection:
+                await insert_tariff(connection, fee_bps=fee_bps, effective_at=effective_at)
         for terms in wanted:
             outcome = await register_merchant(
-                pool, clearing, terms, now=now, effective_at=_LONG_AGO if replayed else now
+                pool, clearing, terms, now=now, effective_at=effective_at
             )
             refused = outcome.detail if isinstance(outcome, Refusal) else None
             key = None

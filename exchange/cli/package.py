@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from exchange.cli.context import Unusable, this_home
+from exchange.cli.context import Unusable, database, keyring_of, pool_of, run, this_home
 from exchange.cli.output import out, print_json
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+    from schemas.values.reason import Refusal
     from settlement.core.report import Report, Unreadable
 
 MARKS = {"passed": "[green]✓[/]", "failed": "[red]✗[/]", "not checked": "[yellow]•[/]"}
@@ -42,15 +45,54 @@ def verify(
     *,
     as_json: bool,
 ) -> None:
-    """Check a settlement PACKAGE, without database or network.
+    """Check a settlement package or a proof, without database or network.
+
+    PACKAGE is the folder of a package, or a file that `prove` wrote.
 
     Status 0: every check passed. 1: a check failed, and its name says which. 2: there is nothing that could be checked.
     """
     from settlement.service.verification import verify_package
+    from settlement.service.verify_proof import verify_proof
 
-    report = verify_package(package, trusted=trusted_keys(key_files), previous=previous)
+    trusted = trusted_keys(key_files)
+    if package.is_file():
+        report = verify_proof(package.read_bytes(), trusted=trusted)
+    else:
+        report = verify_package(package, trusted=trusted, previous=previous)
     show_report(report, str(package), as_json=as_json)
     context.exit(report.exit_status)
+
+
+@click.command()
+@click.argument("order", type=click.UUID)
+@click.option(
+    "--out",
+    "target",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File to write. Default: ORDER.proof.json here.",
+)
+@click.pass_context
+def prove(context: click.Context, order: UUID, target: Path | None) -> None:
+    """Write the proof that an order is in a signed package; whoever has our public key can `verify` it."""
+    from settlement.service.proofs import prove_order
+
+    home = this_home()
+    keyring = keyring_of(home)
+
+    async def work(dsn: str) -> bytes | Refusal:
+        async with pool_of(dsn) as pool:
+            return await prove_order(pool, order_id=order, keyring=keyring)
+
+    with database(home) as dsn:
+        proof = run(work(dsn))
+    if not isinstance(proof, bytes):
+        click.echo(
+            f"tongdui: {proof.reason.english} {proof.reason.chinese} ({proof.detail})", err=True
+        )
+        context.exit(1)
+    path = target or Path(f"{order}.proof.json")
+    path.write_bytes(proof)
+    print(path)
 
 
 def trusted_keys(key_files: tuple[Path, ...]) -> dict[str, Ed25519PublicKey]:
@@ -60,8 +102,6 @@ def trusted_keys(key_files: tuple[Path, ...]) -> dict[str, Ed25519PublicKey]:
         Unusable: A file holds no Ed25519 public key.
     """
     if not key_files:
-        from exchange.cli.context import keyring_of
-
         return keyring_of(this_home()).trusted()
     from settlement.signing.signature import key_id, parse_public_pem
 
@@ -116,7 +156,7 @@ def show_report(report: Report | Unreadable, path: str, *, as_json: bool) -> Non
     console = out()
     for each in report.checks:
         console.print(
-            f"{MARKS[each.status.value]} {each.name:<13} {escape(each.english)} {escape(each.chinese)}",
+            f"{MARKS[each.status.value]} {each.name:<28} {escape(each.english)} {escape(each.chinese)}",
             soft_wrap=True,
         )
     console.print(

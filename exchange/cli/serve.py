@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,6 +29,7 @@ from exchange.cli.context import (
     run,
     this_home,
 )
+from exchange.cli.log import log_to
 from exchange.cli.output import print_json
 from exchange.cli.supervise import Child, ChildSpec, is_listening, is_socket_served
 
@@ -119,17 +119,16 @@ async def clearing_house(
             "PYTHONUNBUFFERED": "1",
         }
         writer = Child(spec=_writer_spec(home, environ, output))
-        stack.push_async_callback(writer.stop)
         packager = Child(spec=_packager_spec(home, environ, output))
-        stack.push_async_callback(packager.stop)
-        await asyncio.gather(writer.start(), packager.start())
-        specs = [
-            _gateway_spec(home, environ, output, host=host, port=port, number=number)
+        children = [
+            Child(spec=_gateway_spec(home, environ, output, host=host, port=port, number=number))
             for number in range(1, gateways + 1)
         ]
-        children = [Child(spec=spec) for spec in specs]
+        stack.push_async_callback(writer.stop)
+        stack.push_async_callback(packager.stop)
         stack.push_async_callback(_stop_all, children)
-        await asyncio.gather(*(child.start() for child in children))
+        # A gateway waits for the writer before it listens, so all may start at once.
+        await asyncio.gather(*(child.start() for child in (writer, packager, *children)))
         keeper = asyncio.create_task(database.keep(), name="keep database")
         stack.push_async_callback(_cancel, keeper)
         yield ClearingHouse(
@@ -313,14 +312,15 @@ def serve(*, host: str, port: int, gateways: int, caller_clock: bool, as_json: b
     Uses the database that DATABASE_URL names, else a private one under TONGDUI_HOME. Ends on SIGTERM or Ctrl-C, after
     everything that was accepted is answered and durable.
     """
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    why = run(_serve(host, port, gateways, caller_clock=caller_clock, as_json=as_json))
+    home = this_home()
+    log_to()
+    why = run(_serve(home, host, port, gateways, caller_clock=caller_clock, as_json=as_json))
     if why:
         raise Unusable(why)
 
 
 async def _serve(
-    host: str, port: int, gateways: int, *, caller_clock: bool, as_json: bool
+    home: Home, host: str, port: int, gateways: int, *, caller_clock: bool, as_json: bool
 ) -> str | None:
     """Serve until told to stop; returns why it ended by itself, None when it was told."""
     stopping = asyncio.Event()
@@ -328,7 +328,7 @@ async def _serve(
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     began = monotonic()
     async with clearing_house(
-        this_home(),
+        home,
         host=host,
         port=port,
         gateways=gateways,

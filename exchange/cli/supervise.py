@@ -88,6 +88,8 @@ class Child:
         self._keeper = asyncio.create_task(self._keep(), name=f"keep {self.spec.name}")
         deadline = monotonic() + within_seconds
         while not self._was_ready:
+            if self._keeper.done():
+                self._keeper.result()
             if self.ended.done():
                 raise Unusable(f"the {self.spec.name} does not start: {self.ended.result()}")
             if monotonic() > deadline:
@@ -146,7 +148,7 @@ class Child:
             env=dict(self.spec.environ),
             stdin=asyncio.subprocess.DEVNULL,
             # A terminal's Ctrl-C goes to its whole group; the supervisor alone decides who stops when.
-            process_group=0,
+            start_new_session=True,
             stdout=self.spec.output or sys.stderr,
             stderr=self.spec.output or sys.stderr,
         )

@@ -6,7 +6,6 @@ import asyncio
 import secrets
 from dataclasses import dataclass, field
 from enum import Enum
-from http import HTTPStatus
 from itertools import count
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
@@ -22,6 +21,7 @@ from schemas.values.ids import HOUSE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
+    from http import HTTPStatus
 
     from exchange.gateway.metrics import Metrics
     from exchange.gateway.services import Services
@@ -196,8 +196,8 @@ class Gate:
                     principal = NOBODY
                 else:
                     principal = await authenticate(request.headers.get("Authorization"))
-                    if who is Who.OPERATOR and principal.merchant_no != HOUSE:
-                        raise Forbidden("only the house may do this")
+                    if who is Who.OPERATOR:
+                        _require_house(principal)
                 response = await handler(Call(request, self, principal, request_id))
             except Exception as error:  # noqa: BLE001 - the last place where a fault can become an answer
                 response = self._fault(request, request_id, name, error)
@@ -254,7 +254,7 @@ class Gate:
                 )
                 return self._unavailable(request, request_id)
             case _:
-                log.exception("request.failed", request_id=request_id, route=name, exc_info=error)
+                log.error("request.failed", request_id=request_id, route=name, exc_info=error)
                 fault = problems.INTERNAL
         return problems.fault_response(
             fault,
@@ -264,3 +264,8 @@ class Gate:
             field=path,
             headers=headers,
         )
+
+
+def _require_house(principal: Principal) -> None:
+    if principal.merchant_no != HOUSE:
+        raise Forbidden("only the house may do this")

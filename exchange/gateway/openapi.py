@@ -177,11 +177,11 @@ def _responses(route: Route, made: dict[tuple[str, str, str], Any]) -> dict[str,
     for fault in _faults(route):
         reasons.setdefault(int(fault.status), []).append(fault.code)
     for reason in route.refusals:
-        status = problems.STATUS[reason]
+        status = int(problems.STATUS[reason])
         if route.method == "GET":
             # A path that names nothing is 404, whatever the reason is called.
-            status = HTTPStatus.NOT_FOUND
-        reasons.setdefault(int(status), []).append(reason.code)
+            status = int(HTTPStatus.NOT_FOUND)
+        reasons.setdefault(status, []).append(reason.code)
     responses: dict[str, Any] = {str(route.status): {"description": "Done.", "content": success}}
     if route.path == "/readyz":
         responses["503"] = {"description": "Not now.", "content": success}

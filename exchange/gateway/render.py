@@ -11,7 +11,7 @@ from schemas.values.amounts import yuan_text
 from schemas.values.faults import SchemaError
 from schemas.values.ids import order_text
 from schemas.values.reason import REASON_BY_NUMBER
-from schemas.wire.fields import instant_text
+from schemas.wire.fields import AmountT, instant_text
 from schemas.wire.orders import BulkOrderAnswer, OrderAnswer
 from schemas.wire.problems import ElementProblem, reason_problem
 from schemas.wire.purchases import BulkPurchaseAnswer, PurchaseOrder
@@ -80,7 +80,7 @@ def order_answer(
         value_cu=str(entry.value_cu),
         fee_cu=str(entry.fee_cu),
         remainder_cu=str(entry.debit_cu - entry.value_cu),
-        credited_units=str(entry.credited_units),
+        credited_units=str(entry.credited_units) if entry.credited_units else None,
         hold_until=instant_text(entry.due_at_us) if entry.kind == Kind.ACCEPTED else None,
     )
 
@@ -107,17 +107,17 @@ def bulk_orders(
     append = rendered.append
     for answer in answers:
         if isinstance(answer, SchemaError | Forbidden):
-            append(BulkOrderAnswer[int](*_not_taken(answer)))
+            append(BulkOrderAnswer(*_not_taken(answer)))
             continue
         status = _BULK_STATUS.get(answer.kind)
         order_id = entry_order_id(answer)
         if status is None:
             problem = _PROBLEMS[answer.reason]
             refused(problem.reason)
-            append(BulkOrderAnswer[int]("refused", order_id, None, None, None, None, problem))
+            append(BulkOrderAnswer("refused", order_id, None, None, None, None, problem))
         elif packed:
             append(
-                BulkOrderAnswer[int](
+                BulkOrderAnswer(
                     status,
                     order_id,
                     answer.debit_cu,
@@ -129,7 +129,7 @@ def bulk_orders(
         else:
             credited = answer.credited_units
             append(
-                BulkOrderAnswer[str](
+                BulkOrderAnswer(
                     status,
                     order_id,
                     str(answer.debit_cu),
@@ -153,16 +153,16 @@ def bulk_purchases(
     for answer in answers:
         if isinstance(answer, SchemaError | Forbidden):
             status, *_, problem = _not_taken(answer)
-            rendered.append(BulkPurchaseAnswer[int](status, None, None, None, (), problem))
+            rendered.append(BulkPurchaseAnswer(status, None, None, None, (), problem))
             continue
         accrual = answer[-1]
         if accrual.kind != Kind.ACCRUED:
             problem = _PROBLEMS[accrual.reason]
             refused(problem.reason)
-            rendered.append(BulkPurchaseAnswer[int]("refused", None, None, None, (), problem))
+            rendered.append(BulkPurchaseAnswer("refused", None, None, None, (), problem))
         elif packed:
             rendered.append(
-                BulkPurchaseAnswer[int](
+                BulkPurchaseAnswer(
                     "booked",
                     accrual.units,
                     accrual.value_cu,
@@ -172,7 +172,7 @@ def bulk_purchases(
             )
         else:
             rendered.append(
-                BulkPurchaseAnswer[str](
+                BulkPurchaseAnswer(
                     "booked",
                     str(accrual.units),
                     str(accrual.value_cu),
@@ -185,11 +185,12 @@ def bulk_purchases(
 
 def _purchase_orders(
     entries: Sequence[Entry],
-    amount: Callable[[int], object],
+    amount: Callable[[int], AmountT],
     codes: Mapping[int, str],
     refused: Callable[[str], None],
-) -> tuple[PurchaseOrder, ...]:  # type: ignore[type-arg] # of whatever `amount` makes
-    orders = []
+) -> tuple[PurchaseOrder[AmountT], ...]:
+    """The orders of one purchase; `amount` writes an amount as the body's format has it."""
+    orders: list[PurchaseOrder[AmountT]] = []
     for entry in entries:
         reason = None
         if entry.kind != Kind.CLEARED:

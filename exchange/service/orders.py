@@ -80,7 +80,7 @@ _PACKER: Final = msgspec.msgpack.Encoder()
 async def known_members(members: Members, references: Iterable[str]) -> Mapping[str, int]:
     """Surrogates of those references that can be a member's at all and are."""
     return await members.find(
-        reference for reference in references if reference.isascii() and reference.isprintable()
+        [reference for reference in references if reference.isascii() and reference.isprintable()]
     )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from exchange.store.balances import fetch_balances
+from exchange.store.balances import fetch_balances, fetch_history
 from schemas.files.instant import microseconds
 from schemas.values.ids import HOUSE, order_id
 from schemas.values.reason import REASON_BY_NUMBER, Reason, Refusal
@@ -181,8 +181,9 @@ class Reports:
         member_no = (await self._members.find([reference])).get(reference)
         if member_no is None:
             return Refusal(Reason.UNKNOWN_MEMBER, Reason.UNKNOWN_MEMBER.english)
-        rows = await inquiry.member_history(
+        rows = await fetch_history(
             self._pool,
+            part=PART,
             member_no=member_no,
             before_seq=_LAST_SEQ if before is None else min(before, _LAST_SEQ),
             merchant_no=caller,
@@ -303,7 +304,7 @@ def _history_line(row: Record, code: Callable[[int, str], str]) -> HistoryLine:
         units=str(row["units"]),
         acceptor=code(row["acceptor"], "") if of_order else None,
         value_cu=str(row["value_cu"]) if of_order else None,
-        credited_units=str(row["credited_units"]),
+        credited_units=str(row["credited_units"]) if row["credited_units"] else None,
         order_id=str(order_id(row["accepted_at_us"], PART, row["order_seq"])) if of_order else None,
         reason=REASON_BY_NUMBER[row["reason"]].code if row["reason"] else None,
     )

@@ -61,7 +61,7 @@ class Shelf:
             if age <= FRESH_SECONDS:
                 return offer
             if age <= STALE_SECONDS:
-                self._begin()
+                _ = self._begin()
                 return offer
         return await asyncio.shield(self._begin())
 

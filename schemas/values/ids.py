@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import time
 import uuid
 from typing import TYPE_CHECKING, Final
 
@@ -93,14 +92,12 @@ def key_milliseconds(key: bytes) -> int | None:
     return None
 
 
-def new_uuid7(
-    random_bits: Callable[[int], int], now_ns: Callable[[], int] = time.time_ns
-) -> uuid.UUID:
+def new_uuid7(random_bits: Callable[[int], int], now_ns: Callable[[], int]) -> uuid.UUID:
     """Make a time-ordered UUIDv7, as recommended to clients for idempotency keys.
 
     Args:
         random_bits: For example `secrets.randbits`.
-        now_ns: Clock in nanoseconds since 1970.
+        now_ns: Clock in nanoseconds since 1970, for example `time.time_ns`.
     """
     milliseconds = now_ns() // 1_000_000
     return uuid.UUID(

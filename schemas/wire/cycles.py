@@ -1,7 +1,5 @@
 """Cycles and positions."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 import msgspec

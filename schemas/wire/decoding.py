@@ -17,14 +17,15 @@ BULK_MAX: Final = 10_000
 """Most elements of one bulk request."""
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError)
 _AT = re.compile(r"\A(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?\Z", re.DOTALL)
 _NAMED = re.compile(r"\AObject (?:contains unknown|missing required) field `(?P<name>[^`]*)`")
 
 
-class _Decoder(Protocol[T]):
-    def decode(self, buf: bytes, /) -> T: ...
+class _Decoder(Protocol[T_co]):
+    def decode(self, buf: bytes, /) -> T_co: ...
 
 
 def schema_error(error: Exception, *, under: str = "$") -> SchemaError:
@@ -73,11 +74,11 @@ class BulkDecoder(Generic[T]):
         if packed:
             self._whole: _Decoder[list[T]] = msgspec.msgpack.Decoder(list[element])  # type: ignore[valid-type]
             self._split: _Decoder[list[msgspec.Raw]] = msgspec.msgpack.Decoder(list[msgspec.Raw])
-            self._one: _Decoder[T] = msgspec.msgpack.Decoder(element)  # type: ignore[arg-type]
+            self._one: _Decoder[T] = msgspec.msgpack.Decoder(element)
         else:
             self._whole = msgspec.json.Decoder(list[element])  # type: ignore[valid-type]
             self._split = msgspec.json.Decoder(list[msgspec.Raw])
-            self._one = msgspec.json.Decoder(element)  # type: ignore[arg-type]
+            self._one = msgspec.json.Decoder(element)
 
     def decode(self, body: bytes) -> list[T | SchemaError]:
         """Read an array; a malformed element is answered by the error that names its path.

@@ -1,7 +1,5 @@
 """Members: enrolling them, what they have, and what happened to it."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 import msgspec
@@ -101,7 +99,7 @@ class HistoryLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     units: Count
     acceptor: str | None = None
     value_cu: CuDigits | None = None
-    credited_units: CuDigits = "0"
+    credited_units: CuDigits | None = None
     order_id: str | None = None
     reason: str | None = None
 

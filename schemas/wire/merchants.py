@@ -1,7 +1,5 @@
 """Merchants: registering one with its programme, and listing them."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import msgspec

@@ -1,7 +1,5 @@
 """Orders: spending points of an issuer for value at an acceptor."""
 
-from __future__ import annotations
-
 from typing import Annotated, Generic, Literal
 
 import msgspec
@@ -73,6 +71,8 @@ class OrderTerms(
                 if getattr(self, name) is not None:
                     return SchemaError(f"$.{name}", f"`{name}` is in the quote already")
             return None
+        if self.issuer is not None and self.acceptor is not None and self.units is not None:
+            return None
         for name in ("issuer", "acceptor", "units"):
             if getattr(self, name) is None:
                 return SchemaError(f"$.{name}", f"Expected `{name}`, or a `quote`")
@@ -120,7 +120,7 @@ class OrderAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         value_cu: What the acceptor is credited before the fee.
         fee_cu: The house's fee.
         remainder_cu: What went to the rounding account.
-        credited_units: New points at the acceptor.
+        credited_units: New points at the acceptor; left out for none.
         hold_until: When an accepted order expires.
     """
 
@@ -135,7 +135,7 @@ class OrderAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     value_cu: CuDigits
     fee_cu: CuDigits
     remainder_cu: CuDigits
-    credited_units: CuDigits = "0"
+    credited_units: CuDigits | None = None
     hold_until: str | None = None
 
 

@@ -1,7 +1,5 @@
 """Purchases and accruals of hosted programmes."""
 
-from __future__ import annotations
-
 from typing import Generic, Literal
 
 import msgspec

@@ -1,7 +1,5 @@
 """Quotes: what points are worth at an acceptor, itemised, and firm until a deadline."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 import msgspec

@@ -34,7 +34,7 @@ from settlement.core.command import (
     SettleCycle,
     unstored_refusal,
 )
-from settlement.core.event import Kind, pack_event
+from settlement.core.event import EPOCH_2000_US, PACK, Kind, pack_event
 
 if TYPE_CHECKING:
     from settlement.core.command import BooksCommand, Command
@@ -163,7 +163,8 @@ class Books:
         self.clock_us = 0
         self.cycle_no = 0
         self.accounts: dict[int, Account] = {}
-        self.house = {HOUSE_FEES: 0, HOUSE_ROUNDING: 0}
+        self.fees_cu = 0
+        self.rounding_cu = 0
         self.obligations: dict[tuple[int, int], Obligation] = {}
         self.holds: dict[int, Hold] = {}
         self.recent_ends: dict[int, tuple[int, Entry]] = {}
@@ -260,27 +261,62 @@ class Books:
         reference: str = "",
         /,
     ) -> Entry:
-        """Clear an order at once, or refuse it for its issuer's cap (rule C2)."""
-        _check_figures(issuer, acceptor, units, debit_cu, value_cu, fee_cu)
+        """Clear an order at once, or refuse it for its issuer's cap (rule C2).
+
+        Written out in one piece, down to the event's bytes: every order passes here, and each call
+        that is spared is a few percent of the whole pipeline.
+        """
         debtor = self.accounts.get(issuer)
         creditor = self.accounts.get(acceptor)
         if debtor is None or creditor is None:
             reason = Reason.UNKNOWN_MERCHANT
         elif not self.cycle_no:
             reason = Reason.CYCLE_NOT_OPEN
-        elif debtor.base + debtor.open < debit_cu:
-            reason = Reason.NET_DEBIT_CAP_EXCEEDED
         elif (
-            gross := self.obligations.get((issuer, acceptor))
-        ) and gross.debit + debit_cu >= SUM_LIMIT:
-            reason = Reason.AMOUNT_ABOVE_MAXIMUM
+            issuer == acceptor
+            or units <= 0
+            or not 0 <= fee_cu <= value_cu <= debit_cu
+            or not 0 < debit_cu < AMOUNT_LIMIT
+        ):
+            raise _contradiction(units, debit_cu, value_cu, fee_cu)
+        elif (
+            debtor.cap + debtor.collateral + debtor.unsettled - debtor.held + debtor.open < debit_cu
+        ):
+            reason = Reason.NET_DEBIT_CAP_EXCEEDED
         else:
-            debtor.open -= debit_cu
-            self._credit(creditor, issuer, acceptor, debit_cu, value_cu, fee_cu)
-            return self._write(
-                command, step, Kind.CLEARED, 0, 0, occurred_at_us, due_at_us, member_no, units,
-                debit_cu, value_cu, fee_cu, credited_units, lot_no, issuer, acceptor, rate_no, reference,
-            )  # fmt: skip
+            pair = (issuer, acceptor)
+            obligation = self.obligations.get(pair)
+            if obligation is None:
+                obligation = self.obligations[pair] = Obligation()
+            if obligation.debit + debit_cu < SUM_LIMIT:
+                debtor.open -= debit_cu
+                creditor.open += value_cu - fee_cu
+                self.fees_cu += fee_cu
+                self.rounding_cu += debit_cu - value_cu
+                obligation.orders += 1
+                obligation.debit += debit_cu
+                obligation.value += value_cu
+                obligation.fee += fee_cu
+                self._moved_pairs.add(pair)
+                seq = self.seq = self.seq + 1
+                at_us = self.clock_us
+                due = due_at_us or at_us
+                text = reference.encode() if reference else b""
+                self._events.append(
+                    PACK(
+                        24, 8, seq, 8, seq, 8, at_us - EPOCH_2000_US, 8, occurred_at_us - EPOCH_2000_US,
+                        8, due - EPOCH_2000_US, 8, member_no, 8, units, 8, debit_cu, 8, value_cu,
+                        8, fee_cu, 8, credited_units, 8, lot_no, 16, command.key, 16, command.body,
+                        4, self.cycle_no, 4, command.caller, 4, issuer, 4, acceptor, 4, rate_no,
+                        2, self.part, 2, 3, 2, step, 2, 0, len(text),
+                    )
+                    + text
+                )  # fmt: skip
+                return Entry(
+                    seq, seq, 3, 0, at_us, due, self.cycle_no, issuer, acceptor, units, debit_cu,
+                    value_cu, fee_cu, credited_units, lot_no, rate_no,
+                )  # fmt: skip
+            reason = Reason.AMOUNT_ABOVE_MAXIMUM
         return self._write(
             command, step, Kind.REFUSED, reason.number, 0, occurred_at_us, 0, member_no, units,
             debit_cu, value_cu, fee_cu, 0, 0, issuer, acceptor, rate_no, reference,
@@ -288,9 +324,13 @@ class Books:
 
     def accept(self, order: Order) -> Entry:
         """Reserve the value of a two-phase order under its issuer's cap (rule C3), or refuse it."""
-        _check_figures(
-            order.issuer, order.acceptor, order.units, order.debit_cu, order.value_cu, order.fee_cu
-        )
+        if (
+            order.issuer == order.acceptor
+            or order.units <= 0
+            or not 0 <= order.fee_cu <= order.value_cu <= order.debit_cu
+            or not 0 < order.debit_cu < AMOUNT_LIMIT
+        ):
+            raise _contradiction(order.units, order.debit_cu, order.value_cu, order.fee_cu)
         if order.hold_us > HOLD_US_MAX:
             raise ValueError(f"a hold of {order.hold_us} microseconds")
         debtor = self.accounts.get(order.issuer)
@@ -506,12 +546,12 @@ class Books:
         """Freeze the open cycle's figures: nothing is written into it after `closed`."""
         self._collect_open()
         nets = {number: account.open for number, account in self.accounts.items() if account.open}
-        nets |= {number: net_cu for number, net_cu in self.house.items() if net_cu}
+        nets |= {number: net_cu for number, net_cu in self._house().items() if net_cu}
         self.unsettled[self.cycle_no] = nets
         for account in self.accounts.values():
             account.unsettled += min(0, account.open)
             account.open = 0
-        self.house = dict.fromkeys(self.house, 0)
+        self.fees_cu = self.rounding_cu = 0
         self.obligations = {}
         self._changes.cycles.append(
             CycleChange(
@@ -598,9 +638,13 @@ class Books:
             self._changes.obligations[cycle_no, *pair] = (o.orders, o.debit, o.value, o.fee)
             for merchant_no in pair:
                 positions[cycle_no, merchant_no] = self.accounts[merchant_no].open
-        for merchant_no, net_cu in self.house.items():
+        for merchant_no, net_cu in self._house().items():
             positions[cycle_no, merchant_no] = net_cu
         self._moved_pairs = set()
+
+    def _house(self) -> dict[int, int]:
+        """The house's own positions in the open cycle, CU."""
+        return {HOUSE_FEES: self.fees_cu, HOUSE_ROUNDING: self.rounding_cu}
 
     def _credit(
         self,
@@ -614,9 +658,8 @@ class Books:
     ) -> None:
         """Book the three credits of a cleared order and its bilateral gross."""
         creditor.open += value_cu - fee_cu
-        house = self.house
-        house[HOUSE_FEES] += fee_cu
-        house[HOUSE_ROUNDING] += debit_cu - value_cu
+        self.fees_cu += fee_cu
+        self.rounding_cu += debit_cu - value_cu
         pair = (issuer, acceptor)
         self._moved_pairs.add(pair)
         obligation = self.obligations.get(pair)
@@ -712,23 +755,11 @@ class Books:
         )  # fmt: skip
 
 
-def _check_figures(
-    issuer: int, acceptor: int, units: int, debit_cu: int, value_cu: int, fee_cu: int, /
-) -> None:
-    """Hold what `event_amounts_add_up` holds in the database: whoever priced the order was wrong.
-
-    Raises:
-        ValueError: The figures contradict each other.
-    """
-    if (
-        issuer == acceptor
-        or units <= 0
-        or not 0 <= fee_cu <= value_cu <= debit_cu
-        or not 0 < debit_cu < AMOUNT_LIMIT
-    ):
-        raise ValueError(
-            f"no order: {units} units, debit {debit_cu}, value {value_cu}, fee {fee_cu} CU"
-        )
+def _contradiction(units: int, debit_cu: int, value_cu: int, fee_cu: int) -> ValueError:
+    """What `event_amounts_add_up` holds in the database is broken: whoever priced the order was wrong."""
+    return ValueError(
+        f"no order: {units} units, debit {debit_cu}, value {value_cu}, fee {fee_cu} CU"
+    )
 
 
 def _check_amount(cu: int) -> None:

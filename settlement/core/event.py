@@ -50,7 +50,11 @@ COLUMNS: Final = (
 )  # fmt: skip
 """Columns of `settlement.event` in the order of the canonical bytes."""
 
-_FIXED = struct.Struct(">h" + "iq" * 12 + "i16s" * 2 + "ii" * 5 + "ih" * 4 + "i")
+_FIXED: Final = struct.Struct(">h" + "iq" * 12 + "i16s" * 2 + "ii" * 5 + "ih" * 4 + "i")
+
+PACK: Final = _FIXED.pack
+"""Everything of an event but its reference's text: the number of columns, then length and value of
+each, the length of the text last. `pack_event` is the readable way to call it."""
 
 
 class Event(msgspec.Struct, frozen=True, gc=False, array_like=True):

@@ -29,20 +29,6 @@ async def find_order(pool: Pool, order: uuid.UUID) -> list[Record]:
     return rows
 
 
-async def member_history(
-    pool: Pool, *, member_no: int, before_seq: int, merchant_no: int, limit: int
-) -> list[Record]:
-    """A page of what happened to a member's points, newest first; only one merchant's part unless that is 0."""
-    return await orders.fetch_member_events(
-        pool,
-        part=PART,
-        member_no=member_no,
-        before_seq=before_seq,
-        merchant_no=merchant_no,
-        limit=limit,
-    )
-
-
 async def standing(pool: Pool, *, cycle_no: int) -> list[Record]:
     """Every party's figure of one cycle, with its account beside it."""
     return await orders.fetch_standing(pool, part=PART, cycle_no=cycle_no)

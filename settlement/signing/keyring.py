@@ -131,7 +131,7 @@ class Keyring:
         """
         if not folder.is_dir():
             raise KeyringUnusable(
-                f"There are no keys in {folder}; make some with `tongdui keys new`."
+                f"There are no keys in {folder}; make some with `tongdui keys generate`."
             )
         _require_mode(folder, _FOLDER_MODE)
         try:

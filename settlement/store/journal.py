@@ -10,6 +10,7 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from schemas.values.ids import HOUSE_FEES, HOUSE_ROUNDING
 from settlement.core.books import Account, Books, Hold, Obligation
 from settlement.core.command import Entry
 from settlement.core.event import COLUMNS, EPOCH_2000_US, Kind
@@ -167,8 +168,10 @@ async def _load_positions(conn: Connection, books: Books) -> None:
     ):
         if row["cycle_no"] in unsettled:
             unsettled[row["cycle_no"]][row["merchant_no"]] = row["net_cu"]
-        elif row["merchant_no"] < 0:
-            books.house[row["merchant_no"]] = row["net_cu"]
+        elif row["merchant_no"] == HOUSE_FEES:
+            books.fees_cu = row["net_cu"]
+        elif row["merchant_no"] == HOUSE_ROUNDING:
+            books.rounding_cu = row["net_cu"]
         else:
             books.accounts[row["merchant_no"]].open = row["net_cu"]
     for cycle_no, nets in unsettled.items():

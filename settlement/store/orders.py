@@ -35,39 +35,6 @@ async def fetch_order(conn: Connection | Pool, *, part: int, order_seq: int) -> 
     return rows
 
 
-async def fetch_member_events(
-    conn: Connection | Pool,
-    *,
-    part: int,
-    member_no: int,
-    before_seq: int,
-    merchant_no: int,
-    limit: int,
-) -> list[Record]:
-    """What happened to a member's points, newest first; all of it for merchant 0."""
-    rows: list[Record] = await conn.fetch(
-        """
-        SELECT e.seq, e.order_seq, e.kind, e.reason, e.issuer, e.acceptor, e.units, e.value_cu,
-               e.credited_units, (extract(epoch FROM e.at) * 1000000)::bigint AS at_us,
-               (extract(epoch FROM e.occurred_at) * 1000000)::bigint AS occurred_at_us,
-               (extract(epoch FROM coalesce(o.at, e.at)) * 1000000)::bigint AS accepted_at_us
-          FROM settlement.event AS e
-          LEFT JOIN settlement.event AS o ON o.part = e.part AND o.seq = e.order_seq AND e.order_seq <> e.seq
-         WHERE e.part = $1 AND e.member_no = $2 AND e.seq < $3 AND e.kind BETWEEN 1 AND 8
-               AND NOT (e.kind = 7 AND e.units = 0)
-               AND ($4 = 0 OR e.issuer = $4 OR e.acceptor = $4)
-         ORDER BY e.seq DESC
-         LIMIT $5
-        """,
-        part,
-        member_no,
-        before_seq,
-        merchant_no,
-        limit,
-    )
-    return rows
-
-
 async def fetch_standing(conn: Connection | Pool, *, part: int, cycle_no: int) -> list[Record]:
     """Every party's figure of one cycle beside its account, and what its closed cycles weigh on it now."""
     rows: list[Record] = await conn.fetch(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -64,6 +65,10 @@ async def run_timers(
 async def expire_holds(clearing: Clearing) -> int:
     """End the holds whose time has come; returns how many."""
     [answer] = await clearing.submit(
-        [ExpireHolds(caller=HOUSE, key=new_uuid7(secrets.randbits).bytes, body=bytes(16))]
+        [
+            ExpireHolds(
+                caller=HOUSE, key=new_uuid7(secrets.randbits, time.time_ns).bytes, body=bytes(16)
+            )
+        ]
     )
     return len(answer)

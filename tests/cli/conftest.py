@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+import structlog
 
 from deploy.database.embedded import EmbeddedServer
 from exchange.cli import main
@@ -41,7 +43,9 @@ class Command:
         """Call the command's entrance in this process, to its end."""
         words = [str(arg) for arg in args]
         status: object = None
-        out, err = io.StringIO(), io.StringIO()
+        configuration = structlog.get_config()
+        handlers, level = logging.root.handlers[:], logging.root.level
+        out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
         with (
             patch.dict(os.environ, self.environ, clear=True),
             contextlib.redirect_stdout(out),
@@ -51,8 +55,13 @@ class Command:
                 main(words)
             except SystemExit as ended:
                 status = ended.code
+            finally:
+                # A command sets logging up for its own process; this one is also the tests'.
+                structlog.configure(**configuration)
+                logging.basicConfig(handlers=handlers, level=level, force=True)
         assert isinstance(status, int)
-        return subprocess.CompletedProcess(words, status, out.getvalue(), err.getvalue())
+        printed = [each.buffer.getvalue().decode() for each in (out, err)]
+        return subprocess.CompletedProcess(words, status, *printed)
 
     def apart(self, *args: object, timeout: float = 100) -> subprocess.CompletedProcess[str]:
         """Run as a process of its own, to its end."""

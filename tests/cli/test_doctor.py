@@ -252,10 +252,8 @@ def test_a_skew_within_the_error_of_its_measurement_is_not_wrong():
 
 def test_a_clock_that_jumps_is_found(monkeypatch):
     """A wall clock that is set in steps is found by the even one beside it."""
-    from exchange.cli import checks
-
     steps = iter([1000.0, 1000.1 + 0.5])
-    monkeypatch.setattr(checks.time, "time", lambda: next(steps))
+    monkeypatch.setattr(time, "time", lambda: next(steps))
     findings = [each for each in check_clock(sample_seconds=0.1) if each.state == "wrong"]
     assert [each.check for each in findings] == ["clock"]
     assert "jumped by +0.5" in findings[0].what

@@ -212,18 +212,34 @@ STEPS = {
     "takeover": st.tuples(st.just("takeover")),
     "restart": st.tuples(st.just("restart")),
 }
-WEIGHTS = {"order": 3, "hold": 3, "purchase": 4, "accrue": 2, "again": 2, "end": 4, "send": 2}
+WEIGHTS = {
+    "order": 5,
+    "hold": 5,
+    "purchase": 6,
+    "accrue": 2,
+    "again": 3,
+    "end": 6,
+    "send": 4,
+    "wait": 2,
+}
+PRELUDE: list[tuple] = [
+    ("accrue", member, merchant, 20, 9) for member in range(3) for merchant in range(3)
+]
+"""Everybody has points of every hosted merchant to begin with."""
 
 
-def steps(*, without: tuple[str, ...] = (), max_size: int = 50) -> st.SearchStrategy[list[tuple]]:
-    """Lists of steps."""
+def steps(
+    *, without: tuple[str, ...] = (), sizes: tuple[int, ...] = (0, 20, 50)
+) -> st.SearchStrategy[list[tuple]]:
+    """Lists of steps, of about these sizes; shrinking finds its way to the short ones."""
     bag = [
         strategy
         for name, strategy in STEPS.items()
         if name not in without
         for _ in range(WEIGHTS.get(name, 1))
     ]
-    return st.lists(st.one_of(bag), max_size=max_size)
+    one = st.one_of(bag)
+    return st.one_of([st.lists(one, min_size=size, max_size=2 * size + 10) for size in sizes])
 
 
 @dataclass(slots=True)
@@ -244,17 +260,19 @@ class Script:
         self.clock_us = START_US
         self.keyed: list[dict[str, Any]] = []
         self.numbers = 0
+        self.landed = 0
         self.stretch = Stretch()
 
     def take(self) -> Stretch:
         """What is to be sent now."""
         stretch, self.stretch = self.stretch, Stretch()
+        self.landed = len(self.oracle.log)
         return stretch
 
     def step(self, step: tuple) -> str:
-        """Add one step; returns what has to happen first: nothing, `wait`, `takeover` or `restart`."""
+        """Add one step; returns what to do once everything is sent: nothing, `wait`, `lapse`, …"""
         name, *rest = step
-        if name in ("wait", "takeover", "restart"):
+        if name in ("wait", "takeover", "restart", "lapse"):
             return name
         if name == "send":
             self.cut()
@@ -378,14 +396,14 @@ class Script:
     def _end(self, pick: int, clear: bool, who: int) -> None:
         orders = [e for e in self.oracle.log if e["order"] == e["seq"]]
         accepted = [e for e in orders if e["kind"] == "accepted"]
+        # Nobody knows the id of an order before its first answer, which comes after the commit.
+        orders = [e for e in orders if e["seq"] <= self.landed]
         choice = accepted if accepted and pick < 27 else orders
         if not choice:
             return
         order = choice[-1 - pick % len(choice)]
         caller = {0: 0, 1: order["issuer"]}.get(who, order["caller"])
-        self._wish(
-            "end", caller=caller, order=order["seq"], how="cleared" if clear else "voided"
-        )
+        self._wish("end", caller=caller, order=order["seq"], how="cleared" if clear else "voided")
 
     def _at(self) -> int:
         return self.clock_us if self.caller_clock else 0
@@ -393,10 +411,11 @@ class Script:
     def _expire(self, limit: int) -> None:
         self._keyed("expire", limit=limit + 1, at=self._at())
 
-    def _lapse(self, days: int) -> None:
-        # What a group earns and lets expire before this command is found by the next run only, so
-        # the command begins a group.
-        self.cut()
+    def lapse(self, days: int) -> None:
+        """An expiry run.
+
+        It begins a flush: what the same flush earned late and let expire at once, the next run finds.
+        """
         self._keyed("lapse", as_of=self.oracle.now - days * DAY_US // 3)
 
     def _cap(self, merchant: int, cap: int) -> None:

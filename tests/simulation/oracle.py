@@ -196,12 +196,13 @@ class Oracle:
 
         if reason:
             return refused(reason)
-        if why := self.late_or_early(occurred_at):
+        why = self.late_or_early(occurred_at)
+        if hosted and credited and not self.programmes.get(acceptor, {}).get("hosted"):
+            why = "not_hosted"
+        if why:
             return refused(why)
         at = occurred_at or self.now
         live = self.live_lots(member, issuer, at)
-        if hosted and credited and not self.programmes.get(acceptor, {}).get("hosted"):
-            return refused("not_hosted")
         if hosted and sum(lot["left"] for lot in live) < units:
             return refused("insufficient_points")
         if issuer not in self.merchants() or acceptor not in self.merchants():
@@ -389,8 +390,14 @@ class Oracle:
         expires = at + programme["valid_days"] * DAY
         answers.append(
             self.write(
-                "accrued", order=0, due=expires, units=units, value=need, issuer=merchant,
-                acceptor=merchant, lot=len(self.lots) + 1 if units else 0,
+                "accrued",
+                order=0,
+                due=expires,
+                units=units,
+                value=need,
+                issuer=merchant,
+                acceptor=merchant,
+                lot=len(self.lots) + 1 if units else 0,
             )  # fmt: skip
         )
         if units:
@@ -426,8 +433,13 @@ class Oracle:
             worth = floor(lot["left"] * self.programmes[lot["merchant"]]["rate"])
             answers.append(
                 self.write(
-                    "lapsed", order=0, due=lot["expires"], units=lot["left"], value=worth,
-                    issuer=lot["merchant"], lot=lot["lot"],
+                    "lapsed",
+                    order=0,
+                    due=lot["expires"],
+                    units=lot["left"],
+                    value=worth,
+                    issuer=lot["merchant"],
+                    lot=lot["lot"],
                 )  # fmt: skip
             )
             lot["left"] = 0

@@ -69,7 +69,6 @@ CREATE TABLE settlement.event (
         )
     )
 );
-CREATE INDEX event_of_member ON settlement.event (member_no, seq, part);
 -- Only the ends of two-phase orders stand in this index: an order that clears at once is its own first event.
 CREATE UNIQUE INDEX event_end ON settlement.event (order_seq, part) WHERE kind IN (3, 4, 5) AND order_seq <> seq;
 
@@ -223,22 +222,47 @@ CREATE TABLE exchange.member (
     enrolled_at timestamptz NOT NULL
 );
 
--- Points that expire together. `units` is what is left; the writer alone changes it. The index holds no
--- column that changes, so every update stays on its page (HOT).
+-- Points that expire together, as they were made. What is left of them is what no event has taken.
 CREATE TABLE exchange.lot (
-    part smallint NOT NULL,
     lot_no bigint NOT NULL,
     member_no bigint NOT NULL,
-    merchant_no integer NOT NULL,
     earned_units bigint NOT NULL CHECK (earned_units > 0),
-    units bigint NOT NULL,
     expires_at timestamptz NOT NULL,
     made_seq bigint NOT NULL,
-    PRIMARY KEY (lot_no, part),
-    CHECK (units BETWEEN 0 AND earned_units)
-) WITH (fillfactor = 60);
+    merchant_no integer NOT NULL,
+    part smallint NOT NULL,
+    PRIMARY KEY (lot_no, part)
+);
 CREATE INDEX lot_of_member ON exchange.lot (member_no, part);
 CREATE INDEX lot_by_expiry ON exchange.lot (expires_at, part);
+
+-- Which event took how many units of a lot, and what it left: where spent points came from. Rows are
+-- added and never changed: that costs a third of updating the lot, and a reversal needs them.
+CREATE TABLE exchange.lot_use (
+    lot_no bigint NOT NULL,
+    seq bigint NOT NULL,
+    units bigint NOT NULL CHECK (units > 0),
+    left_units bigint NOT NULL CHECK (left_units >= 0),
+    part smallint NOT NULL,
+    PRIMARY KEY (lot_no, seq, part)
+);
+
+CREATE VIEW exchange.lot_balance AS
+SELECT l.part, l.lot_no, l.member_no, l.merchant_no, l.earned_units,
+       coalesce(last_use.left_units, l.earned_units) AS units, l.expires_at, l.made_seq
+FROM exchange.lot AS l
+LEFT JOIN LATERAL (
+    SELECT u.left_units FROM exchange.lot_use AS u
+    WHERE u.lot_no = l.lot_no AND u.part = l.part
+    ORDER BY u.seq DESC
+    LIMIT 1
+) AS last_use ON true;
+
+-- How far the expiry run has come: what expired up to here has lapsed.
+CREATE TABLE exchange.expiry_run (
+    part smallint PRIMARY KEY,
+    through timestamptz NOT NULL
+);
 
 CREATE TABLE exchange.api_key (
     digest bytea PRIMARY KEY CHECK (length(digest) = 32),
@@ -252,9 +276,10 @@ CREATE TABLE exchange.api_key (
 
 GRANT USAGE ON SCHEMA settlement, exchange TO tongdui_app;
 GRANT SELECT ON ALL TABLES IN SCHEMA settlement, exchange TO tongdui_app;
-GRANT INSERT ON settlement.event, settlement.flush, settlement.batch, settlement.instruction TO tongdui_app;
+GRANT INSERT ON settlement.event, settlement.flush, settlement.batch, settlement.instruction,
+    exchange.lot, exchange.lot_use TO tongdui_app;
 GRANT INSERT, UPDATE ON settlement.partition, settlement.cycle, settlement.account,
-    settlement.position, settlement.obligation, exchange.lot TO tongdui_app;
+    settlement.position, settlement.obligation, exchange.expiry_run TO tongdui_app;
 GRANT INSERT, DELETE ON settlement.hold TO tongdui_app;
 GRANT INSERT ON settlement.merchant, settlement.calendar, exchange.programme, exchange.rate,
     exchange.tariff, exchange.member TO tongdui_app;

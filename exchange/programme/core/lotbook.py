@@ -6,7 +6,7 @@ whole object is thrown away. Each decision also books its value through `Books`,
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from exchange.programme.core.command import Accrual, LapseLots, Purchase
 from exchange.programme.core.lots import DAY_US, Lot, Purse, add_lot, available, first_live, spend
@@ -24,6 +24,27 @@ if TYPE_CHECKING:
     from settlement.core.command import Answer, Command, Entry
 
 
+_CLEARED = int(Kind.CLEARED)
+"""As a plain int: comparing with a member of an enum costs several times as much."""
+
+LotUse = tuple[int, int, int, int]
+"""What an event took of a lot: lot number, the event's sequence number, units taken, units left."""
+
+
+class LotChanges(NamedTuple):
+    """What one flush writes of lots.
+
+    Attributes:
+        made: New lots.
+        uses: What events took of lots.
+        lapsed_through_us: How far an expiry run in this flush has come; 0 without one.
+    """
+
+    made: list[Lot]
+    uses: list[LotUse]
+    lapsed_through_us: int
+
+
 class LotBook:
     """Lots of the members that commands have concerned so far."""
 
@@ -38,7 +59,9 @@ class LotBook:
         self.members: dict[int, dict[int, Purse]] = {}
         self.expired: list[Lot] = []
         self._made: list[Lot] = []
+        self._uses: list[LotUse] = []
         self._spent: dict[int, Lot] = {}
+        self._lapsed_us = 0
 
     # Loading and writing ---------------------------------------------------------------------------
 
@@ -49,13 +72,12 @@ class LotBook:
         for lot in lots:
             self.members[lot.member_no].setdefault(lot.merchant_no, []).append(lot)
 
-    def take(self) -> tuple[list[Lot], list[Lot]]:
-        """Hand over lots that are new and stored lots that gave units, since the last call."""
-        made, self._made = self._made, []
-        spent, self._spent = self._spent, {}
-        for lot in made:
-            spent.pop(lot.lot_no, None)
-        return made, list(spent.values())
+    def take(self) -> LotChanges:
+        """Hand over what changed since the last call."""
+        changes = LotChanges(made=self._made, uses=self._uses, lapsed_through_us=self._lapsed_us)
+        self._made, self._uses, self._lapsed_us = [], [], 0
+        self._spent = {}
+        return changes
 
     # Decisions -------------------------------------------------------------------------------------
 
@@ -65,10 +87,10 @@ class LotBook:
         Raises:
             TypeError: No command of the hosted programme.
         """
-        if isinstance(command, Purchase):
-            return self._purchase(command, books)
         if isinstance(command, Order):
             return [self._order(command, books)]
+        if isinstance(command, Purchase):
+            return self._purchase(command, books)
         if isinstance(command, Accrual):
             return [self._accrual(command, books)]
         if isinstance(command, LapseLots):
@@ -77,40 +99,47 @@ class LotBook:
 
     def _order(self, order: Order, books: Books) -> Entry:
         """An order of a hosted issuer: the lots give the units and the order clears, or neither."""
-        assert self.catalogue is not None
-        acceptor = self.catalogue.programmes.get(order.acceptor)
-        reason = books.till_time(order.occurred_at_us)
-        if order.hold_us:
+        reason = None
+        if (order.occurred_at_us or books.caller_clock) and not order.hold_us:
+            reason = books.till_time(order.occurred_at_us)
+        elif order.hold_us:
             reason = Reason.HOLD_NOT_OFFERED
-        elif order.credited_units and (acceptor is None or not acceptor.hosted):
-            reason = Reason.NOT_HOSTED
         if reason:
             return books.refuse_order(order, reason.number)
         at_us = order.occurred_at_us or books.clock_us
-        purse = self.members[order.member_no].get(order.issuer, [])
-        if available(purse, at_us, order.units) < order.units:
+        purse = self.members[order.member_no].get(order.issuer)
+        units = order.units
+        if not purse or available(purse, at_us, units) < units:
             return books.refuse_order(order, Reason.INSUFFICIENT_POINTS.number)
-        lot_no = due_at_us = 0
         if order.credited_units:
-            # An exchange never lengthens the life of points (rule L5): the new lot ends with the
-            # first of those that gave, or after the acceptor's own term.
-            oldest = first_live(purse, at_us)
-            assert oldest is not None
-            assert acceptor is not None
-            term_us = acceptor.valid_days * DAY_US
-            due_at_us = min(oldest.expires_at_us, at_us + term_us)
-            lot_no = self.last_lot_no + 1
+            return self._exchange(order, books, purse, at_us)
+        entry = books.clear(
+            order, 0, order.issuer, order.acceptor, order.member_no, units, order.debit_cu,
+            order.value_cu, order.fee_cu, order.rate_no, at_us, 0, 0, 0, order.reference,
+        )  # fmt: skip
+        if entry.kind == _CLEARED:
+            self._spend(purse, at_us, units, entry.seq)
+        return entry
+
+    def _exchange(self, order: Order, books: Books, purse: Purse, at_us: int) -> Entry:
+        """New points at the acceptor. They never live longer than those they came from (rule L5):
+        the new lot ends with the first of the lots that gave, or after the acceptor's own term.
+        """
+        assert self.catalogue is not None
+        acceptor = self.catalogue.programmes.get(order.acceptor)
+        oldest = first_live(purse, at_us)
+        assert oldest is not None
+        if acceptor is None or not acceptor.hosted:
+            return books.refuse_order(order, Reason.NOT_HOSTED.number)
+        due_at_us = min(oldest.expires_at_us, at_us + acceptor.valid_days * DAY_US)
         entry = books.clear(
             order, 0, order.issuer, order.acceptor, order.member_no, order.units, order.debit_cu,
-            order.value_cu, order.fee_cu, order.rate_no, at_us, order.credited_units, lot_no,
-            due_at_us, order.reference,
+            order.value_cu, order.fee_cu, order.rate_no, at_us, order.credited_units,
+            self.last_lot_no + 1, due_at_us, order.reference,
         )  # fmt: skip
-        if entry.kind == Kind.CLEARED:
-            self._spend(purse, at_us, order.units)
-            if lot_no:
-                self._make(
-                    order.member_no, order.acceptor, order.credited_units, due_at_us, entry.seq
-                )
+        if entry.kind == _CLEARED:
+            self._spend(purse, at_us, order.units, entry.seq)
+            self._make(order.member_no, order.acceptor, order.credited_units, due_at_us, entry.seq)
         return entry
 
     def _purchase(self, purchase: Purchase, books: Books) -> Answer:
@@ -185,8 +214,8 @@ class LotBook:
                 fee_floor(value_cu, fee_bps), numbered.rate_no, at_us, 0, 0, 0, purchase.reference,
             )  # fmt: skip
             answer.append(entry)
-            if entry.kind == Kind.CLEARED:
-                self._spend(purse, at_us, units)
+            if entry.kind == _CLEARED:
+                self._spend(purse, at_us, units, entry.seq)
                 need_cu -= value_cu
                 if not need_cu:
                     break
@@ -230,15 +259,18 @@ class LotBook:
                 continue
             rate = self.catalogue.spend_rate(lot.merchant_no, lot.expires_at_us)
             worth_cu = rate.rate.cu_floor(lot.units) if rate else 0
-            answer.append(
-                books.lapse(
-                    command, len(answer), lot.merchant_no, lot.member_no, lot.units, lot.lot_no,
-                    lot.expires_at_us, worth_cu, rate.rate_no if rate else 0,
-                )
+            entry = books.lapse(
+                command, len(answer), lot.merchant_no, lot.member_no, lot.units, lot.lot_no,
+                lot.expires_at_us, worth_cu, rate.rate_no if rate else 0,
             )  # fmt: skip
+            answer.append(entry)
             self._forget(lot)
+            self._uses.append((lot.lot_no, entry.seq, lot.units, 0))
             lot.units = 0
             self._spent[lot.lot_no] = lot
+        whole = len(self.expired) < command.limit
+        # A run that its limit ended goes on at the instant where it stopped.
+        self._lapsed_us = as_of_us if whole else self.expired[-1].expires_at_us
         self.expired = []
         return answer
 
@@ -250,9 +282,10 @@ class LotBook:
         if purse:
             purse[:] = [kept for kept in purse if kept.lot_no != lot.lot_no]
 
-    def _spend(self, purse: Purse, at_us: int, units: int) -> None:
-        for lot in spend(purse, at_us, units):
+    def _spend(self, purse: Purse, at_us: int, units: int, seq: int) -> None:
+        for lot, given in spend(purse, at_us, units):
             self._spent[lot.lot_no] = lot
+            self._uses.append((lot.lot_no, seq, given, lot.units))
 
     def _make(
         self, member_no: int, merchant_no: int, units: int, expires_at_us: int, made_seq: int

@@ -72,6 +72,9 @@ def first_live(purse: Purse, at_us: int) -> Lot | None:
 
 def available(purse: Purse, at_us: int, wanted: int) -> int:
     """Units that are live at `at_us`, counted no further than `wanted`."""
+    first = purse[0] if purse else None
+    if first is not None and first.units >= wanted and first.expires_at_us > at_us:
+        return wanted  # The usual case: the lot that is spent first has enough.
     found = 0
     for lot in purse:
         if lot.expires_at_us > at_us:
@@ -81,16 +84,20 @@ def available(purse: Purse, at_us: int, wanted: int) -> int:
     return found
 
 
-def spend(purse: Purse, at_us: int, units: int) -> list[Lot]:
+def spend(purse: Purse, at_us: int, units: int) -> list[tuple[Lot, int]]:
     """Take `units` from the live lots in order of spending; emptied lots leave the purse.
 
     Returns:
-        The lots that gave something.
+        The lots that gave something, each with how much; what is left is in the lot.
 
     Raises:
         ValueError: Fewer units are live than asked for: the caller did not look.
     """
-    touched: list[Lot] = []
+    lot = purse[0]
+    if lot.units > units and lot.expires_at_us > at_us:
+        lot.units -= units  # The usual case again.
+        return [(lot, units)]
+    touched: list[tuple[Lot, int]] = []
     emptied = 0
     first = 0
     while first < len(purse) and purse[first].expires_at_us <= at_us:
@@ -99,7 +106,7 @@ def spend(purse: Purse, at_us: int, units: int) -> list[Lot]:
         given = min(units, lot.units)
         lot.units -= given
         units -= given
-        touched.append(lot)
+        touched.append((lot, given))
         emptied += not lot.units
         if not units:
             break

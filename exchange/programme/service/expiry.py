@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from typing import TYPE_CHECKING
 
 from exchange.programme.core.command import LapseLots
@@ -31,7 +32,7 @@ async def lapse_lots(clearing: Clearing, *, as_of_us: int) -> int:
             [
                 LapseLots(
                     caller=HOUSE,
-                    key=new_uuid7(secrets.randbits).bytes,
+                    key=new_uuid7(secrets.randbits, time.time_ns).bytes,
                     body=bytes(16),
                     as_of_us=as_of_us,
                     limit=LOTS_MAX,

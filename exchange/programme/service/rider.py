@@ -99,22 +99,22 @@ class ProgrammeRider:
         """Pack what changed, before the next group changes it again."""
         if self._book is None:
             return None
-        made, spent = self._book.take()
-        return (
-            [store.pack_lot(self._part, lot) for lot in made],
-            [lot.lot_no for lot in spent],
-            [lot.units for lot in spent],
-        )
+        made, uses, lapsed_through_us = self._book.take()
+        # A lot changes again before the flush is written, so what it is now is packed now.
+        lots = [store.pack_lot(self._part, lot) for lot in made]
+        return lots, [store.pack_use(self._part, *use) for use in uses], lapsed_through_us
 
     async def write(self, conn: Connection, part: int, changed: object) -> None:
-        """Write new lots and what is left of those that gave."""
+        """Write new lots, and what events took of lots."""
         if not isinstance(changed, tuple):
             return
-        rows, lot_nos, units = changed
-        if rows:
-            await store.copy_lots(conn, rows)
-        if lot_nos:
-            await store.update_lots(conn, part=part, lot_nos=lot_nos, units=units)
+        lots, uses, lapsed_through_us = changed
+        if lots:
+            await store.copy_lots(conn, lots)
+        if uses:
+            await store.copy_uses(conn, uses)
+        if lapsed_through_us:
+            await store.write_expiry_run(conn, part=part, through_us=lapsed_through_us)
 
     def discard(self) -> None:
         """Forget the lots; the next load reads them again."""

@@ -48,7 +48,7 @@ async def copy_lots_and_events(
          UNION ALL
         SELECT member_no, 1::smallint, lot_no, expires_at, expires_at, expires_at, units, earned_units,
                made_seq, merchant_no, merchant_no, 0::smallint
-          FROM exchange.lot
+          FROM exchange.lot_balance
          WHERE part = $1
          ORDER BY member_no, sort, seq
         """,

@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Pool
 
 _EPOCH_2000_US = 946_684_800_000_000
-_ROW = struct.Struct(">h" + "ih" + "iq" * 2 + "ii" + "iq" * 4)
-_COLUMNS = (
-    "part", "lot_no", "member_no", "merchant_no", "earned_units", "units", "expires_at", "made_seq",
+_LOT = struct.Struct(">h" + "iq" * 5 + "ii" + "ih")
+_LOT_COLUMNS = (
+    "lot_no", "member_no", "earned_units", "expires_at", "made_seq", "merchant_no", "part",
 )  # fmt: skip
+_USE = struct.Struct(">h" + "iq" * 4 + "ih")
+_USE_COLUMNS = ("lot_no", "seq", "units", "left_units", "part")
 _COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _COPY_TRAILER = b"\xff\xff"
 
@@ -31,7 +33,7 @@ async def fetch_live_lots(
          CROSS JOIN LATERAL (
                SELECT l.lot_no, l.member_no, l.merchant_no, l.earned_units, l.units, l.expires_at,
                       l.made_seq
-                 FROM exchange.lot AS l
+                 FROM exchange.lot_balance AS l
                 WHERE l.part = $1 AND l.member_no = wanted.member_no AND l.units > 0 AND l.expires_at > $3
                OFFSET 0 -- one look-up in lot_of_member for each member
          ) AS found
@@ -47,12 +49,14 @@ async def fetch_live_lots(
 async def fetch_expired_lots(
     conn: Connection, *, part: int, as_of_us: int, limit: int
 ) -> list[Lot]:
-    """Read lots that expired by `as_of_us` with units left, first to expire first."""
+    """Read lots that expired by `as_of_us` with units left, since the last run, first to expire first."""
     rows = await conn.fetch(
         """
         SELECT lot_no, member_no, merchant_no, earned_units, units, expires_at, made_seq
-          FROM exchange.lot
+          FROM exchange.lot_balance
          WHERE part = $1 AND expires_at <= $2 AND units > 0
+               AND expires_at >= coalesce(
+                   (SELECT through FROM exchange.expiry_run WHERE part = $1), '-infinity')
          ORDER BY expires_at, lot_no
          LIMIT $3
         """,
@@ -61,6 +65,18 @@ async def fetch_expired_lots(
         limit,
     )
     return [Lot(*row.values()) for row in rows]
+
+
+async def write_expiry_run(conn: Connection, *, part: int, through_us: int) -> None:
+    """Note how far the expiry run has come; it never goes back."""
+    await conn.execute(
+        """
+        INSERT INTO exchange.expiry_run (part, through) VALUES ($1, $2)
+            ON CONFLICT (part) DO UPDATE SET through = greatest(expiry_run.through, EXCLUDED.through)
+        """,
+        part,
+        through_us,
+    )
 
 
 async def fetch_last_lot_no(conn: Connection, *, part: int) -> int:
@@ -72,35 +88,35 @@ async def fetch_last_lot_no(conn: Connection, *, part: int) -> int:
 
 
 def pack_lot(part: int, lot: Lot) -> bytes:
-    """One lot as a PostgreSQL binary COPY tuple."""
-    return _ROW.pack(
-        8, 2, part, 8, lot.lot_no, 8, lot.member_no, 4, lot.merchant_no, 8, lot.earned_units,
-        8, lot.units, 8, lot.expires_at_us - _EPOCH_2000_US, 8, lot.made_seq,
+    """One new lot as a PostgreSQL binary COPY tuple."""
+    return _LOT.pack(
+        7, 8, lot.lot_no, 8, lot.member_no, 8, lot.earned_units, 8, lot.expires_at_us - _EPOCH_2000_US,
+        8, lot.made_seq, 4, lot.merchant_no, 2, part,
     )  # fmt: skip
+
+
+def pack_use(part: int, lot_no: int, seq: int, units: int, left_units: int, /) -> bytes:
+    """What an event took of a lot, and what it left, as a PostgreSQL binary COPY tuple."""
+    return _USE.pack(5, 8, lot_no, 8, seq, 8, units, 8, left_units, 2, part)
 
 
 async def copy_lots(conn: Connection, rows: list[bytes]) -> None:
     """Add new lots from their COPY tuples."""
+    await _copy(conn, "lot", _LOT_COLUMNS, rows)
+
+
+async def copy_uses(conn: Connection, rows: list[bytes]) -> None:
+    """Add uses of lots from their COPY tuples."""
+    await _copy(conn, "lot_use", _USE_COLUMNS, rows)
+
+
+async def _copy(conn: Connection, table: str, columns: tuple[str, ...], rows: list[bytes]) -> None:
     await conn.copy_to_table(
-        "lot",
+        table,
         schema_name="exchange",
-        columns=_COLUMNS,
+        columns=columns,
         format="binary",
         source=io.BytesIO(b"".join((_COPY_HEADER, *rows, _COPY_TRAILER))),
-    )
-
-
-async def update_lots(conn: Connection, *, part: int, lot_nos: list[int], units: list[int]) -> None:
-    """Write what is left of lots that gave units."""
-    await conn.execute(
-        """
-        UPDATE exchange.lot AS l SET units = given.units
-          FROM unnest($2::bigint[], $3::bigint[]) AS given (lot_no, units)
-         WHERE l.part = $1 AND l.lot_no = given.lot_no
-        """,
-        part,
-        lot_nos,
-        units,
     )
 
 

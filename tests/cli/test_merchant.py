@@ -1,0 +1,93 @@
+"""`tongdui merchant`: joining, listing and API keys, without a server that runs."""
+
+import json
+
+import pytest
+
+from tests.cli.conftest import Command, assert_one_sentence
+
+
+@pytest.fixture
+def with_ledger(tongdui: Command, dsn: str) -> Command:
+    """The command on a ledger that was served once."""
+    import asyncio
+
+    import asyncpg
+
+    from settlement.service.ledger import open_ledger
+
+    async def work() -> None:
+        connection = await asyncpg.connect(dsn, server_settings={"role": "tongdui_app"})
+        await open_ledger(connection)
+        await connection.close()
+
+    asyncio.run(work())
+    return tongdui
+
+
+def test_a_merchant_joins_and_is_listed(with_ledger):
+    """What was given on the command line is what the books hold, exactly."""
+    [added] = with_ledger.json(
+        "merchant",
+        "add",
+        "EYEWEAR",
+        "--name",
+        "眼镜店",
+        "--spend",
+        "100/3",
+        "--cap",
+        "400.0001",
+        "--earn",
+        "5/100",
+    )
+    assert added["refused"] is None
+    assert added["api_key"].startswith("tdk_")
+    [row] = with_ledger.json("merchant", "list")
+    assert (row["code"], row["name"], row["cap_cu"], row["held_cu"]) == (
+        "EYEWEAR",
+        "眼镜店",
+        "4000001",
+        "0",
+    )
+    assert "400.0001" in with_ledger("merchant", "list").stdout
+
+    done = with_ledger("merchant", "add", "EYEWEAR", "--spend", "1/1", "--cap", "1", "--json")
+    assert done.returncode == 1
+    assert "takes part already" in json.loads(done.stdout)[0]["refused"]
+
+
+def test_a_file_of_programmes_joins(with_ledger):
+    """All programmes of a file join; a second time each is refused, and nothing changes."""
+    done = with_ledger("merchant", "add", "--from-file", "deploy/demo/programmes.toml")
+    assert done.returncode == 0, done.stderr
+    before = with_ledger.json("merchant", "list")
+    assert len(before) == 21
+    assert (
+        with_ledger("merchant", "add", "--from-file", "deploy/demo/programmes.toml").returncode == 1
+    )
+    assert with_ledger.json("merchant", "list") == before
+
+
+def test_a_file_that_is_malformed_is_refused_whole(with_ledger, tmp_path):
+    """A malformed file is named by its field, and nobody joins."""
+    path = tmp_path / "p.toml"
+    path.write_text("[house]\nfee_bps = 50\n[[programme]]\ncode = 'A'\n")
+    assert "$.programme[0]" in assert_one_sentence(
+        with_ledger("merchant", "add", "--from-file", path)
+    )
+    assert with_ledger.json("merchant", "list") == []
+
+
+def test_api_keys_are_added_listed_and_revoked(with_ledger):
+    """Keys are told apart by an id that is no part of them."""
+    with_ledger("merchant", "add", "A", "--spend", "1/1", "--cap", "1")
+    key = with_ledger("merchant", "apikey", "add", "A", "--label", "till 7").stdout.strip()
+    assert key.startswith("tdk_")
+    first, second = with_ledger.json("merchant", "apikey", "list", "A")
+    assert (first["label"], second["label"]) == ("first", "till 7")
+    assert second["id"] not in key
+    assert with_ledger("merchant", "apikey", "revoke", "A", second["id"]).returncode == 0
+    assert with_ledger.json("merchant", "apikey", "list", "A")[1]["revoked_at"] is not None
+    assert_one_sentence(with_ledger("merchant", "apikey", "revoke", "A", second["id"]), status=1)
+    assert "revoked 吊销" in with_ledger("merchant", "apikey", "list", "A").stdout
+    assert "no merchant B" in assert_one_sentence(with_ledger("merchant", "apikey", "add", "B"))

@@ -1,0 +1,87 @@
+"""Payments in whole fen: nothing is lost over any number of cycles."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from settlement.core.instruction import HOUSE_LEG, Instruction, instruct
+
+
+@st.composite
+def figures(draw) -> dict[int, int]:
+    """Net figures of some merchants and the house, which sum to zero."""
+    merchants = draw(st.dictionaries(st.integers(1, 5), st.integers(-(10**6), 10**6), max_size=5))
+    fees = draw(st.integers(0, 1000))
+    return merchants | {-1: fees, -2: -sum(merchants.values()) - fees}
+
+
+@given(st.lists(figures(), max_size=8))
+def test_nothing_is_lost_over_many_cycles(cycles) -> None:
+    """Rule N7: what was paid and what is carried is the sum of the figures, merchant by merchant."""
+    carries: dict[int, int] = {}
+    paid: defaultdict = defaultdict(int)
+    owed: defaultdict = defaultdict(int)
+    for nets in cycles:
+        instructions = instruct(nets=nets, carries=carries)
+        assert sum(one.pay_fen for one in instructions) == 0
+        assert instructions[-1].party == HOUSE_LEG
+        for one in instructions:
+            paid[one.party] += one.pay_fen
+        for party, cu in nets.items():
+            owed[party if party > 0 else HOUSE_LEG] += cu
+        carries = {one.party: one.carry_after_cu for one in instructions if one.party > 0}
+        assert all(abs(cu) < 100 for cu in carries.values())
+        assert instructions[-1].carry_after_cu == -sum(carries.values())
+    for party, cu in owed.items():
+        house_carry = -sum(carries.values())
+        carry = house_carry if party == HOUSE_LEG else carries.get(party, 0)
+        assert paid[party] * 100 + carry == cu
+
+
+@pytest.mark.parametrize(
+    ("carry", "net_cu", "pay", "rest"),
+    [
+        (0, 199, 1, 99),
+        (0, -199, -1, -99),
+        (99, 1, 1, 0),
+        (-99, -1, -1, 0),
+        (50, -100, 0, -50),
+        (-30, 129, 0, 99),
+        (0, 0, 0, 0),
+    ],
+)
+def test_pay_is_truncated_toward_zero(carry, net_cu, pay, rest) -> None:
+    """Rule N8, example by example."""
+    first, house = instruct(nets={1: net_cu, -1: -net_cu}, carries={1: carry})
+    assert (first.pay_fen, first.carry_after_cu) == (pay, rest)
+    assert house.pay_fen == -pay
+
+
+def test_a_carry_stays_visible_without_a_figure() -> None:
+    """Rule N9: a merchant that only carries is instructed too, so that the chain has no gap."""
+    instructions = instruct(nets={-1: 0, -2: 0}, carries={4: 42, 5: 0})
+    assert [one.party for one in instructions] == [4, HOUSE_LEG]
+    assert instructions[0] == Instruction(
+        party=4, net_cu=0, carry_before_cu=42, pay_fen=0, carry_after_cu=42
+    )
+
+
+def test_figures_that_do_not_sum_to_zero_are_not_paid() -> None:
+    """Money would come from nowhere."""
+    with pytest.raises(ValueError, match="sum to zero"):
+        instruct(nets={1: 1}, carries={})
+
+
+@pytest.mark.parametrize("wrong", [{"pay_fen": 2}, {"pay_fen": 0, "carry_after_cu": 150}])
+def test_an_instruction_that_does_not_add_up_is_not_built(wrong) -> None:
+    """What the table's constraints forbid cannot be built either."""
+    right = {
+        "party": 1, "net_cu": 150, "carry_before_cu": 0, "pay_fen": 1, "carry_after_cu": 50,
+    }  # fmt: skip
+    Instruction(**right)
+    with pytest.raises(ValueError, match="party=1"):
+        Instruction(**right | wrong)

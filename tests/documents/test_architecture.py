@@ -1,0 +1,187 @@
+"""ARCHITECTURE.md says what the code does, wherever a machine can compare the two."""
+
+import re
+import tomllib
+import uuid
+from typing import Any
+
+import pytest
+
+from exchange.gateway.routes import ROUTES
+from schemas.values.reason import REASON_BY_NUMBER, Reason
+from settlement.core.books import Books
+from settlement.core.command import End, Entry, Join, Order
+from settlement.core.event import Kind
+from settlement.service.clearing import Writer
+from tests.documents.text import ROOT, plain, table
+
+DOCUMENT = "ARCHITECTURE.md"
+TEXT = (ROOT / DOCUMENT).read_text(encoding="utf-8")
+SCHEMA = (ROOT / "deploy/database/schema.sql").read_text(encoding="utf-8")
+DOCUMENTS = [
+    path
+    for folder in ("", "schemas", "settlement", "exchange", "adapters", "tests", "deploy")
+    for path in sorted((ROOT / folder).glob("*.md"))
+]
+SENDER, OTHER = 7, 8
+
+
+def test_event_kinds_are_those_of_the_journal():
+    """The table of events names every kind with its permanent number."""
+    told = [(int(number), kind) for number, kind, _ in table(DOCUMENT, "Events")]
+    assert told == [(kind.value, kind.name.lower()) for kind in Kind]
+
+
+def test_reasons_are_those_of_the_catalogue():
+    """The table of reasons names every code with its permanent number and whether a new key may help."""
+    told = [
+        (int(number), plain(code), retryable)
+        for number, code, retryable, _ in table(DOCUMENT, "Reasons")
+    ]
+    assert told == [
+        (reason.number, reason.code, "yes" if reason.retryable else "no") for reason in Reason
+    ]
+
+
+def test_routes_are_those_of_the_route_table():
+    """The table of routes names every route with who may call it."""
+    told = [(plain(route), who) for route, who, _ in table(DOCUMENT, "Routes")]
+    assert told == [(f"{route.method} {route.path}", route.who.value) for route in ROUTES]
+
+
+def test_rights_are_those_of_the_schema():
+    """The table of rights says what the program's role may do, as the migrations grant it."""
+    granted: dict[str, list[str]] = {}
+    for rights, name in re.findall(r"GRANT ([^;]+?) ON TABLE (\S+) TO tongdui_app;", SCHEMA):
+        granted.setdefault(name.replace('"', ""), []).extend(re.split(r",\s*", rights))
+    told = {
+        plain(name): rights.split(", ")
+        for name, _, rights in table(DOCUMENT, "Roles in the database")
+    }
+    assert told == granted
+
+
+def test_states_of_a_cycle_are_those_of_the_schema():
+    """The state table of cycles knows the states that the database allows."""
+    found = re.search(r"CONSTRAINT cycle_state_check CHECK \(\(state = ANY \((.*?)\)\)\)", SCHEMA)
+    assert found is not None
+    told = {to for _, _, to in table(DOCUMENT, "Life of a cycle")}
+    assert told == set(re.findall(r"'(\w+)'::text", found[1]))
+
+
+async def no_connection() -> Any:
+    """Nothing here reaches a database."""
+    raise AssertionError("a connection was asked for")
+
+
+def accepted_order(books: Books) -> Entry:
+    """Open two accounts and a cycle, and accept an order of SENDER."""
+    for number in (SENDER, OTHER):
+        command = Join(
+            caller=0, key=uuid.uuid4().bytes, body=bytes(16), merchant_no=number, cap_cu=10**6
+        )
+        books.decide(command)
+    books.cycle_no = 1
+    return books.decide(
+        Order(
+            caller=SENDER, key=uuid.uuid4().bytes, body=bytes(16), issuer=SENDER, acceptor=OTHER,
+            member_no=1, units=10, debit_cu=100, value_cu=100, fee_cu=0, rate_no=1, hold_us=1_000,
+        )
+    )[0]  # fmt: skip
+
+
+def answer_in_words(entry: Entry, wish: Kind, stored: Entry | None) -> str:
+    """What the table of ends calls an answer."""
+    if entry.kind == Kind.REFUSED:
+        return f"`{REASON_BY_NUMBER[entry.reason].code}`"
+    if entry is stored:
+        return "the same answer"
+    return {Kind.CLEARED: "clears", Kind.VOIDED: "voids"}[wish] if entry.kind == wish else "?"
+
+
+@pytest.mark.parametrize("row", table(DOCUMENT, "States of an order"))
+def test_state_table_of_orders_has_known_states(row: list[str]):
+    """The state table of orders knows the kinds that an order's events have."""
+    start, _, end = row
+    states = {"accepted", "refused", "cleared", "voided", "expired"}
+    assert end in states
+    assert start == "–" or start in states
+
+
+def ends() -> list[list[str]]:
+    """Rows of the table that says what a wish to end an order is answered."""
+    after = TEXT[TEXT.index("| The order is |") :]
+    lines = after[: after.index("\n\n")].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+@pytest.mark.parametrize("row", ends(), ids=lambda row: row[0])
+@pytest.mark.parametrize("wish", [Kind.CLEARED, Kind.VOIDED])
+def test_ends_are_answered_as_the_table_says(row: list[str], wish: Kind):
+    """Clearing or voiding an order in any state is answered as the table says (rule I7)."""
+    state, *told = row
+    writer = Writer(connect=no_connection, now_us=lambda: 0)
+    writer._books = books = Books(part=1)
+    entry = accepted_order(books)
+    stored: Entry | None = None
+    caller = SENDER
+    orders: dict[int, tuple[int, list[Entry]]] = {}
+    if state.startswith("unknown"):
+        caller = OTHER
+    elif state != "accepted":
+        books.holds.clear()
+        stored = Entry(
+            2, entry.order_seq, Kind[state.upper()], 1, 0, 0, 1, SENDER, OTHER, 10, 100, 100, 0, 0, 0, 1
+        )  # fmt: skip
+        orders = {entry.order_seq: (SENDER, [entry, stored])}
+    command = End(
+        caller=caller, key=bytes(16), body=bytes(16), order_seq=entry.order_seq, kind=wish
+    )
+    answer = writer._end(command, orders)
+    assert answer_in_words(answer, wish, stored) == told[0 if wish is Kind.CLEARED else 1]
+
+
+def test_every_dependency_has_its_reason():
+    """The decisions name each dependency of pyproject.toml, and nothing that is none."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    wanted = [
+        *project["project"]["dependencies"],
+        *(each for group in project["project"]["optional-dependencies"].values() for each in group),
+        *project["dependency-groups"]["dev"],
+    ]
+    names = {re.split(r"[<>=;\[ ]", each, maxsplit=1)[0] for each in wanted}
+    assert {plain(name) for name, _ in table(DOCUMENT, "Dependencies")} == names
+
+
+def test_invariants_are_held_where_the_table_says():
+    """Each function that is said to hold an invariant exists, and so does each constraint and index."""
+    rows = table(DOCUMENT, "What must always hold")
+    for _, core, database in rows:
+        for cell in (core, database):
+            for path, names in re.findall(r"`([a-z_/]+\.py)`((?: (?:and )?`\w+`)*)", cell):
+                code = (ROOT / path).read_text(encoding="utf-8")
+                for name in re.findall(r"`(\w+)`", names):
+                    assert re.search(rf"def {name}\b", code), f"{path} has no {name}"
+        for name in re.findall(r"(?:constraint|index|view) `(\w+)`", database):
+            assert re.search(rf"\b{name}\b", SCHEMA), f"schema.sql has no {name}"
+
+
+def test_processes_are_there():
+    """Each process runs a module that exists."""
+    for _, module, *_ in table(DOCUMENT, "Processes"):
+        assert (ROOT / plain(module)).is_file(), module
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_paths_in_documents_exist(document):
+    """A file or folder of the project that a document names is there."""
+    text = document.read_text(encoding="utf-8")
+    tops = "exchange|settlement|schemas|adapters|deploy|tests"
+    for path in re.findall(rf"`((?:{tops})/[\w./-]*)`", text):
+        assert (ROOT / path).exists(), path
+
+
+def test_glossary_is_sorted_and_says_each_word_once():
+    """The glossary is in order, so that a word is found and stands there once."""
+    words = [word for word, _ in table(DOCUMENT, "Glossary")]
+    assert words == sorted(set(words), key=str.lower)

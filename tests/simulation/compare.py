@@ -1,0 +1,105 @@
+"""What is stored, beside what the oracle says."""
+
+from collections import Counter
+from typing import Any
+
+import asyncpg
+
+from exchange.programme.service.audit import audit_lots
+from settlement.service.audit import audit_books, audit_snapshot
+from tests.simulation.oracle import Oracle
+
+
+async def stored_figures(pool: asyncpg.Pool) -> dict[str, Any]:
+    """Positions, obligations, accounts, holds, cycles and lots as they are stored."""
+    positions = await pool.fetch("SELECT cycle_no, merchant_no, net_cu FROM settlement.position")
+    obligations = await pool.fetch(
+        "SELECT cycle_no, issuer, acceptor, orders, debit_cu, value_cu, fee_cu FROM settlement.obligation"
+    )
+    accounts = await pool.fetch(
+        "SELECT merchant_no, cap_cu, collateral_cu, held_cu FROM settlement.account"
+    )
+    holds = await pool.fetch("SELECT order_seq FROM settlement.hold")
+    cycles = await pool.fetch("SELECT cycle_no, cycle_id, state FROM settlement.cycle")
+    lots = await pool.fetch(
+        "SELECT lot_no, member_no, merchant_no, earned_units, units FROM exchange.lot_balance"
+    )
+    return {
+        "positions": {(row[0], row[1]): row[2] for row in positions if row[2]},
+        "obligations": {(row[0], row[1], row[2]): tuple(row)[3:] for row in obligations},
+        "accounts": {row[0]: tuple(row)[1:] for row in accounts},
+        "holds": {row[0] for row in holds},
+        "cycles": {row[0]: (row[1], row[2]) for row in cycles},
+        "lots": {row[0]: tuple(row)[1:] for row in lots},
+    }
+
+
+def told_figures(oracle: Oracle) -> dict[str, Any]:
+    """The same in the oracle's words."""
+    positions: Counter[tuple[int, int]] = Counter()
+    for cycle, party, cu in oracle.postings():
+        positions[cycle, party] += cu
+    obligations: dict[tuple[int, int, int], tuple[int, int, int, int]] = {}
+    for event in oracle.events("cleared"):
+        key = event["cycle"], event["issuer"], event["acceptor"]
+        orders, debit, value, fee = obligations.get(key, (0, 0, 0, 0))
+        obligations[key] = (
+            orders + 1,
+            debit + event["debit"],
+            value + event["value"],
+            fee + event["fee"],
+        )
+    unsettled = oracle.unsettled_cycles()
+    return {
+        "positions": {key: cu for key, cu in positions.items() if cu},
+        "obligations": obligations,
+        "accounts": {
+            merchant: (oracle.cap(merchant), oracle.collateral(merchant), oracle.held(merchant))
+            for merchant in oracle.merchants()
+        },
+        "holds": {event["order"] for event in oracle.open_holds()},
+        "cycles": {
+            event["cycle"]: (
+                event["id"],
+                "open"
+                if event["cycle"] == oracle.cycle()
+                else "closed"
+                if event["cycle"] in unsettled
+                else "settled",
+            )
+            for event in oracle.events("cycle_opened")
+        },
+        "lots": {
+            lot["lot"]: (lot["member"], lot["merchant"], lot["earned"], lot["left"])
+            for lot in oracle.lots
+        },
+    }
+
+
+async def assert_same_figures(pool: asyncpg.Pool, oracle: Oracle) -> None:
+    """Every stored figure is what the oracle says, and every posting sums to zero."""
+    stored, told = await stored_figures(pool), told_figures(oracle)
+    for name, figures in told.items():
+        assert stored[name] == figures, name
+    assert (
+        await pool.fetch(
+            "SELECT seq FROM settlement.posting GROUP BY seq, part HAVING sum(cu) <> 0"
+        )
+        == []
+    )
+    assert (
+        await pool.fetch(
+            "SELECT cycle_no FROM settlement.position GROUP BY cycle_no HAVING sum(net_cu) <> 0"
+        )
+        == []
+    )
+
+
+async def assert_audits_clean(pool: asyncpg.Pool) -> int:
+    """Both audits find nothing; returns how many events they read."""
+    async with audit_snapshot(pool) as conn:
+        books = await audit_books(conn)
+        lots = await audit_lots(conn)
+    assert books.differences == []
+    assert lots.differences == []
+    return books.events
