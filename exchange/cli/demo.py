@@ -286,16 +286,19 @@ def _show(result: DemoResult) -> None:
     home = result.home
     rate = round(result.sent / result.seconds_sending) if result.seconds_sending else 0
     console.print(
-        f"\n{result.lines:,} purchases read, {result.sent:,} of merchants that take part sent and booked in "
-        f"{result.seconds_sending:.1f} s ({rate:,} a second): {result.cleared:,} orders cleared, "
-        f"{result.refused:,} refused for a net debit cap.\n"
-        f"{result.lines:,} 笔消费记录，{result.cleared:,} 笔订单清算，{result.refused:,} 笔因额度被拒。\n"
+        f"\n{result.lines:,} purchases read, {result.sent:,} of merchants that take part booked in "
+        f"{result.seconds_sending:.1f} s ({rate:,} a second):\n"
+        f"{result.cleared:,} orders cleared, {result.refused:,} refused for a net debit cap.\n"
+        f"{result.lines:,} 笔消费记录，{result.cleared:,} 笔订单清算，{result.refused:,} 笔因额度被拒。\n",
+        soft_wrap=True,
     )
     print_cycles(console, result.cycles)
+    console.print()
     print_parties(console, result.cycles)
+    console.print()
     console.print(
-        f"[green]✓[/] {len(result.cycles)} packages verified offline; every figure equals deploy/demo/positions.csv. "
-        "全部结算包验证通过，数字与预期一致。"
+        f"[green]✓[/] {len(result.cycles)} packages verified offline; every figure equals deploy/demo/positions.csv.\n"
+        "  全部结算包验证通过，数字与预期一致。"
         if result.good
         else "[red]✗ A package does not verify, or the figures are not the expected ones. 验证未通过。[/]"
     )

@@ -119,7 +119,7 @@ def add(
     elif code is None or spend is None or cap is None:
         raise click.UsageError("a merchant needs CODE, --spend and --cap (or --from-file)")
     elif not re.match(MERCHANT_CODE_PATTERN, code):
-        raise click.UsageError(f"{code!r} is no code: capital letters, digits and -, at most 32")
+        raise click.UsageError(f"{code!r} is no code: letters, digits and . _ - make one")
     else:
         rate = Rate(num=spend[0], den=spend[1])
         try:

@@ -25,6 +25,8 @@ SETTLED_SECONDS: Final = 10.0
 """Whoever lived as long as this did not fail at its start, and is restarted at once."""
 FAILURES_MAX: Final = 4
 """How often a child may die before it was ever ready."""
+UNUSABLE_STATUS: Final = 2
+"""A child's word that starting it again will not help."""
 POLL_SECONDS: Final = 0.04
 
 
@@ -127,6 +129,9 @@ class Child:
             log.warning("child.ended", name=self.spec.name, pid=self._process.pid, status=status)
             if status in self.spec.final_statuses:
                 self._end(f"it ended with status {status}")
+                return
+            if status == UNUSABLE_STATUS and not self._was_ready:
+                self._end("something that it needs cannot be used; its last words are above")
                 return
             failures = 0 if self._was_ready else failures + 1
             if failures >= FAILURES_MAX:

@@ -369,7 +369,8 @@ async def get_cycle(call: Call) -> web.StreamResponse:
 
 async def post_cycles_close(call: Call) -> web.StreamResponse:
     """Close the open cycle."""
-    wanted = decode(_CLOSE, await _json_body(call) or b"{}")
+    empty = call.request.can_read_body is False
+    wanted = decode(_CLOSE, b"{}" if empty else await _json_body(call))
     services = call.services
     outcome = await turning.close_cycle(
         services.pool, services.clearing, wanted, now_us=services.now_us()

@@ -15,6 +15,7 @@ import rfc8785
 from msgspec import Meta
 
 from schemas.values.faults import SchemaError
+from schemas.values.ids import MERCHANT_CODE_PATTERN
 
 PACKAGE_FORMAT: Final = "tongdui-package/1"
 NO_PREVIOUS: Final = "00" * 32
@@ -31,9 +32,9 @@ Instant = Annotated[
     str, Meta(pattern=r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z\Z")
 ]
 CycleId = Annotated[str, Meta(pattern=CYCLE_ID_PATTERN)]
-Party = Annotated[str, Meta(pattern=r"\A(?:[A-Z0-9][A-Z0-9-]{0,31}|HOUSE:[a-z-]{1,20})\Z")]
+Party = Annotated[str, Meta(pattern=rf"{MERCHANT_CODE_PATTERN}|\AHOUSE:[a-z-]{{1,20}}\Z")]
 FilePath = Annotated[
-    str, Meta(pattern=r"\A(?:statements/)?[A-Za-z0-9][A-Za-z0-9-]*(?:\.[a-z0-9]+)+\Z")
+    str, Meta(pattern=r"\A(?:statements/)?[A-Za-z0-9][A-Za-z0-9._-]*\.[a-z0-9]+\Z")
 ]
 KeyId = Annotated[str, Meta(pattern=r"\Aop-[0-9a-f]{16}\Z")]
 

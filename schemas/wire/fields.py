@@ -72,7 +72,7 @@ SignedCu = Annotated[
     ),
 ]
 
-MerchantName = Annotated[str, Meta(min_length=1, max_length=32, description="A merchant's code.")]
+MerchantName = Annotated[str, Meta(min_length=1, max_length=48, description="A merchant's code.")]
 """As callers name a merchant: an unknown code is a refusal, so no pattern slows a bulk request down."""
 MerchantCode = Annotated[
     str, Meta(pattern=MERCHANT_CODE_PATTERN, description="A merchant's public code.")

@@ -6,7 +6,7 @@ Source: settlement/RULES.md, rules T1 to T4.
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Annotated, Literal
+from typing import Annotated
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -23,7 +23,6 @@ class Calendar(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         times: Local times of day, `HH:MM`; several make intraday cycles.
         weekdays: Days on which there are cut-offs, 1 for Monday to 7 for Sunday.
         holidays: Local dates without a cut-off; their orders belong to the next cycle.
-        model: How a cycle settles.
     """
 
     zone: str = "Asia/Shanghai"
@@ -35,9 +34,6 @@ class Calendar(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         tuple[Annotated[int, msgspec.Meta(ge=1, le=7)], ...], msgspec.Meta(min_length=1)
     ] = (1, 2, 3, 4, 5, 6, 7)
     holidays: tuple[date, ...] = ()
-    model: Literal["deferred_net_multilateral", "deferred_net_bilateral", "immediate_gross"] = (
-        "deferred_net_multilateral"
-    )
 
     def next_cut_off(self, after: datetime) -> datetime:
         """The first cut-off later than `after`, in UTC.

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from settlement.core.event import EPOCH_2000_US
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 GENESIS: Final = bytes(32)
 """Digest before the first flush."""
@@ -22,7 +19,7 @@ _HEADER = struct.Struct(">hqqqiq")
 
 def chain_digest(
     previous: bytes,
-    events: Iterable[bytes],
+    events: bytes,
     *,
     part: int,
     flush_no: int,
@@ -35,7 +32,7 @@ def chain_digest(
 
     Args:
         previous: Digest of the flush before, 32 bytes.
-        events: Canonical bytes in order of their sequence numbers.
+        events: Canonical bytes of the events in order of their sequence numbers, joined.
         part: Partition.
         flush_no: Number of this flush, from 1, without a gap.
         epoch: The writer's epoch.
@@ -45,5 +42,5 @@ def chain_digest(
     """
     digest = hashlib.sha256(previous)
     digest.update(_HEADER.pack(part, flush_no, epoch, first_seq, count, at_us - EPOCH_2000_US))
-    digest.update(b"".join(events))
+    digest.update(events)
     return digest.digest()

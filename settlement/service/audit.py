@@ -252,7 +252,11 @@ async def _compare_accounts(conn: Connection, journal: JournalAudit) -> None:
         "settlement.hold",
         ("issuer", "debit_cu", "due_at"),
         {
-            f"order {seq}": (hold.figures.issuer, hold.figures.debit, instant_text(hold.due_at + EPOCH_2000_US))
+            f"order {seq}": (
+                hold.figures.issuer,
+                hold.figures.debit,
+                instant_text(hold.due_at + EPOCH_2000_US),
+            )
             for seq, hold in journal.holds.items()
         },
         {

@@ -6,7 +6,6 @@ and a cut that died anywhere is finished by cutting again, from the manifest tha
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import re
 from dataclasses import dataclass
@@ -256,7 +255,7 @@ async def _write_statements(
     )
     tree = MerkleTree()
 
-    async def take(piece: bytes) -> None:
+    def take(piece: bytes) -> None:
         lines = reader.feed(piece)
         for line in lines:
             if line[LINE_CYCLE_NO] != cycle.cycle_no:
@@ -273,7 +272,6 @@ async def _write_statements(
         tree.extend([line[0] for line in lines])
         if progress is not None:
             progress(writer.lines)
-        await asyncio.sleep(0)  # the pieces that are here already would not let anybody else run
 
     for one in facts.ranges:
         reader = LineReader()

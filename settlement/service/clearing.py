@@ -151,11 +151,9 @@ class _Flush:
     changes: Changes
     ridden: object
     keys: list[tuple[int, bytes]]
-    fence: Fence
     clock_us: int
     cycle_no: int
     last_seq: int
-    digest: bytes
     quiet: bool = False
 
 
@@ -416,56 +414,41 @@ class Writer:
         books.tick(self._now_us())
         keys: list[tuple[int, bytes]] = []
         conflict = [unstored_refusal(Reason.IDEMPOTENCY_CONFLICT)]
+        remember = keys.append
         for batch in batches:
             answers = batch.answers = []
+            answer_with = answers.append
             self.figures.commands += len(batch.commands)
             for command in batch.commands:
-                if isinstance(command, End):
-                    answers.append([self._end(command, orders)])
+                kind = type(command)
+                if kind is End:
+                    answer_with([self._end(command, orders)])  # type: ignore[arg-type] # its type was just compared
                     continue
                 key = (command.caller, command.key)
-                known = pending.get(key) or stored.get(key)
+                known = pending.get(key)
+                if known is None and stored:
+                    known = stored.get(key)
                 if known is not None:
                     self.figures.duplicates += 1
-                    answers.append(known[1] if known[0] == command.body else conflict)
+                    answer_with(known[1] if known[0] == command.body else conflict)
                     continue
-                if isinstance(command, Order):
-                    ridden = command.hosted and not command.reason
+                if kind is Order:
+                    ridden = command.hosted and not command.reason  # type: ignore[attr-defined] # its type was just compared
                 else:
-                    ridden = not isinstance(command, ADMINISTRATIVE)
-                answer = rider.decide(command, books) if ridden else books.decide(command)  # type: ignore[arg-type] # narrowed by the two lines above
+                    ridden = kind not in ADMINISTRATIVE
+                answer = rider.decide(command, books) if ridden else books.decide(command)  # type: ignore[arg-type] # narrowed by the lines above
                 pending[key] = (command.body, answer)
-                keys.append(key)
-                answers.append(answer)
+                remember(key)
+                answer_with(answer)
         self._look_everywhere = False
-        changes = books.take()
-        taken = rider.take()
-        fence = self._fence
-        digest = fence.digest
-        if changes.events:
-            digest = chain_digest(
-                fence.digest,
-                changes.events,
-                part=self._part,
-                flush_no=fence.flush_no + 1,
-                epoch=fence.epoch,
-                first_seq=changes.first_seq,
-                count=len(changes.events),
-                at_us=books.clock_us,
-            )
-            self._fence = journal.Fence(
-                part=self._part, epoch=fence.epoch, flush_no=fence.flush_no + 1, digest=digest
-            )
         return _Flush(
             batches=batches,
-            changes=changes,
-            ridden=taken,
+            changes=books.take(),
+            ridden=rider.take(),
             keys=keys,
-            fence=fence,
             clock_us=books.clock_us,
             cycle_no=books.cycle_no,
             last_seq=books.seq,
-            digest=digest,
         )
 
     def _end(self, command: End, orders: dict[int, tuple[int, list[Entry]]]) -> Entry:
@@ -494,19 +477,31 @@ class Writer:
         """Write one flush in one transaction, then answer everybody in it."""
         changes = flush.changes
         if changes.events:
-            conn = self._write_conn
+            conn, fence = self._write_conn, self._fence
             assert conn is not None
+            assert fence is not None
+            events = b"".join(changes.events)
+            digest = chain_digest(
+                fence.digest,
+                events,
+                part=self._part,
+                flush_no=fence.flush_no + 1,
+                epoch=fence.epoch,
+                first_seq=changes.first_seq,
+                count=len(changes.events),
+                at_us=flush.clock_us,
+            )
             async with conn.transaction():
                 if not await journal.advance_partition(
                     conn,
-                    fence=flush.fence,
+                    fence=fence,
                     books_seq=flush.last_seq,
                     clock_us=flush.clock_us,
                     cycle_no=flush.cycle_no,
-                    digest=flush.digest,
+                    digest=digest,
                 ):
-                    raise Fenced(f"part {self._part} was taken over from epoch {flush.fence.epoch}")
-                await journal.copy_events(conn, changes.events)
+                    raise Fenced(f"part {self._part} was taken over from epoch {fence.epoch}")
+                await journal.copy_events(conn, events)
                 await self._rider.write(conn, self._part, flush.ridden)
                 if changes.ended:
                     await journal.delete_holds(conn, part=self._part, order_seqs=changes.ended)
@@ -518,14 +513,19 @@ class Writer:
                     conn,
                     part=self._part,
                     changes=changes,
-                    flush_no=flush.fence.flush_no + 1,
-                    epoch=flush.fence.epoch,
+                    flush_no=fence.flush_no + 1,
+                    epoch=fence.epoch,
                     at_us=flush.clock_us,
-                    digest=flush.digest,
+                    digest=digest,
                 )
+            self._fence = journal.Fence(
+                part=self._part, epoch=fence.epoch, flush_no=fence.flush_no + 1, digest=digest
+            )
             self.figures.flushes += 1
             self.figures.events += len(changes.events)
-        _answer(flush)
+        for batch in flush.batches:
+            if not batch.done.done():
+                batch.done.set_result(batch.answers)
 
     # Faults -------------------------------------------------------------------------------------
 
@@ -645,10 +645,3 @@ def _is_poison(error: Exception) -> bool:
     if isinstance(error, asyncpg.PostgresError):
         return (error.sqlstate or "")[:2] not in _LOST_CLASSES
     return not isinstance(error, _LOST)
-
-
-def _answer(flush: _Flush) -> None:
-    """Resolve the futures of a committed flush; a caller that went away is passed over."""
-    for batch in flush.batches:
-        if not batch.done.done():
-            batch.done.set_result(batch.answers)

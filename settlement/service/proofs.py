@@ -5,7 +5,6 @@ Source: settlement/RULES.md, rules K23 to K26.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from schemas.files.instant import microseconds
@@ -125,9 +124,8 @@ async def _tree_around(
             )
     tree = MerkleTree(watch=index)
 
-    async def take(piece: bytes) -> None:
+    def take(piece: bytes) -> None:
         tree.extend([line[0] for line in reader.feed(piece)])
-        await asyncio.sleep(0)
 
     for row in ranges:
         reader = LineReader()
@@ -145,11 +143,7 @@ async def _tree_around(
 async def _event_bytes(conn: store.Connection, part: int, seq: int) -> bytes:
     """Canonical bytes of one event, out of the same stream that made the leaf."""
     pieces: list[bytes] = []
-
-    async def take(piece: bytes) -> None:
-        pieces.append(piece)
-
-    await store.copy_lines(conn, part=part, first_seq=seq, last_seq=seq, sink=take)
+    await store.copy_lines(conn, part=part, first_seq=seq, last_seq=seq, sink=pieces.append)
     data = event_bytes_of(b"".join(pieces))
     if data is None:
         raise BooksDiffer(f"event {seq} of part {part} is not a line any more")

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from settlement.core.netting import Obligation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
-    from typing import Any
+    from collections.abc import Callable, Sequence
 
     import asyncpg
     from asyncpg import Record
@@ -31,12 +30,15 @@ async def fetch_cycle_parts(conn: Connection, *, cycle_no: int) -> list[Record]:
 
 
 async def fetch_uncut_before(conn: Connection, *, cycle_no: int) -> int | None:
-    """Find the first cycle before this one whose batch has not been cut; None if there is none."""
+    """Find the first cycle before this one whose batch is still to be cut; None if there is none.
+
+    A cycle that was counted as settled without a batch had nothing to settle, and gets none.
+    """
     found: int | None = await conn.fetchval(
         """
         SELECT min(c.cycle_no)
           FROM settlement.cycle AS c
-         WHERE c.cycle_no < $1
+         WHERE c.cycle_no < $1 AND c.state <> 'settled'
            AND NOT EXISTS (SELECT FROM settlement.batch AS b WHERE b.cycle_no = c.cycle_no)
         """,
         cycle_no,
@@ -152,13 +154,25 @@ async def copy_lines(
     part: int,
     first_seq: int,
     last_seq: int,
-    sink: Callable[[bytes], Coroutine[Any, Any, None]],
+    sink: Callable[[bytes], object],
 ) -> None:
     """Stream the lines of a range to `sink`, in order, as `settlement.core.line` reads them.
 
     The first column is the instant of the order's first event: the order's id is made of it. Only
     an order in two phases needs to look for it, and finds it by the primary key.
+
+    What `sink` raises is raised once the stream has ended: asyncpg cancels a COPY whose receiver
+    fails, and when the server has sent all of it by then, the connection waits for that for ever.
     """
+    failures: list[Exception] = []
+
+    async def take(piece: bytes) -> None:
+        if not failures:
+            try:
+                sink(piece)
+            except Exception as error:  # noqa: BLE001 - raised below
+                failures.append(error)
+
     await conn.copy_from_query(
         """
         SELECT CASE WHEN e.order_seq IN (e.seq, 0) THEN e.at
@@ -177,9 +191,11 @@ async def copy_lines(
         part,
         first_seq,
         last_seq,
-        output=sink,
+        output=take,
         format="binary",
     )
+    if failures:
+        raise failures[0]
 
 
 async def count_lines(conn: Connection, *, part: int, first_seq: int, last_seq: int) -> int:

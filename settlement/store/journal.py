@@ -203,14 +203,14 @@ async def advance_partition(
     return bool(status == "UPDATE 1")
 
 
-async def copy_events(conn: Connection, events: list[bytes]) -> None:
-    """Append events to the journal from their canonical bytes."""
+async def copy_events(conn: Connection, events: bytes) -> None:
+    """Append events to the journal from their canonical bytes, joined."""
     await conn.copy_to_table(
         "event",
         schema_name="settlement",
         columns=COLUMNS,
         format="binary",
-        source=io.BytesIO(b"".join((_COPY_HEADER, *events, _COPY_TRAILER))),
+        source=io.BytesIO(b"".join((_COPY_HEADER, events, _COPY_TRAILER))),
     )
 
 

@@ -40,7 +40,7 @@ def test_each_command_is_what_the_list_says(name):
         ("serve", "--port", "70000"),
         ("replay", "p.csv"),
         ("merchant", "add"),
-        ("merchant", "add", "lower", "--spend", "1/1", "--cap", "1"),
+        ("merchant", "add", "two words", "--spend", "1/1", "--cap", "1"),
         ("merchant", "add", "A", "--spend", "1.5", "--cap", "1"),
         ("merchant", "add", "A", "--spend", "1/1", "--cap", "0.00001"),
         ("merchant", "add", "A", "--spend", "2/1", "--issue", "1/1", "--cap", "1"),

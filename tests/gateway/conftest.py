@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import itertools
 import json
 import time
@@ -27,7 +28,7 @@ from settlement.service.cycles import close_cycle
 from settlement.service.ledger import open_ledger
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
     from aiohttp import web
@@ -58,7 +59,7 @@ class Answer:
     """What a request was answered with."""
 
     status: int
-    headers: dict[str, str]
+    headers: Mapping[str, str]
     raw: bytes
 
     @property
@@ -114,8 +115,9 @@ class House:
             raw = msgspec.msgpack.encode(body) if packed else msgspec.json.encode(body)
         if raw is not None:
             sent.setdefault("Content-Type", "application/msgpack" if packed else "application/json")
-        async with self.http.request(method, path, data=raw, headers=sent) as response:
-            return Answer(response.status, dict(response.headers), await response.read())
+        data = None if raw is None else io.BytesIO(raw)
+        async with self.http.request(method, path, data=data, headers=sent) as response:
+            return Answer(response.status, response.headers, await response.read())
 
     async def order(
         self, body: dict[str, Any], *, key: str | None = None, caller: str = "house"

@@ -196,15 +196,14 @@ class Oracle:
 
         if reason:
             return refused(reason)
-        why = self.late_or_early(occurred_at)
-        if hosted and credited and not self.programmes.get(acceptor, {}).get("hosted"):
-            why = "not_hosted"
-        if why:
+        if why := self.late_or_early(occurred_at):
             return refused(why)
         at = occurred_at or self.now
         live = self.live_lots(member, issuer, at)
         if hosted and sum(lot["left"] for lot in live) < units:
             return refused("insufficient_points")
+        if hosted and credited and not self.programmes.get(acceptor, {}).get("hosted"):
+            return refused("not_hosted")
         if issuer not in self.merchants() or acceptor not in self.merchants():
             return refused("unknown_merchant")
         if not self.cycle():
@@ -423,7 +422,7 @@ class Oracle:
 
     def lapse(self, *, as_of, limit=10_000):
         """Points of lots that expired unused are worth nothing now."""
-        until = min(as_of, self.now)
+        until = min(as_of, self.now if self.caller_clock else self.now - LATE)
         due = sorted(
             (lot for lot in self.lots if lot["left"] > 0 and lot["expires"] <= until),
             key=lambda lot: (lot["expires"], lot["lot"]),

@@ -1,7 +1,8 @@
 """Recomputing hosted lots from the journal, one member at a time.
 
 Shares no code with `lots` and `lotbook`, which the writer runs. Points in a lot are what was accrued
-or credited by an exchange, less what orders spent, first to expire first, less what lapsed.
+or credited by an exchange, less what orders spent, first to expire first, less what lapsed; which
+event took how much of which lot must stand in `exchange.lot_use` exactly so.
 
 Source: settlement/RULES.md, rules L1 to L6.
 """
@@ -9,6 +10,7 @@ Source: settlement/RULES.md, rules L1 to L6.
 from __future__ import annotations
 
 import struct
+from bisect import insort
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -24,19 +26,16 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 LOT_ROW: Final = 0
-"""Stands for the kind of event in a row that is no event but a stored lot."""
+"""Stands for the kind of event in a row that is no event but a stored lot: `seq` is its number, `units` what
+it held at first, `due_at` its expiry, `lot_no` its event, `issuer` its merchant."""
+USE_ROW: Final = -1
+"""Stands for the kind of event in a row that is what an event took of a lot: `units` went, `credited` stayed."""
 
 # member, sort, seq, at, occurred_at, due_at, units, credited_units, lot_no, issuer, acceptor, kind
 _ROW: Final = struct.Struct(">h" + "4xq" + "6x" + "4xq" * 7 + "4xi" * 2 + "4xh")
 _COLUMNS: Final = 12
-_LOT_COLUMNS: Final = (
-    "member_no",
-    "merchant_no",
-    "earned_units",
-    "units",
-    "expires_at",
-    "made_seq",
-)
+_LOT_COLUMNS: Final = ("member_no", "merchant_no", "earned_units", "expires_at", "made_seq")
+_USE_COLUMNS: Final = ("units", "left_units")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,20 +51,29 @@ class LotFigures:
 
 
 class LotsAudit:
-    """Takes rows in order of member; of each member first its events, then its stored lots."""
+    """Takes rows in order of member; of each member its events, then its stored lots and their uses."""
 
-    def __init__(self, report: AuditReport, *, hosted: Collection[int]) -> None:
+    def __init__(
+        self, report: AuditReport, *, hosted: Collection[int], lapsed_through_us: int | None
+    ) -> None:
         """Start before the first row.
 
         Args:
             report: Where differences go.
             hosted: Merchants whose lots are kept here.
+            lapsed_through_us: How far the expiry run has come, microseconds since 1970; None before the first.
         """
         self.report = report
         self._hosted = frozenset(hosted)
+        self._lapsed_through = (
+            -(1 << 63) if lapsed_through_us is None else lapsed_through_us - EPOCH_2000_US
+        )
         self._member_no = 0
         self._lots: dict[int, LotFigures] = {}
-        self._stored: dict[str, tuple[object, ...]] = {}
+        self._purses: dict[int, list[LotFigures]] = {}
+        self._uses: dict[str, tuple[int, int]] = {}
+        self._stored_lots: dict[str, tuple[object, ...]] = {}
+        self._stored_uses: dict[str, tuple[int, int]] = {}
         self._rest = b""
         self._begun = False
         self._ended = False
@@ -142,15 +150,16 @@ class LotsAudit:
                 self._make(seq, lot_no, issuer, units, due_at)
         elif kind == Kind.LAPSED:
             self._lapse(seq, lot_no, issuer, units, at)
-        else:
-            self._stored[f"lot {seq}"] = (
+        elif kind == LOT_ROW:
+            self._stored_lots[f"lot {seq}"] = (
                 self._member_no,
                 issuer,
-                credited,
                 units,
                 instant_text(due_at + EPOCH_2000_US),
                 lot_no,
             )
+        else:
+            self._stored_uses[_use_key(lot_no, seq)] = (units, credited)
 
     def _differ(self, seq: int, rule: str, expected: object, found: object) -> None:
         self.report.differ("settlement.event", f"seq {seq}", rule, expected, found)
@@ -158,7 +167,7 @@ class LotsAudit:
     def _make(self, seq: int, lot_no: int, merchant_no: int, units: int, expires_at: int) -> None:
         if lot_no in self._lots or units <= 0:
             self._differ(seq, "lot_no", "a new lot with units", (lot_no, units))
-        self._lots[lot_no] = LotFigures(
+        lot = self._lots[lot_no] = LotFigures(
             lot_no=lot_no,
             merchant_no=merchant_no,
             earned=units,
@@ -166,16 +175,17 @@ class LotsAudit:
             expires_at=expires_at,
             made_seq=seq,
         )
+        insort(
+            self._purses.setdefault(merchant_no, []),
+            lot,
+            key=lambda lot: (lot.expires_at, lot.lot_no),
+        )
 
     def _live(self, issuer: int, at: int) -> list[LotFigures]:
         """Lots that could be spent at an instant, first to expire first (rules L1 and L2)."""
-        live = [
-            lot
-            for lot in self._lots.values()
-            if lot.merchant_no == issuer and lot.units > 0 and lot.expires_at > at
-        ]
-        live.sort(key=lambda lot: (lot.expires_at, lot.lot_no))
-        return live
+        purse = self._purses.get(issuer, [])
+        purse[:] = [lot for lot in purse if lot.units > 0]
+        return [lot for lot in purse if lot.expires_at > at]
 
     def _check_life(self, seq: int, issuer: int, at: int, due_at: int) -> None:
         """An exchange never lengthens the life of points (rule L5)."""
@@ -194,6 +204,7 @@ class LotsAudit:
             given = min(wanted, lot.units)
             lot.units -= given
             wanted -= given
+            self._uses[_use_key(lot.lot_no, seq)] = (given, lot.units)
             if not wanted:
                 return
         if wanted:
@@ -213,9 +224,19 @@ class LotsAudit:
             )
         if lot.units != units:
             self._differ(seq, "units lapsed", lot.units, units)
+        self._uses[_use_key(lot_no, seq)] = (lot.units, 0)
         lot.units = 0
 
     def _finish_member(self) -> None:
+        for lot in self._lots.values():
+            if lot.units > 0 and lot.expires_at < self._lapsed_through:
+                self.report.differ(
+                    "exchange.expiry_run",
+                    f"lot {lot.lot_no}",
+                    "units of a lot that expired before `through` (rule L6)",
+                    0,
+                    lot.units,
+                )
         self.report.compare_rows(
             "exchange.lot",
             _LOT_COLUMNS,
@@ -224,14 +245,21 @@ class LotsAudit:
                     self._member_no,
                     lot.merchant_no,
                     lot.earned,
-                    lot.units,
                     instant_text(lot.expires_at + EPOCH_2000_US),
                     lot.made_seq,
                 )
                 for lot in self._lots.values()
             },
-            self._stored,
+            self._stored_lots,
         )
+        self.report.compare_rows("exchange.lot_use", _USE_COLUMNS, self._uses, self._stored_uses)
         self.report.lots += len(self._lots)
         self._lots = {}
-        self._stored = {}
+        self._purses = {}
+        self._uses = {}
+        self._stored_lots = {}
+        self._stored_uses = {}
+
+
+def _use_key(lot_no: int, seq: int) -> str:
+    return f"lot {lot_no}, event {seq}"

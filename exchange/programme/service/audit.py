@@ -33,7 +33,11 @@ async def audit_lots(
     """
     report = AuditReport(part=part)
     hosted = await store.fetch_hosted(conn)
-    lots = LotsAudit(report, hosted=hosted)
+    lots = LotsAudit(
+        report,
+        hosted=hosted,
+        lapsed_through_us=await store.fetch_lapsed_through(conn, part=part),
+    )
 
     async def take(piece: bytes) -> None:
         count = lots.feed(piece)
@@ -51,4 +55,6 @@ async def audit_lots(
         {"all lots": (count, 0)},
         {"all lots": (last_no, out_of_order)},
     )
+    if stray := await store.fetch_stray_uses(conn, part=part):
+        report.differ("exchange.lot_use", "lots that do not exist", "rows", 0, stray)
     return report

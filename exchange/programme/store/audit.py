@@ -27,6 +27,19 @@ async def fetch_hosted(conn: Connection) -> list[int]:
     ]
 
 
+async def fetch_lapsed_through(conn: Connection, *, part: int) -> int | None:
+    """How far the expiry run has come, microseconds since 1970; None before the first."""
+    through: int | None = await conn.fetchval(
+        """
+        SELECT (extract(epoch FROM through) * 1000000)::bigint
+          FROM exchange.expiry_run
+         WHERE part = $1
+        """,
+        part,
+    )
+    return through
+
+
 async def copy_lots_and_events(
     conn: Connection,
     *,
@@ -34,9 +47,9 @@ async def copy_lots_and_events(
     hosted: list[int],
     sink: Callable[[bytes], Coroutine[Any, Any, None]],
 ) -> None:
-    """Stream, member by member, the events that moved lots in their order, and then the stored lots.
+    """Stream, member by member, the events that moved lots in their order, then the stored lots, then uses.
 
-    The columns of a lot take the places of an event's: `seq` is its number, `lot_no` its event.
+    The columns of a lot and of a use take the places of an event's; `exchange.programme.core.audit` says which.
     """
     await conn.copy_from_query(
         """
@@ -46,10 +59,16 @@ async def copy_lots_and_events(
          WHERE part = $1
                AND (kind IN (7, 8) OR (kind = 3 AND (lot_no > 0 OR issuer = ANY($2::int[]))))
          UNION ALL
-        SELECT member_no, 1::smallint, lot_no, expires_at, expires_at, expires_at, units, earned_units,
+        SELECT member_no, 1::smallint, lot_no, expires_at, expires_at, expires_at, earned_units, 0,
                made_seq, merchant_no, merchant_no, 0::smallint
-          FROM exchange.lot_balance
+          FROM exchange.lot
          WHERE part = $1
+         UNION ALL
+        SELECT l.member_no, 2::smallint, u.seq, l.expires_at, l.expires_at, l.expires_at, u.units,
+               u.left_units, u.lot_no, l.merchant_no, l.merchant_no, (-1)::smallint
+          FROM exchange.lot_use AS u
+          JOIN exchange.lot AS l USING (part, lot_no)
+         WHERE u.part = $1
          ORDER BY member_no, sort, seq
         """,
         part,
@@ -57,6 +76,20 @@ async def copy_lots_and_events(
         output=sink,
         format="binary",
     )
+
+
+async def fetch_stray_uses(conn: Connection, *, part: int) -> int:
+    """How many uses name a lot that is not there."""
+    count: int = await conn.fetchval(
+        """
+        SELECT count(*)
+          FROM exchange.lot_use AS u
+          LEFT JOIN exchange.lot AS l USING (part, lot_no)
+         WHERE u.part = $1 AND l.lot_no IS NULL
+        """,
+        part,
+    )
+    return count
 
 
 async def fetch_numbering(conn: Connection, *, part: int) -> tuple[int, int, int]:

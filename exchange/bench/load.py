@@ -1,0 +1,497 @@
+"""The process that sends: everything is made before the clock starts, and answers are looked at after it stops.
+
+python -m exchange.bench.load      reads a plan (JSON) on its input, then `go SECONDS`; prints `ready`, then the result
+
+It shares the machine with what it measures, so it does as little as it can while the clock runs: HTTP/1.1 over plain
+asyncio protocols, requests as bytes made beforehand, of an answer only its length and its status. Callers wait for
+their answer before they send the next request, as tills do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal, cast
+
+import msgspec
+
+from exchange.bench import market
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Shape = Literal["bulk", "single", "two-phase"]
+
+BULK_ORDERS: Final = 10_000
+ANSWER_SECONDS_MAX: Final = 60.0
+_ID_BYTES: Final = 36
+_ID: Final = b'"order_id":"'
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What to send.
+
+    Attributes:
+        port: The gateway's, on the loopback.
+        shape: How orders are sent.
+        keys: Kind of the idempotency keys.
+        callers: How many send at once, each on a connection of its own.
+        orders_max: Orders that are made beforehand; the run ends when they are used up.
+        members: Size of the market.
+        market_seed: The market's seed.
+        seed: Seed of the orders and keys.
+        operator_key: API key for bulk requests.
+        api_keys: The merchants' own, by code, for single orders.
+    """
+
+    port: int
+    shape: Shape
+    keys: Literal["random", "uuid7"]
+    callers: int
+    orders_max: int
+    members: int
+    market_seed: int
+    seed: int
+    operator_key: str
+    api_keys: dict[str, str]
+
+
+class Sent(msgspec.Struct, frozen=True, kw_only=True):
+    """What came back.
+
+    Attributes:
+        orders: Orders answered, refused and repeated ones among them.
+        requests: Requests answered.
+        cleared: Orders that cleared at once, or were accepted and then cleared.
+        refused: Refusals by reason.
+        duplicates: Orders sent under a key that was used before, whose answer was the first one's.
+        seconds: From the first request to the last answer.
+        latencies_ms: Of each request, or of each two-phase order from accept to clear; sorted.
+        cpu_seconds: Processor time of this process meanwhile.
+        wrong: Answers that should not be, in words; empty if all is well.
+    """
+
+    orders: int
+    requests: int
+    cleared: int
+    refused: dict[str, int]
+    duplicates: int
+    seconds: float
+    latencies_ms: list[float]
+    cpu_seconds: float
+    wrong: list[str]
+
+
+@dataclass(slots=True, kw_only=True)
+class Request:
+    """One request as it will be sent.
+
+    Attributes:
+        head: Bytes before the place of the key's time, or the whole of it.
+        tail: Bytes after it.
+        orders: Orders in it.
+        body: Body of a bulk request, into which times are put.
+        repeats: (place, number of the request, place in it) of elements that repeat an earlier one.
+        stamped: The time that was put in.
+        first: Number of the earlier request that this one repeats whole.
+        credentials: `Authorization` line, for a call that follows.
+    """
+
+    head: bytes
+    tail: bytes = b""
+    orders: int = 1
+    body: bytearray | None = None
+    repeats: list[tuple[int, int, int]] = field(default_factory=list)
+    stamped: bytes = b""
+    first: int = -1
+    credentials: bytes = b""
+
+
+@dataclass(slots=True)
+class Answer:
+    """One answer; bodies are read after the clock has stopped."""
+
+    request: int
+    status: bytes
+    body: bytes
+    milliseconds: float
+    ended: bytes = b""
+    end_body: bytes = b""
+
+
+# --- making requests ---
+
+
+def make_requests(plan: Plan) -> list[Request]:
+    """Make everything that will be sent."""
+    place = market.make_market(plan.members, seed=plan.market_seed)
+    orders = market.draw_orders(place, plan.orders_max, seed=plan.seed)
+    make = market.timed_keys if plan.keys == "uuid7" else market.random_keys
+    keys = make(len(orders), seed=plan.seed + 1)
+    if plan.shape == "bulk":
+        return _bulk_requests(plan, orders, keys)
+    return _single_requests(plan, orders, keys)
+
+
+def _bulk_requests(
+    plan: Plan, orders: list[market.Order], keys: list[bytes]
+) -> list[Request]:
+    draw = random.Random(plan.seed + 2)  # noqa: S311 - a benchmark must repeat, not surprise
+    requests: list[Request] = []
+    repeating: list[set[int]] = []
+    for start in range(0, len(orders), BULK_ORDERS):
+        chunk, chunk_keys = orders[start : start + BULK_ORDERS], keys[start : start + BULK_ORDERS]
+        number = len(requests)
+        repeats: list[tuple[int, int, int]] = []
+        repeating.append(set())
+        count = int(len(chunk) * market.DUPLICATE_SHARE)
+        for place in sorted(draw.sample(range(1, len(chunk)), count)):
+            # Half repeat what is in flight with them, half what was answered before, or nearly.
+            earlier = number - plan.callers
+            from_number = earlier if earlier >= 0 and draw.random() < 0.5 else number
+            source = draw.randrange(place if from_number == number else BULK_ORDERS)
+            if source in repeating[from_number]:
+                continue
+            repeating[number].add(place)
+            repeats.append((place, from_number, source))
+            whole = from_number * BULK_ORDERS + source
+            chunk[place], chunk_keys[place] = orders[whole], keys[whole]
+            orders[start + place], keys[start + place] = orders[whole], keys[whole]
+        body = market.bulk_body(chunk, chunk_keys, market.HOSTED)
+        head = (
+            f"POST /v1/orders/bulk HTTP/1.1\r\nHost: 127.0.0.1:{plan.port}\r\n"
+            f"Authorization: Bearer {plan.operator_key}\r\nContent-Type: application/msgpack\r\n"
+            f"Accept: application/msgpack\r\nContent-Length: {len(body)}\r\n\r\n"
+        ).encode()
+        requests.append(Request(head=head, orders=len(chunk), body=body, repeats=repeats))
+    return requests
+
+
+def _single_requests(
+    plan: Plan, orders: list[market.Order], keys: list[bytes]
+) -> list[Request]:
+    draw = random.Random(plan.seed + 2)  # noqa: S311 - a benchmark must repeat, not surprise
+    issuers = market.HOSTED if plan.shape == "single" else market.OWN
+    credentials = {
+        code: f"Authorization: Bearer {key}\r\n".encode() for code, key in plan.api_keys.items()
+    }
+    timed = plan.keys == "uuid7"
+    requests: list[Request] = []
+    for number, (order, key) in enumerate(zip(orders, keys, strict=True)):
+        # What is repeated was answered long before, or is still in flight where callers are few.
+        source = number - draw.randrange(2 * plan.callers, 8 * plan.callers)
+        if source >= 0 and draw.random() < market.DUPLICATE_SHARE and requests[source].first < 0:
+            requests.append(
+                Request(head=b"", first=source, credentials=requests[source].credentials)
+            )
+            continue
+        own = credentials[issuers[order.issuer]]
+        body = market.single_body(order, issuers)
+        head = (
+            b"POST /v1/orders HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n%bContent-Type: application/json\r\n"
+            b"Content-Length: %d\r\nIdempotency-Key: " % (plan.port, own, len(body))
+        )
+        tail = b"\r\n\r\n" + body
+        if timed:
+            requests.append(Request(head=head, tail=key[market.STAMP_BYTES :] + tail, credentials=own))
+        else:
+            requests.append(Request(head=head + key + tail, credentials=own))
+    return requests
+
+
+# --- sending ---
+
+
+class _Caller(asyncio.Protocol):
+    """One connection that has at most one request under way."""
+
+    __slots__ = ("_begun", "_have", "_need", "_pieces", "_start", "_status", "on_answer", "transport")
+
+    def __init__(self, on_answer: Callable[[_Caller, bytes, bytes], None]) -> None:
+        self.on_answer = on_answer
+        self.transport: asyncio.Transport | None = None
+        self._begun = b""
+        self._pieces: list[bytes] = []
+        self._need = self._have = self._start = 0
+        self._status = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are Transports in all but their base class.
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(high=1 << 24)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
+        self.on_answer(self, b"000", f"the connection was lost: {exc}".encode())
+
+    def data_received(self, data: bytes) -> None:
+        if self._need:
+            self._pieces.append(data)
+            self._have += len(data)
+        else:
+            if self._begun:
+                data, self._begun = self._begun + data, b""
+            end = data.find(b"\r\n\r\n")
+            if end < 0:
+                self._begun = data
+                return
+            length_at = data.find(b"Content-Length: ", 0, end) + 16
+            self._status = data[9:12]
+            self._start = end + 4
+            self._need = self._start + int(data[length_at : data.find(b"\r\n", length_at)])
+            self._pieces = [data]
+            self._have = len(data)
+        if self._have < self._need:
+            return
+        whole = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        self._need = 0
+        self.on_answer(self, self._status, whole[self._start :])
+
+
+class Sender:
+    """Sends what was made, from so many callers, until the time is over."""
+
+    def __init__(self, plan: Plan, requests: list[Request]) -> None:
+        """Prepare; `connect`, then `send`."""
+        self._plan = plan
+        self._requests = requests
+        self._callers: list[_Caller] = []
+        self._next = 0
+        self._under_way: dict[_Caller, tuple[int, float, Answer | None]] = {}
+        self._deadline = 0.0
+        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.answers: list[Answer] = []
+        self.sent: dict[int, bytes] = {}
+        self._kept = {request.first for request in requests}
+        self._two_phase = plan.shape == "two-phase"
+
+    async def connect(self) -> None:
+        """Open every caller's connection."""
+        loop = asyncio.get_running_loop()
+        for _ in range(self._plan.callers):
+            _, caller = await loop.create_connection(
+                lambda: _Caller(self._answered), "127.0.0.1", self._plan.port
+            )
+            self._callers.append(caller)
+
+    async def send(self, seconds: float) -> float:
+        """Send for so long, then wait for what is under way.
+
+        Returns:
+            Seconds from the first request to the last answer.
+
+        Raises:
+            TimeoutError: The last answers do not come.
+        """
+        began = time.perf_counter()
+        self._deadline = began + seconds
+        for caller in self._callers:
+            self._send_next(caller, began)
+        if self._under_way:
+            await asyncio.wait_for(self._done, seconds + ANSWER_SECONDS_MAX)
+        took = time.perf_counter() - began
+        for caller in self._callers:
+            if caller.transport:
+                caller.transport.abort()
+        return took
+
+    def _send_next(self, caller: _Caller, now: float) -> None:
+        if now >= self._deadline or self._next >= len(self._requests) or caller.transport is None:
+            if not self._under_way and not self._done.done():
+                self._done.set_result(None)
+            return
+        number = self._next
+        self._next += 1
+        self._under_way[caller] = (number, now, None)
+        request = self._requests[number]
+        if request.body is not None:
+            if self._plan.keys == "uuid7":
+                self._put_time(request)
+            caller.transport.writelines((request.head, request.body))
+            return
+        if request.first >= 0:
+            data = self.sent[request.first]
+        elif request.tail:
+            data = request.head + market.stamp(time.time_ns() // 1_000_000) + request.tail
+        else:
+            data = request.head
+        if number in self._kept:
+            self.sent[number] = data
+        caller.transport.write(data)
+
+    def _put_time(self, request: Request) -> None:
+        """Put the time of sending into the keys, but for repeated ones, which keep that of their first."""
+        body = request.body
+        assert body is not None
+        request.stamped = market.stamp(time.time_ns() // 1_000_000)
+        market.put_stamps(body, request.orders, request.stamped)
+        for place, number, _ in request.repeats:
+            earlier = self._requests[number].stamped
+            if earlier and earlier != request.stamped:
+                at = market.bulk_start(place) + market.KEY_AT
+                body[at : at + market.STAMP_BYTES] = earlier
+
+    def _answered(self, caller: _Caller, status: bytes, body: bytes) -> None:
+        under_way = self._under_way.get(caller)
+        if under_way is None:
+            return
+        now = time.perf_counter()
+        number, began, accepted = under_way
+        if accepted is not None:
+            accepted.ended, accepted.end_body = status, body
+            accepted.milliseconds = (now - began) * 1000
+        else:
+            answer = Answer(number, status, body, (now - began) * 1000)
+            self.answers.append(answer)
+            if self._two_phase and status == b"201" and caller.transport:
+                at = body.index(_ID) + len(_ID)
+                caller.transport.write(
+                    b"POST /v1/orders/%b/clear HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n%bContent-Length: 0\r\n\r\n"
+                    % (body[at : at + _ID_BYTES], self._plan.port, self._requests[number].credentials)
+                )
+                self._under_way[caller] = (number, began, answer)
+                return
+        del self._under_way[caller]
+        self._send_next(caller, now)
+
+
+# --- looking at the answers ---
+
+
+@dataclass(slots=True)
+class _Look:
+    """What the answers came to, so far."""
+
+    cleared: int = 0
+    duplicates: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+
+
+class _Element(msgspec.Struct, frozen=True):
+    status: str
+    order_id: str | None = None
+    problem: dict[str, object] | None = None
+
+
+class _Single(msgspec.Struct, frozen=True):
+    status: str | int
+    order_id: str | None = None
+    reason: str = ""
+
+
+_BULK: Final = msgspec.msgpack.Decoder(list[_Element])
+_SINGLE: Final = msgspec.json.Decoder(_Single)
+
+
+def look(plan: Plan, requests: list[Request], answers: list[Answer]) -> tuple[int, _Look]:
+    """Read every answer, and hold each repeated order's against its first one's.
+
+    Returns:
+        Orders answered, and what they came to.
+    """
+    seen = _Look()
+    orders = 0
+    if plan.shape == "bulk":
+        by_number: dict[int, list[_Element]] = {}
+        for answer in sorted(answers, key=lambda each: each.request):
+            request = requests[answer.request]
+            if answer.status != b"200":
+                seen.wrong.append(f"{answer.status.decode()}: {answer.body[:200]!r}")
+                continue
+            elements = by_number[answer.request] = _BULK.decode(answer.body)
+            orders += len(elements)
+            if len(elements) != request.orders:
+                seen.wrong.append(f"{len(elements)} answers to {request.orders} orders")
+            for element in elements:
+                if element.status == "cleared":
+                    seen.cleared += 1
+                elif element.status == "refused" and element.problem:
+                    seen.refused[str(element.problem["reason"])] += 1
+                else:
+                    seen.wrong.append(str(element))
+            for place, number, source in request.repeats:
+                first = by_number.get(number)
+                if first is None or first[source] != elements[place]:
+                    seen.wrong.append(f"order {place} of request {answer.request} got another answer")
+                seen.duplicates += 1
+        return orders, seen
+    firsts: dict[int, tuple[str | None, str]] = {}
+    for answer in sorted(answers, key=lambda each: each.request):
+        orders += 1
+        told = _SINGLE.decode(answer.body) if answer.body[:1] == b"{" else None
+        if told is None or answer.status not in (b"201", b"409"):
+            seen.wrong.append(f"{answer.status.decode()}: {answer.body[:200]!r}")
+            continue
+        if answer.status == b"409":
+            seen.refused[told.reason] += 1
+        elif plan.shape == "single" or answer.ended == b"200":
+            seen.cleared += 1
+        else:
+            seen.wrong.append(f"end {answer.ended.decode()}: {answer.end_body[:200]!r}")
+        firsts[answer.request] = (told.order_id, told.reason)
+        first = requests[answer.request].first
+        if first >= 0:
+            seen.duplicates += 1
+            if firsts.get(first) != (told.order_id, told.reason):
+                seen.wrong.append(f"request {answer.request} got another answer than {first}")
+    return orders, seen
+
+
+# --- the process ---
+
+
+async def _run(plan: Plan, requests: list[Request], read_line: Callable[[], str]) -> Sent | None:
+    loop = asyncio.get_running_loop()
+    word, _, seconds_text = (await loop.run_in_executor(None, read_line)).partition(" ")
+    if word != "go":
+        return None
+    sender = Sender(plan, requests)
+    await sender.connect()
+    gc.collect()
+    gc.disable()
+    cpu_before = time.process_time()
+    seconds = await sender.send(float(seconds_text))
+    cpu_seconds = time.process_time() - cpu_before
+    gc.enable()
+    orders, seen = look(plan, requests, sender.answers)
+    return Sent(
+        orders=orders,
+        requests=len(sender.answers),
+        cleared=seen.cleared,
+        refused=dict(seen.refused),
+        duplicates=seen.duplicates,
+        seconds=seconds,
+        latencies_ms=sorted(round(answer.milliseconds, 3) for answer in sender.answers),
+        cpu_seconds=cpu_seconds,
+        wrong=seen.wrong[:5] + ([f"and {len(seen.wrong) - 5} more"] if len(seen.wrong) > 5 else []),
+    )
+
+
+def main() -> None:
+    """Run as a process; ends without a word when its input ends."""
+    line = sys.stdin.readline()
+    if not line:
+        return
+    plan = msgspec.json.decode(line, type=Plan)
+    requests = make_requests(plan)
+    print("ready", flush=True)
+    try:
+        import uvloop
+    except ImportError:
+        loop_factory = asyncio.new_event_loop
+    else:
+        loop_factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        sent = runner.run(_run(plan, requests, sys.stdin.readline))
+    if sent is not None:
+        sys.stdout.write(msgspec.json.encode(sent).decode() + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,440 @@
+"""Measuring: rounds of pgbench and loads in turn, cycles closed and packaged, replays beside the model."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic, perf_counter
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from deploy.database.databases import drop_database
+from exchange.bench import machine, pgbench
+from exchange.bench.load import BULK_ORDERS, Plan, Sent, Shape
+from exchange.bench.processes import Failed, run_program
+from exchange.bench.report import CycleRun, LoadRun, Memory, ReplayRun, Round, percentile
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from exchange.bench.house import House, Operator
+
+MARKET_SEED: Final = 20260101
+PGBENCH: Final = "pgbench"
+_POLL_SECONDS: Final = 0.004
+_PACKAGE_SECONDS_MAX: Final = 300.0
+_BUILD_SECONDS_MAX: Final = 180.0
+_LINE_BYTES_MAX: Final = 1 << 27
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadSpec:
+    """One kind of load.
+
+    Attributes:
+        name: Its name in the report.
+        shape: How orders are sent.
+        keys: Kind of the keys.
+        callers: How many send at once.
+        rate_max: Orders that are made beforehand, for each second; whoever is faster has a shorter run.
+    """
+
+    name: str
+    shape: Shape
+    keys: str
+    callers: int
+    rate_max: int
+
+
+LOADS: Final = (
+    LoadSpec(name="bulk_random", shape="bulk", keys="random", callers=4, rate_max=80_000),
+    LoadSpec(name="bulk_uuid7", shape="bulk", keys="uuid7", callers=4, rate_max=80_000),
+    LoadSpec(name="single_64", shape="single", keys="uuid7", callers=64, rate_max=16_000),
+    LoadSpec(name="single_512", shape="single", keys="uuid7", callers=512, rate_max=16_000),
+    LoadSpec(name="two_phase_512", shape="two-phase", keys="uuid7", callers=512, rate_max=10_000),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """How much is measured.
+
+    Attributes:
+        pgbench_seconds: Length of pgbench in each round.
+        load_seconds: Length of each load.
+        members: Members of the market.
+        cycle_orders: Orders of a cycle that is closed.
+    """
+
+    pgbench_seconds: int
+    load_seconds: float
+    members: int
+    cycle_orders: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Peaks:
+    """The most memory seen so far, bytes."""
+
+    writer: int = 0
+    gateway: int = 0
+    packager: int = 0
+    postgres: int = 0
+
+    def as_memory(self) -> Memory:
+        """As the report has it."""
+        return Memory(
+            writer=self.writer, gateway=self.gateway, packager=self.packager, postgres=self.postgres
+        )
+
+
+class Sending:
+    """A process that has made its requests, or is making them, and waits for the word."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        """Take the process, whose plan was sent."""
+        self._process = process
+
+    async def ready(self) -> None:
+        """Wait until the requests are made.
+
+        Raises:
+            Failed: The process ends instead.
+        """
+        assert self._process.stdout is not None
+        line = await asyncio.wait_for(self._process.stdout.readline(), _BUILD_SECONDS_MAX)
+        if line.strip() != b"ready":
+            raise Failed("the process that sends orders ended before it began")
+
+    async def go(self, seconds: float) -> Sent:
+        """Let it send for so long.
+
+        Raises:
+            Failed: It ends without a result.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"go {seconds}\n".encode())
+        line = await asyncio.wait_for(self._process.stdout.readline(), seconds + 240)
+        if not line:
+            raise Failed("the process that sends orders ended without a result")
+        return msgspec.json.decode(line, type=Sent)
+
+
+@asynccontextmanager
+async def sending(plan: Plan) -> AsyncIterator[Sending]:
+    """A process that makes the plan's requests, for the length of the block."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "exchange.bench.load"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        limit=_LINE_BYTES_MAX,
+    )
+    try:
+        assert process.stdin is not None
+        process.stdin.write(msgspec.json.encode(plan) + b"\n")
+        await process.stdin.drain()
+        yield Sending(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+@dataclass(slots=True, kw_only=True)
+class Bench:
+    """One run of the benchmark on a clearing house that stands.
+
+    Attributes:
+        house: The clearing house.
+        operator: Calls it.
+        api_keys: Of the merchants, by code.
+        sizes: How much is measured.
+        pgbench_dsn: Database with pgbench's tables.
+        purchases: File for the replay.
+        programmes: Its programmes.
+        say: Told what happens.
+        peaks: Memory so far.
+        faults: What went wrong so far.
+    """
+
+    house: House
+    operator: Operator
+    api_keys: dict[str, str]
+    sizes: Sizes
+    pgbench_dsn: str
+    purchases: Path
+    programmes: Path
+    say: Callable[[str], None]
+    peaks: Peaks = field(default_factory=Peaks)
+    faults: list[str] = field(default_factory=list)
+
+    # --- loads ---
+
+    @asynccontextmanager
+    async def prepared(self, number: int) -> AsyncIterator[dict[str, Sending]]:
+        """The senders of one round, making their requests beside whatever else goes on."""
+        async with AsyncExitStack() as stack:
+            senders = {}
+            for place, spec in enumerate(LOADS):
+                orders = int(spec.rate_max * self.sizes.load_seconds)
+                senders[spec.name] = await stack.enter_async_context(
+                    sending(self._plan(spec, orders, seed=1_000 * number + 10 * place))
+                )
+            yield senders
+
+    def _plan(self, spec: LoadSpec, orders: int, *, seed: int) -> Plan:
+        return Plan(
+            port=self.house.port,
+            shape=spec.shape,
+            keys="uuid7" if spec.keys == "uuid7" else "random",
+            callers=spec.callers,
+            orders_max=-(-orders // BULK_ORDERS) * BULK_ORDERS,
+            members=self.sizes.members,
+            market_seed=MARKET_SEED,
+            seed=seed,
+            operator_key=self.house.operator_key,
+            api_keys=self.api_keys,
+        )
+
+    async def measure_round(
+        self, number: int, senders: dict[str, Sending], load_seconds: float
+    ) -> dict[str, LoadRun]:
+        """pgbench, then every load; which load comes first changes from round to round."""
+        base = await self._measure_pgbench()
+        runs = {PGBENCH: base}
+        for place in range(len(LOADS)):
+            spec = LOADS[(place + number - 1) % len(LOADS)]
+            await senders[spec.name].ready()
+            runs[spec.name] = await self._measure_load(
+                spec.name, senders[spec.name], load_seconds, base.rate
+            )
+        return {name: runs[name] for name in (PGBENCH, *(spec.name for spec in LOADS))}
+
+    async def _measure_pgbench(self) -> LoadRun:
+        wal_before = await self._wal_bytes()
+        threads = min(2, os.cpu_count() or 1)
+        seconds = self.sizes.pgbench_seconds
+        measured = await pgbench.measure(
+            self.house.server.bin_dir, self.pgbench_dsn, seconds=seconds, threads=threads
+        )
+        orders = max(1, round(measured.rate * seconds))
+        run = LoadRun(
+            orders=orders,
+            seconds=float(seconds),
+            rate=round(measured.rate, 1),
+            ratio=1.0,
+            p50_ms=percentile(measured.latencies_ms, 0.5),
+            p99_ms=percentile(measured.latencies_ms, 0.99),
+            wal_bytes_per_order=round((await self._wal_bytes() - wal_before) / orders, 1),
+        )
+        self._say_run(PGBENCH, run)
+        return run
+
+    async def _measure_load(
+        self, name: str, sender: Sending, seconds: float, base_rate: float
+    ) -> LoadRun:
+        wal_before, use_before = await self._wal_bytes(), self._use()
+        sent = await sender.go(seconds)
+        use_after, wal_after = self._use(), await self._wal_bytes()
+        self._note_memory()
+        self.faults += [f"{name}: {each}" for each in sent.wrong]
+        orders = max(1, sent.orders)
+        rate = sent.orders / sent.seconds if sent.seconds else 0.0
+        run = LoadRun(
+            orders=sent.orders,
+            seconds=round(sent.seconds, 3),
+            rate=round(rate, 1),
+            ratio=round(rate / base_rate, 3),
+            p50_ms=percentile(sent.latencies_ms, 0.5),
+            p99_ms=percentile(sent.latencies_ms, 0.99),
+            refused_share=round(sum(sent.refused.values()) / orders, 4),
+            duplicate_share=round(sent.duplicates / orders, 4),
+            refused=sent.refused,
+            cpu_us_per_order=_cpu(use_before, use_after, orders, {"client": sent.cpu_seconds}),
+            wal_bytes_per_order=round((wal_after - wal_before) / orders, 1),
+        )
+        self._say_run(name, run)
+        return run
+
+    def _say_run(self, name: str, run: LoadRun) -> None:
+        self.say(
+            f"{name}: {run.rate:,.0f}/s, {run.ratio:.2f} of pgbench, p50 {run.p50_ms:.1f} ms, "
+            f"p99 {run.p99_ms:.1f} ms, {run.refused_share:.1%} refused"
+        )
+
+    # --- cycles ---
+
+    async def measure_cycle(self, number: int) -> CycleRun:
+        """Fill the open cycle up to its size, close it, and have its package written and verified."""
+        await self._fill(number)
+        began = perf_counter()
+        answer = await self.operator.call("POST", "/v1/cycles/close", b"{}")
+        cycle = answer["closed"]
+        positions = await self.operator.call("GET", f"/v1/positions?cycle={cycle}")
+        close_seconds = perf_counter() - began
+        if sum(int(each["net_cu"]) for each in positions["positions"]):
+            self.faults.append(f"the positions of {cycle} do not sum to zero")
+        seconds = await self._package_seconds(cycle, began)
+        view = await self.operator.call("GET", f"/v1/cycles/{cycle}")
+        folder = self.house.folder / "packages" / cycle
+        lines = 2 * int(view["orders"])
+        checked, peak_bytes = await self._verify(folder)
+        await self.operator.call("POST", f"/v1/cycles/{cycle}/settle")
+        self._note_memory()
+        run = CycleRun(
+            orders=int(view["orders"]),
+            close_seconds=round(close_seconds, 4),
+            lines=lines,
+            package_seconds=round(seconds, 3),
+            package_lines_per_second=round(lines / seconds, 1),
+            package_bytes=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
+            package_peak_bytes=machine.peak_bytes(self.house.pids().packager),
+            verify_seconds=round(checked, 3),
+            verify_lines_per_second=round(lines / checked, 1),
+            verify_peak_bytes=peak_bytes,
+        )
+        self.say(
+            f"cycle of {run.orders:,} orders: closed in {run.close_seconds * 1000:.0f} ms, package of "
+            f"{lines:,} lines in {seconds:.1f} s, verified in {checked:.1f} s"
+        )
+        return run
+
+    async def _fill(self, number: int) -> None:
+        spec = LoadSpec(name="fill", shape="bulk", keys="uuid7", callers=4, rate_max=0)
+        for attempt in range(20):
+            cycles = (await self.operator.call("GET", "/v1/cycles"))["cycles"]
+            missing = self.sizes.cycle_orders - int(cycles[-1].get("orders") or 0)
+            if missing <= 0:
+                return
+            plan = self._plan(spec, int(missing * 1.08), seed=1_000 * number + 100 + 10 * attempt)
+            async with sending(plan) as sender:
+                await sender.ready()
+                sent = await sender.go(_PACKAGE_SECONDS_MAX)
+            self.faults += [f"fill: {each}" for each in sent.wrong]
+            if not sent.cleared:
+                break
+        raise Failed("the cycle does not fill up")
+
+    async def _package_seconds(self, cycle: str, closed_at: float) -> float:
+        """Watch the packager at work."""
+        packages = self.house.folder / "packages"
+        target, work = packages / cycle, packages / f".{cycle}.cutting"
+        deadline = monotonic() + _PACKAGE_SECONDS_MAX
+        began = 0.0
+        while not target.exists():
+            if not began and work.exists():
+                began = perf_counter()
+            if monotonic() > deadline:
+                raise Failed(f"no package of {cycle} after {_PACKAGE_SECONDS_MAX:.0f} s")
+            await asyncio.sleep(_POLL_SECONDS)
+        return perf_counter() - (began or closed_at)
+
+    async def _verify(self, folder: Path) -> tuple[float, int]:
+        done = await run_program(
+            [sys.executable, "-m", "exchange.bench.checker", str(folder), str(self.house.folder / "keys")],
+            seconds_max=_PACKAGE_SECONDS_MAX,
+        )
+        told: dict[str, Any] = json.loads(done.output)
+        if not told["ok"]:
+            self.faults.append(f"the package {folder.name} is not good: {', '.join(told['failed'])}")
+        return float(told["seconds"]), done.peak_bytes
+
+    # --- replay ---
+
+    async def measure_replay(self, number: int) -> ReplayRun:
+        """The model, then the replay; both in processes of their own."""
+        files = [str(self.purchases), str(self.programmes)]
+        modelled = await run_program(
+            [sys.executable, "-m", "exchange.bench.model", *files], seconds_max=300
+        )
+        model: dict[str, Any] = json.loads(modelled.output)
+        out = self.house.folder / f"replay-{number}"
+        replayed = await run_program(
+            [
+                *(sys.executable, "-m", "exchange.cli", "replay", files[0]),
+                *("--programmes", files[1], "--out", str(out), "--json"),
+            ],
+            seconds_max=1200,
+            environ=os.environ
+            | {"TONGDUI_HOME": str(self.house.folder), "DATABASE_URL": self.house.dsn},
+        )
+        summary: dict[str, Any] = json.loads(replayed.output)
+        rows = [f"{cycle},{party},{figure}\n" for cycle, party, figure in model["positions"]]
+        agree = (out / "positions.csv").read_text() == "cycle,party,net_cu\n" + "".join(rows) and all(
+            summary[name] == model[name]
+            for name in ("orders", "refused", "lots", "gross_cu", "net_cu", "unfunded_cu", "cycles")
+        )
+        if not agree:
+            self.faults.append("the replay and the model came to different figures")
+        await drop_database(self.house.dsn, json.loads((out / ".replay.json").read_text())["database"])
+        run = ReplayRun(
+            lines=model["lines"],
+            orders=model["orders"],
+            cycles=model["cycles"],
+            seconds=round(summary["seconds"], 3),
+            model_seconds=round(model["seconds"], 3),
+            ratio=round(summary["seconds"] / model["seconds"], 2),
+            peak_bytes=replayed.peak_bytes,
+            agree=agree,
+        )
+        self.say(
+            f"replay of {run.lines:,} lines in {run.seconds:.1f} s, model {run.model_seconds:.2f} s, ratio {run.ratio:.1f}"
+        )
+        return run
+
+    # --- one round ---
+
+    async def run_round(self, number: int, senders: dict[str, Sending], load_seconds: float) -> Round:
+        """Everything once."""
+        cycle = await self.measure_cycle(number)
+        loads = await self.measure_round(number, senders, load_seconds)
+        return Round(loads=loads, cycle=cycle, replay=await self.measure_replay(number))
+
+    # --- looking at the server ---
+
+    async def checkpoints(self) -> int:
+        """Checkpoints of the server so far."""
+        major = int(self.house.server.version.split(".")[0])
+        sql = (
+            "SELECT num_timed + num_requested FROM pg_stat_checkpointer"
+            if major >= 17
+            else "SELECT checkpoints_timed + checkpoints_req FROM pg_stat_bgwriter"
+        )
+        return int(await asyncio.to_thread(self.house.server.psql, sql))
+
+    async def _wal_bytes(self) -> int:
+        sql = "SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn"
+        return int(await asyncio.to_thread(self.house.server.psql, sql))
+
+    def _use(self) -> machine.Use:
+        pids = self.house.pids()
+        return machine.processor_use(
+            writer=pids.writer, gateways=pids.gateways, postmaster=self.house.server.pid
+        )
+
+    def _note_memory(self) -> None:
+        pids, peaks = self.house.pids(), self.peaks
+        peaks.writer = max(peaks.writer, machine.peak_bytes(pids.writer))
+        peaks.packager = max(peaks.packager, machine.peak_bytes(pids.packager))
+        peaks.gateway = max(peaks.gateway, *(machine.peak_bytes(pid) for pid in pids.gateways))
+        peaks.postgres = max(peaks.postgres, machine.postgres_bytes(self.house.server.pid))
+
+
+def _cpu(
+    before: machine.Use, after: machine.Use, orders: int, others: dict[str, float]
+) -> dict[str, float]:
+    """Processor time of each part, microseconds an order."""
+    seconds = {
+        "gateway": after.gateway - before.gateway,
+        "writer": after.writer - before.writer,
+        "postgres": after.postgres - before.postgres,
+    } | others
+    return {part: round(1_000_000 * each / orders, 1) for part, each in seconds.items()}

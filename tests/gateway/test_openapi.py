@@ -1,0 +1,173 @@
+"""The served OpenAPI document, and the gateway held against it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import jsonschema
+import pytest
+import requests
+import schemathesis
+from openapi_spec_validator import validate
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from exchange.gateway.problems import FAULTS, STATUS
+from exchange.gateway.routes import ROUTES
+from schemas.values.reason import Reason
+from tests.gateway.conftest import House
+
+EXAMPLES_MAX = 12
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
+
+
+async def document(house: House) -> dict[str, Any]:
+    """The document as it is served."""
+    answer = await house.call("GET", "/openapi.json", caller=None)
+    assert answer.status == 200
+    return answer.body
+
+
+async def test_document_is_valid_and_equals_the_route_table(house: House):
+    """It is OpenAPI 3.1, and its operations are exactly the router's."""
+    served = await document(house)
+    validate(served)
+    described = {
+        (method.upper(), path) for path, item in served["paths"].items() for method in item
+    }
+    assert described == {(route.method, route.path) for route in ROUTES}
+    routed = {
+        (route.method, route.resource.canonical)
+        for route in house.app.router.routes()
+        if route.resource is not None and route.method != "*"
+    }
+    assert routed == described
+
+
+async def test_patterns_are_plain_ecma(house: House):
+    """No pattern uses an anchor that JSON Schema's dialect does not have."""
+    served = await document(house)
+
+    def patterns(node: object):
+        if isinstance(node, dict):
+            if isinstance(node.get("pattern"), str):
+                yield node["pattern"]
+            for value in node.values():
+                yield from patterns(value)
+        elif isinstance(node, list):
+            for value in node:
+                yield from patterns(value)
+
+    found = list(patterns(served))
+    assert found
+    for pattern in found:
+        assert "\\A" not in pattern
+        assert "\\Z" not in pattern
+        re.compile(pattern)
+
+
+def test_every_reason_has_a_status_and_every_code_is_its_own():
+    """No refusal is without an HTTP status, and no two problems share a code."""
+    assert STATUS.keys() == set(Reason)
+    codes = [reason.code for reason in Reason] + [fault.code for fault in FAULTS]
+    assert len(codes) == len(set(codes))
+
+
+async def test_answers_fit_the_document(house: House):
+    """Real answers of each kind are valid under the schema that the document gives for them."""
+    served = await document(house)
+
+    def check(method: str, path: str, answer: Any) -> None:
+        response = served["paths"][path][method]["responses"][str(answer.status)]
+        schema = response["content"][answer.headers["Content-Type"]]["schema"]
+        jsonschema.Draft202012Validator(schema | {"components": served["components"]}).validate(
+            answer.body
+        )
+
+    order = await house.order(
+        {"member": "anna", "issuer": "AIR", "acceptor": "EYE", "units": "10", "kind": "exchange"}
+    )
+    check("post", "/v1/orders", order)
+    check("post", "/v1/orders", await house.order({"member": "anna"}))
+    check(
+        "get",
+        "/v1/orders/{order_id}",
+        await house.call("GET", f"/v1/orders/{order.body['order_id']}"),
+    )
+    wishes = [
+        {"key": "1", "member": "anna", "issuer": "AIR", "acceptor": "EYE", "units": 10},
+        {"key": "2", "member": "anna", "issuer": "AIR", "acceptor": "AIR", "units": 10},
+        {},
+    ]
+    check("post", "/v1/orders/bulk", await house.call("POST", "/v1/orders/bulk", wishes, packed=True))
+    purchases = [
+        {"key": "3", "member": "anna", "merchant": "EYE", "amount_fen": "9", "discount_fen": "7"}
+    ]
+    check("post", "/v1/purchases/bulk", await house.call("POST", "/v1/purchases/bulk", purchases))
+    for path in (
+        "/v1/members/{reference}/balances",
+        "/v1/members/{reference}/history",
+        "/v1/merchants",
+        "/v1/positions",
+        "/v1/cycles",
+        "/v1/cycles/{cycle}",
+        "/healthz",
+        "/readyz",
+    ):
+        real = path.format(reference="anna", cycle="c1")
+        check("get", path, await house.call("GET", real))
+
+
+@pytest.mark.slow
+async def test_nothing_that_the_document_allows_or_forbids_is_a_fault(house: House):
+    """Schemathesis finds no 5xx, no undocumented status, content type or body, on any route."""
+    import asyncio
+
+    served = await document(house)
+    base = f"http://127.0.0.1:{house.port}"
+    headers = {"Authorization": f"Bearer {house.operator}"}
+    failures = await asyncio.to_thread(_explore, served, base, headers)
+    assert failures == []
+
+
+def _explore(served: dict[str, Any], base: str, headers: dict[str, str]) -> list[str]:
+    from hypothesis import HealthCheck, given, settings
+
+    failures: list[str] = []
+    schema = schemathesis.openapi.from_dict(served)
+    schema.config.update(base_url=base)
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        for mode in schemathesis.GenerationMode:
+
+            @settings(
+                max_examples=EXAMPLES_MAX,
+                deadline=None,
+                database=None,
+                derandomize=True,
+                suppress_health_check=list(HealthCheck),
+            )
+            @given(case=operation.as_strategy(generation_mode=mode))
+            def explore(case: schemathesis.Case) -> None:
+                with requests.Session() as session:
+                    response = case.call(base_url=base, headers=headers, session=session)
+                case.validate_response(
+                    response,
+                    checks=CHECKS,
+                )
+
+            try:
+                explore()
+            except Exception as error:
+                failures.append(f"{operation.label} {mode}: {error}")
+    return failures
