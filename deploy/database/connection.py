@@ -37,6 +37,7 @@ async def open_writer_connection(dsn: str) -> asyncpg.Connection:
             "enable_seqscan": "off",
             "enable_bitmapscan": "off",
             "plan_cache_mode": "force_generic_plan",
+            "application_name": "tongdui-writer",
             "jit": "off",
             # A frozen writer must not keep its successor waiting for the partition's row for ever.
             "idle_in_transaction_session_timeout": "5s",

@@ -10,6 +10,8 @@ import asyncpg
 from deploy.database.migrate import APP_ROLE
 
 CONNECT_SECONDS_MAX = 10
+WRITER_NAME = "tongdui-writer"
+"""The `application_name` of a writer's connections."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,3 +100,23 @@ async def examine(dsn: str) -> DatabaseFacts:
         )
     finally:
         await connection.close()
+
+
+async def has_live_writer(dsn: str) -> bool:
+    """Say whether a writer is connected to the database, wherever it runs.
+
+    Seen are the sessions of the role that `dsn` names, which is the one that every process of an installation uses.
+    """
+    connection = await asyncpg.connect(dsn, statement_cache_size=0, timeout=CONNECT_SECONDS_MAX)
+    try:
+        found: bool = await connection.fetchval(
+            """
+            SELECT EXISTS (
+                   SELECT FROM pg_catalog.pg_stat_activity
+                    WHERE datname = current_database() AND application_name = $1)
+            """,
+            WRITER_NAME,
+        )
+    finally:
+        await connection.close()
+    return found

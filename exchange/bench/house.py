@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 BULK_MAX: Final = 10_000
 FEE_BPS: Final = 5
 """Small, since fees leave the merchants for good: a larger fee would use up all caps in a long run."""
-CAP_ORDERS: Final = 1_500.0
+CAP_ORDERS_HOSTED: Final = 2_000.0
 """Debits of so many orders are the sum of all caps: soon used up, so that caps bind nearly from the start."""
+CAP_ORDERS_OWN: Final = 1_500.0
+"""The same for merchants with their own systems, which see fewer orders in a run."""
 PATIENCE_SECONDS: Final = 30.0
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -139,7 +141,7 @@ def _merchant(code: str, rank: int, *, hosted: bool) -> MerchantRequest:
         hosted=hosted,
         spend=RateTerms(cu=str(market.RATE_CU), units="1"),
         earn_units="1",
-        cap_cu=str(market.cap_cu(rank, orders=CAP_ORDERS)),
+        cap_cu=str(market.cap_cu(rank, orders=CAP_ORDERS_HOSTED if hosted else CAP_ORDERS_OWN)),
         effective_at=_LONG_AGO,
     )
 
@@ -151,9 +153,7 @@ async def deal_lots(operator: Operator, place: market.Market) -> None:
             market.member_name(number)
             for number in range(start, min(place.members, start + BULK_MAX))
         ]
-        await operator.call(
-            "POST", "/v1/members", msgspec.json.encode(EnrolRequest(members=names))
-        )
+        await operator.call("POST", "/v1/members", msgspec.json.encode(EnrolRequest(members=names)))
     for start in range(0, len(place.lots), BULK_MAX):
         purchases = [
             {

@@ -138,9 +138,7 @@ def make_requests(plan: Plan) -> list[Request]:
     return _single_requests(plan, orders, keys)
 
 
-def _bulk_requests(
-    plan: Plan, orders: list[market.Order], keys: list[bytes]
-) -> list[Request]:
+def _bulk_requests(plan: Plan, orders: list[market.Order], keys: list[bytes]) -> list[Request]:
     draw = random.Random(plan.seed + 2)  # noqa: S311 - a benchmark must repeat, not surprise
     requests: list[Request] = []
     repeating: list[set[int]] = []
@@ -172,11 +170,9 @@ def _bulk_requests(
     return requests
 
 
-def _single_requests(
-    plan: Plan, orders: list[market.Order], keys: list[bytes]
-) -> list[Request]:
+def _single_requests(plan: Plan, orders: list[market.Order], keys: list[bytes]) -> list[Request]:
     draw = random.Random(plan.seed + 2)  # noqa: S311 - a benchmark must repeat, not surprise
-    issuers = market.HOSTED if plan.shape == "single" else market.OWN
+    merchants = market.HOSTED if plan.shape == "single" else market.OWN
     credentials = {
         code: f"Authorization: Bearer {key}\r\n".encode() for code, key in plan.api_keys.items()
     }
@@ -190,15 +186,17 @@ def _single_requests(
                 Request(head=b"", first=source, credentials=requests[source].credentials)
             )
             continue
-        own = credentials[issuers[order.issuer]]
-        body = market.single_body(order, issuers)
+        own = credentials[merchants[order.issuer]]
+        body = market.single_body(order, merchants)
         head = (
             b"POST /v1/orders HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n%bContent-Type: application/json\r\n"
             b"Content-Length: %d\r\nIdempotency-Key: " % (plan.port, own, len(body))
         )
         tail = b"\r\n\r\n" + body
         if timed:
-            requests.append(Request(head=head, tail=key[market.STAMP_BYTES :] + tail, credentials=own))
+            requests.append(
+                Request(head=head, tail=key[market.STAMP_BYTES :] + tail, credentials=own)
+            )
         else:
             requests.append(Request(head=head + key + tail, credentials=own))
     return requests
@@ -210,7 +208,16 @@ def _single_requests(
 class _Caller(asyncio.Protocol):
     """One connection that has at most one request under way."""
 
-    __slots__ = ("_begun", "_have", "_need", "_pieces", "_start", "_status", "on_answer", "transport")
+    __slots__ = (
+        "_begun",
+        "_have",
+        "_need",
+        "_pieces",
+        "_start",
+        "_status",
+        "on_answer",
+        "transport",
+    )
 
     def __init__(self, on_answer: Callable[[_Caller, bytes, bytes], None]) -> None:
         self.on_answer = on_answer
@@ -352,7 +359,11 @@ class Sender:
                 at = body.index(_ID) + len(_ID)
                 caller.transport.write(
                     b"POST /v1/orders/%b/clear HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n%bContent-Length: 0\r\n\r\n"
-                    % (body[at : at + _ID_BYTES], self._plan.port, self._requests[number].credentials)
+                    % (
+                        body[at : at + _ID_BYTES],
+                        self._plan.port,
+                        self._requests[number].credentials,
+                    )
                 )
                 self._under_way[caller] = (number, began, answer)
                 return
@@ -418,7 +429,9 @@ def look(plan: Plan, requests: list[Request], answers: list[Answer]) -> tuple[in
             for place, number, source in request.repeats:
                 first = by_number.get(number)
                 if first is None or first[source] != elements[place]:
-                    seen.wrong.append(f"order {place} of request {answer.request} got another answer")
+                    seen.wrong.append(
+                        f"order {place} of request {answer.request} got another answer"
+                    )
                 seen.duplicates += 1
         return orders, seen
     firsts: dict[int, tuple[str | None, str]] = {}

@@ -62,7 +62,9 @@ def describe_machine(*, postgres: str, folder: Path, load_before: float) -> Mach
         load_before: Load average before the benchmark began.
     """
     return Machine(
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count() or 1,
         cpu=_cpu_name(),
         memory_bytes=psutil.virtual_memory().total,
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -142,7 +144,9 @@ def processor_use(*, writer: int | None, gateways: Iterable[int | None], postmas
     return Use(
         writer=_cpu_seconds(writer),
         gateway=sum(_cpu_seconds(pid) for pid in gateways),
-        postgres=sum(_process_seconds(each) for each in _family(postmaster)),
+        postgres=sum(_process_seconds(each) for each in _family(postmaster))
+        # Backends that have ended since left their times to the postmaster.
+        + _buried_seconds(postmaster),
     )
 
 
@@ -152,6 +156,14 @@ def _family(pid: int) -> list[psutil.Process]:
         return [parent, *parent.children(recursive=True)]
     except psutil.Error:
         return []
+
+
+def _buried_seconds(pid: int) -> float:
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.Error:
+        return 0.0
+    return float(getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0))
 
 
 def _cpu_seconds(pid: int | None) -> float:

@@ -180,9 +180,7 @@ def _pass(lines: Any, terms: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _close(
-    cycle: str, net: dict[str, int], fees: int, rounding: int
-) -> list[tuple[str, str, int]]:
+def _close(cycle: str, net: dict[str, int], fees: int, rounding: int) -> list[tuple[str, str, int]]:
     """The figures of one week."""
     figures = net | {"HOUSE:fees": fees, "HOUSE:rounding": rounding}
     return [(cycle, party, figure) for party, figure in figures.items() if figure]

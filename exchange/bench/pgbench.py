@@ -22,10 +22,12 @@ class Measured:
 
     Attributes:
         rate: Transactions a second.
+        cpu_seconds: Processor time of pgbench itself.
         latencies_ms: Of a fifth of the transactions, sorted.
     """
 
     rate: float
+    cpu_seconds: float
     latencies_ms: list[float]
 
 
@@ -68,4 +70,6 @@ async def measure(bin_dir: Path, dsn: str, *, seconds: int, threads: int) -> Mea
     found = _RATE.search(done.output)
     if found is None:
         raise Failed(f"pgbench told no rate: {done.output[-500:]}")
-    return Measured(rate=float(found[1]), latencies_ms=latencies_ms)
+    return Measured(
+        rate=float(found[1]), cpu_seconds=done.cpu_seconds, latencies_ms=latencies_ms
+    )

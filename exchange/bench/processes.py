@@ -27,11 +27,13 @@ class Done:
     Attributes:
         output: What it printed.
         seconds: From its start to its end.
+        cpu_seconds: Processor time that it took.
         peak_bytes: The most memory that it held.
     """
 
     output: str
     seconds: float
+    cpu_seconds: float
     peak_bytes: int
 
 
@@ -71,4 +73,9 @@ def _run(arguments: list[str], seconds_max: float, environ: Mapping[str, str] | 
             )
     # Kibibytes on Linux, bytes on macOS.
     unit = 1 if sys.platform == "darwin" else 1024
-    return Done(output=said, seconds=seconds, peak_bytes=usage.ru_maxrss * unit)
+    return Done(
+        output=said,
+        seconds=seconds,
+        cpu_seconds=usage.ru_utime + usage.ru_stime,
+        peak_bytes=usage.ru_maxrss * unit,
+    )

@@ -270,13 +270,17 @@ def hold_against_budgets(
         _at_least("bulk orders, UUIDv7 keys, to pgbench", loads["bulk_uuid7"].ratio, 20, 40),
         _at_least("bulk orders, random keys, to pgbench", loads["bulk_random"].ratio, 20, 40),
         _at_least("single orders, 512 callers, to pgbench", loads["single_512"].ratio, 2.5, 7),
-        _at_least("two-phase orders, 512 callers, to pgbench", loads["two_phase_512"].ratio, 1.25, 3.5),
+        _at_least(
+            "two-phase orders, 512 callers, to pgbench", loads["two_phase_512"].ratio, 1.25, 3.5
+        ),
         _at_most(
             "replay to model",
             replay["ratio"],
             10,
             3,
-            f"{replay['lines'].median:,.0f} lines, not the year's {REPLAY_LINES:,}" if few_lines else "",
+            f"{replay['lines'].median:,.0f} lines, not the year's {REPLAY_LINES:,}"
+            if few_lines
+            else "",
         ),
         _at_most(
             "cycle close, seconds",

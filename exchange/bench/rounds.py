@@ -31,6 +31,9 @@ _POLL_SECONDS: Final = 0.004
 _PACKAGE_SECONDS_MAX: Final = 300.0
 _BUILD_SECONDS_MAX: Final = 180.0
 _LINE_BYTES_MAX: Final = 1 << 27
+_LOAD_SECONDS_MIN: Final = 1.0
+_AROUND_LOAD_SECONDS: Final = 0.5
+"""Connecting before a load, and reading its answers after it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +164,7 @@ class Bench:
         purchases: File for the replay.
         programmes: Its programmes.
         say: Told what happens.
+        deadline: When the loads of a quick run shall be over (monotonic clock); None for no hurry.
         peaks: Memory so far.
         faults: What went wrong so far.
     """
@@ -173,6 +177,7 @@ class Bench:
     purchases: Path
     programmes: Path
     say: Callable[[str], None]
+    deadline: float | None = None
     peaks: Peaks = field(default_factory=Peaks)
     faults: list[str] = field(default_factory=list)
 
@@ -204,28 +209,35 @@ class Bench:
             api_keys=self.api_keys,
         )
 
-    async def measure_round(
-        self, number: int, senders: dict[str, Sending], load_seconds: float
-    ) -> dict[str, LoadRun]:
+    async def measure_loads(self, number: int, senders: dict[str, Sending]) -> dict[str, LoadRun]:
         """pgbench, then every load; which load comes first changes from round to round."""
         base = await self._measure_pgbench()
         runs = {PGBENCH: base}
         for place in range(len(LOADS)):
             spec = LOADS[(place + number - 1) % len(LOADS)]
             await senders[spec.name].ready()
+            seconds = self._load_seconds(len(LOADS) - place)
             runs[spec.name] = await self._measure_load(
-                spec.name, senders[spec.name], load_seconds, base.rate
+                spec.name, senders[spec.name], seconds, base.rate
             )
         return {name: runs[name] for name in (PGBENCH, *(spec.name for spec in LOADS))}
 
+    def _load_seconds(self, left: int) -> float:
+        """How long the next of so many loads may take; a slow machine's quick run has shorter ones."""
+        if self.deadline is None:
+            return self.sizes.load_seconds
+        share = (self.deadline - monotonic()) / left - _AROUND_LOAD_SECONDS
+        return max(_LOAD_SECONDS_MIN, min(self.sizes.load_seconds, share))
+
     async def _measure_pgbench(self) -> LoadRun:
-        wal_before = await self._wal_bytes()
+        wal_before, use_before = await self._wal_bytes(), self._use()
         threads = min(2, os.cpu_count() or 1)
         seconds = self.sizes.pgbench_seconds
         measured = await pgbench.measure(
             self.house.server.bin_dir, self.pgbench_dsn, seconds=seconds, threads=threads
         )
         orders = max(1, round(measured.rate * seconds))
+        cpu_us = _cpu(use_before, self._use(), orders, {"client": measured.cpu_seconds})
         run = LoadRun(
             orders=orders,
             seconds=float(seconds),
@@ -233,6 +245,7 @@ class Bench:
             ratio=1.0,
             p50_ms=percentile(measured.latencies_ms, 0.5),
             p99_ms=percentile(measured.latencies_ms, 0.99),
+            cpu_us_per_order={part: cpu_us[part] for part in ("postgres", "client")},
             wal_bytes_per_order=round((await self._wal_bytes() - wal_before) / orders, 1),
         )
         self._say_run(PGBENCH, run)
@@ -339,12 +352,20 @@ class Bench:
 
     async def _verify(self, folder: Path) -> tuple[float, int]:
         done = await run_program(
-            [sys.executable, "-m", "exchange.bench.checker", str(folder), str(self.house.folder / "keys")],
+            [
+                sys.executable,
+                "-m",
+                "exchange.bench.checker",
+                str(folder),
+                str(self.house.folder / "keys"),
+            ],
             seconds_max=_PACKAGE_SECONDS_MAX,
         )
         told: dict[str, Any] = json.loads(done.output)
         if not told["ok"]:
-            self.faults.append(f"the package {folder.name} is not good: {', '.join(told['failed'])}")
+            self.faults.append(
+                f"the package {folder.name} is not good: {', '.join(told['failed'])}"
+            )
         return float(told["seconds"]), done.peak_bytes
 
     # --- replay ---
@@ -368,13 +389,17 @@ class Bench:
         )
         summary: dict[str, Any] = json.loads(replayed.output)
         rows = [f"{cycle},{party},{figure}\n" for cycle, party, figure in model["positions"]]
-        agree = (out / "positions.csv").read_text() == "cycle,party,net_cu\n" + "".join(rows) and all(
+        agree = (out / "positions.csv").read_text() == "cycle,party,net_cu\n" + "".join(
+            rows
+        ) and all(
             summary[name] == model[name]
             for name in ("orders", "refused", "lots", "gross_cu", "net_cu", "unfunded_cu", "cycles")
         )
         if not agree:
             self.faults.append("the replay and the model came to different figures")
-        await drop_database(self.house.dsn, json.loads((out / ".replay.json").read_text())["database"])
+        await drop_database(
+            self.house.dsn, json.loads((out / ".replay.json").read_text())["database"]
+        )
         run = ReplayRun(
             lines=model["lines"],
             orders=model["orders"],
@@ -392,10 +417,10 @@ class Bench:
 
     # --- one round ---
 
-    async def run_round(self, number: int, senders: dict[str, Sending], load_seconds: float) -> Round:
+    async def run_round(self, number: int, senders: dict[str, Sending]) -> Round:
         """Everything once."""
         cycle = await self.measure_cycle(number)
-        loads = await self.measure_round(number, senders, load_seconds)
+        loads = await self.measure_loads(number, senders)
         return Round(loads=loads, cycle=cycle, replay=await self.measure_replay(number))
 
     # --- looking at the server ---

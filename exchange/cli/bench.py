@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,9 +21,12 @@ from exchange.cli.output import err, out
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from rich.table import Table
+
     from deploy.database.embedded import EmbeddedServer
     from exchange.bench.house import House
-    from exchange.bench.report import Report, Round
+    from exchange.bench.machine import Machine
+    from exchange.bench.report import Report, Round, Spread
     from exchange.bench.rounds import Bench, Sizes
     from exchange.cli.serve import ClearingHouse
 
@@ -52,7 +54,9 @@ class _Wanted:
     type=click.IntRange(1, 100),
     help="Interleaved rounds; 5 where left out, 1 with --quick.",
 )
-@click.option("--quick", is_flag=True, help="Short loads and a small cycle: ends within 50 seconds.")
+@click.option(
+    "--quick", is_flag=True, help="Short loads and a small cycle: ends within 50 seconds."
+)
 @click.option(
     "--json",
     "report_file",
@@ -70,7 +74,9 @@ class _Wanted:
     help="Programmes for --purchases; the demo's where left out.",
 )
 @click.option("--gateways", type=click.IntRange(1, 16), default=1, show_default=True)
-@click.option("--seconds", type=click.IntRange(1, 600), help="Length of each load; 8 where left out.")
+@click.option(
+    "--seconds", type=click.IntRange(1, 600), help="Length of each load; 8 where left out."
+)
 @click.option(
     "--orders",
     type=click.IntRange(10_000, 10_000_000),
@@ -168,11 +174,239 @@ async def _measure(wanted: _Wanted, server: EmbeddedServer, home: Home) -> Repor
                 purchases=purchases,
                 programmes=programmes,
                 say=say,
+                deadline=began + QUICK_SECONDS - _AFTER_LOADS_SECONDS if wanted.quick else None,
             )
-            await deal_lots(operator, place)
-            say(f"{wanted.sizes.members:,} members hold {len(place.lots):,} lots")
-            rounds, checkpoints = await _run_rounds(bench, wanted, filling, began)
+            rounds: list[Round] = []
+            checkpoints_before = 0
+            for number in range(1, wanted.rounds + 1):
+                async with bench.prepared(number) as senders:
+                    if number == 1:
+                        await deal_lots(operator, place)
+                        await filling
+                        say(
+                            f"{place.members:,} members hold {len(place.lots):,} lots, pgbench is filled"
+                        )
+                        checkpoints_before = await bench.checkpoints()
+                        await asyncio.to_thread(server.psql, "CHECKPOINT")
+                    if wanted.rounds > 1:
+                        say(f"round {number} of {wanted.rounds}")
+                    rounds.append(await bench.run_round(number, senders))
+            checkpoints = await bench.checkpoints() - checkpoints_before
     return _report(
         wanted, bench, rounds,
         at=at, machine=described, checkpoints=checkpoints, seconds=monotonic() - began,
     )  # fmt: skip
+
+
+def _say_since(began: float) -> Callable[[str], None]:
+    """Tell on stderr what happens, with the seconds since the beginning."""
+    console = err()
+
+    def say(text: str) -> None:
+        console.print(f"[dim]{monotonic() - began:6.1f} s[/]  {text}", soft_wrap=True)
+
+    return say
+
+
+def _replay_files(wanted: _Wanted, home: Home) -> tuple[Path, Path]:
+    """The files of the replay; those of the demo are written out."""
+    from deploy import demo
+
+    purchases, programmes = wanted.purchases, wanted.programmes
+    if purchases is None:
+        purchases = home.folder / "purchases.csv"
+        purchases.write_text(demo.purchases_text(), encoding="utf-8")
+    if programmes is None:
+        programmes = home.folder / "programmes.toml"
+        programmes.write_text(demo.programmes_text(), encoding="utf-8")
+    return purchases.absolute(), programmes.absolute()
+
+
+def _as_house(standing: ClearingHouse, server: EmbeddedServer) -> House:
+    """The parts of a clearing house that the benchmark looks at."""
+    from exchange.bench.house import House, Pids
+
+    return House(
+        port=urlsplit(standing.url).port or 0,
+        folder=standing.home.folder,
+        dsn=standing.dsn,
+        server=server,
+        operator_key=standing.operator_key,
+        pids=lambda: Pids(
+            standing.writer.pid, standing.packager.pid, [each.pid for each in standing.gateways]
+        ),
+    )
+
+
+def _report(
+    wanted: _Wanted,
+    bench: Bench,
+    rounds: list[Round],
+    *,
+    at: datetime,
+    machine: Machine,
+    checkpoints: int,
+    seconds: float,
+) -> Report:
+    from exchange.bench.pgbench import CLIENTS, SCALE
+    from exchange.bench.report import (
+        FORMAT_VERSION,
+        Report,
+        hold_against_budgets,
+        sum_up,
+        sum_up_loads,
+    )
+
+    loads = sum_up_loads(rounds)
+    cycle = sum_up([each.cycle for each in rounds])
+    replay = sum_up([each.replay for each in rounds])
+    sizes = wanted.sizes
+    return Report(
+        version=FORMAT_VERSION,
+        at=at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        quick=wanted.quick,
+        seconds=round(seconds, 1),
+        machine=machine,
+        settings={
+            "rounds": wanted.rounds,
+            "gateways": wanted.gateways,
+            "pgbench_scale": SCALE,
+            "pgbench_clients": CLIENTS,
+            "pgbench_seconds": sizes.pgbench_seconds,
+            "load_seconds_max": round(sizes.load_seconds),
+            "members": sizes.members,
+            "cycle_orders": sizes.cycle_orders,
+        }
+        | _CHECKPOINT_SETTINGS,
+        checkpoints=checkpoints,
+        loads=loads,
+        cycle=cycle,
+        replay=replay,
+        memory=bench.peaks.as_memory(),
+        budgets=hold_against_budgets(loads, cycle, replay),
+        faults=bench.faults,
+        rounds=rounds,
+    )
+
+
+# --- for people ---
+
+_NAMES: Final = {
+    "pgbench": "pgbench TPC-B, 16 clients",
+    "bulk_random": "bulk of 10,000, random keys",
+    "bulk_uuid7": "bulk of 10,000, UUIDv7 keys",
+    "single_64": "single orders, 64 callers",
+    "single_512": "single orders, 512 callers",
+    "two_phase_512": "two-phase orders, 512 callers",
+}
+
+
+def _show(report: Report) -> None:
+    """Print the report for people."""
+    console = out()
+    machine = report.machine
+    console.print(
+        f"{machine.cores} cores of {machine.cpu}, {machine.memory_bytes / 2**30:.0f} GiB, {machine.system}; "
+        f"PostgreSQL {machine.postgres}, {machine.python}, {machine.event_loop}; "
+        f"a durable write {machine.sync_ms:.2f} ms; load {machine.load_before:.2f} before it began"
+    )
+    console.print(
+        f"{len(report.rounds)} round{'s' if len(report.rounds) > 1 else ''} in {report.seconds:.0f} s, "
+        f"{report.checkpoints} checkpoints; medians, and ranges where there are several rounds"
+    )
+    console.print(_loads_table(report))
+    console.print(_others_table(report))
+    console.print(_budgets_table(report))
+    if machine.load_before > 0.3:
+        console.print(
+            "[yellow]Others were at work on this machine: compare the ratios, not the rates.[/]"
+        )
+    for fault in report.faults:
+        console.print(f"[red]wrong: {fault}[/]", soft_wrap=True, markup=True)
+
+
+def _loads_table(report: Report) -> Table:
+    from rich.table import Table
+
+    table = Table("load 负载")
+    for heading in ("orders/s 笔/秒", "to pgbench", "p50 ms", "p99 ms", "refused", "repeated"):
+        table.add_column(heading, justify="right")
+    table.add_column("processor µs an order")
+    for name, load in report.loads.items():
+        table.add_row(
+            _NAMES.get(name, name),
+            _range(load.rate, ",.0f"),
+            _range(load.ratio, ".2f"),
+            _range(load.p50_ms, ",.1f"),
+            _range(load.p99_ms, ",.1f"),
+            f"{load.refused_share.median:.1%}",
+            f"{load.duplicate_share.median:.1%}",
+            ", ".join(f"{part} {each.median:.0f}" for part, each in load.cpu_us_per_order.items()),
+        )
+    return table
+
+
+def _others_table(report: Report) -> Table:
+    from rich.table import Table
+
+    cycle, replay, memory = report.cycle, report.replay, report.memory
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for name, value in (
+        (
+            "cycle close 周期关闭",
+            f"{_range(cycle['close_seconds'], '.3f')} s with {_range(cycle['orders'], ',.0f')} orders",
+        ),
+        (
+            "package 结算包",
+            f"{_range(cycle['package_lines_per_second'], ',.0f')} statement lines/s, "
+            f"{_range(cycle['lines'], ',.0f')} lines, peak {_mib(cycle['package_peak_bytes'].max)}",
+        ),
+        (
+            "verified 验证",
+            f"{_range(cycle['verify_lines_per_second'], ',.0f')} lines/s, peak {_mib(cycle['verify_peak_bytes'].max)}",
+        ),
+        (
+            "replay 重放",
+            f"{_range(replay['seconds'], '.1f')} s for {replay['lines'].median:,.0f} lines; "
+            f"model {_range(replay['model_seconds'], '.2f')} s; ratio {_range(replay['ratio'], '.1f')}; "
+            f"peak {_mib(replay['peak_bytes'].max)}",
+        ),
+        (
+            "peak memory 内存峰值",
+            f"writer {_mib(memory.writer)}, gateway {_mib(memory.gateway)}, PostgreSQL {_mib(memory.postgres)}",
+        ),
+    ):
+        table.add_row(name, value)
+    return table
+
+
+def _budgets_table(report: Report) -> Table:
+    from rich.table import Table
+
+    table = Table("budget 预算")
+    for heading in ("measured", "now", "goal"):
+        table.add_column(heading, justify="right")
+    table.add_column("")
+    table.add_column("remark")
+    for each in report.budgets:
+        sign = "≥" if each.sense == "at least" else "≤"
+        table.add_row(
+            each.name,
+            f"{each.measured:,.2f}",
+            f"{sign} {each.limit:,g}",
+            f"{each.goal:,g}" if each.goal is not None else "",
+            "[green]met[/]" if each.met else "[red]not met[/]",
+            each.remark,
+        )
+    return table
+
+
+def _range(spread: Spread, form: str) -> str:
+    """The median, and the range where there is one."""
+    if spread.min == spread.max:
+        return format(spread.median, form)
+    return f"{spread.median:{form}} ({spread.min:{form}} to {spread.max:{form}})"
+
+
+def _mib(count: float) -> str:
+    return f"{count / 2**20:,.0f} MiB"

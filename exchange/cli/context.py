@@ -204,10 +204,20 @@ async def clearing_of(home: Home, dsn: str) -> AsyncIterator[Clearing]:
     """The writer that runs, or one of our own for the moment when none does.
 
     Only one may write: while no server runs here, its lock is held, so that none starts meanwhile.
+
+    Raises:
+        Unusable: A writer on another machine, or of another home, serves this database; ours would fence it off.
     """
+    from deploy.database.health import has_live_writer
+
     home.make()
     with _try_lock(home.serve_lock) as ours:
         if ours:
+            if await has_live_writer(dsn):
+                raise Unusable(
+                    "a writer that was not started from this home serves the database; "
+                    "run the command there, or send the request to its gateway"
+                )
             async with _own_writer(dsn) as clearing:
                 yield clearing
         else:

@@ -34,7 +34,7 @@ from exchange.cli.output import print_json
 from exchange.cli.supervise import Child, ChildSpec, is_listening, is_socket_served
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Coroutine, Mapping
 
     from deploy.database.embedded import EmbeddedServer
 
@@ -110,8 +110,8 @@ async def clearing_house(
         held = stack.enter_context(contextlib.closing(reserve_port(host, port)))
         port = int(held.getsockname()[1])
         database = _Database(home, database_url)
-        await asyncio.to_thread(database.start)
         stack.push_async_callback(asyncio.to_thread, database.stop)
+        await _whole(asyncio.to_thread(database.start))
         operator_key, is_new = await _prepare(home, database.dsn, caller_clock=caller_clock)
         environ = os.environ | {
             "TONGDUI_HOME": str(home.folder),
@@ -142,6 +142,16 @@ async def clearing_house(
             operator_key=operator_key,
             operator_key_is_new=is_new,
         )
+
+
+async def _whole(work: Coroutine[object, object, None]) -> None:
+    """Wait for work that must not be left half done, also when we are told to stop meanwhile."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise
 
 
 async def _stop_all(children: list[Child]) -> None:
@@ -323,27 +333,38 @@ async def _serve(
     home: Home, host: str, port: int, gateways: int, *, caller_clock: bool, as_json: bool
 ) -> str | None:
     """Serve until told to stop; returns why it ended by itself, None when it was told."""
-    stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     began = monotonic()
-    async with clearing_house(
-        home,
-        host=host,
-        port=port,
-        gateways=gateways,
-        caller_clock=caller_clock,
-        database_url=os.environ.get("DATABASE_URL") or None,
-    ) as house:
-        _say_ready(house, monotonic() - began, as_json=as_json)
-        stopped = asyncio.create_task(stopping.wait())
-        ended = asyncio.create_task(house.wait_ended())
-        await asyncio.wait({stopped, ended}, return_when=asyncio.FIRST_COMPLETED)
-        why = ended.result() if ended.done() and not stopped.done() else None
-        stopped.cancel()
-        ended.cancel()
-        log.info("serve.stopping", why=why or "asked to")
-    return why
+
+    async def work() -> str:
+        async with clearing_house(
+            home,
+            host=host,
+            port=port,
+            gateways=gateways,
+            caller_clock=caller_clock,
+            database_url=os.environ.get("DATABASE_URL") or None,
+        ) as house:
+            _say_ready(house, monotonic() - began, as_json=as_json)
+            return await house.wait_ended()
+
+    serving = asyncio.create_task(work(), name="serve")
+    told = asyncio.Event()
+
+    def stop() -> None:
+        # Cancelled where it stands, starting or serving; what was started is stopped in order on the way out, which
+        # a second signal must not cut short.
+        if not told.is_set():
+            told.set()
+            log.info("serve.stopping")
+            serving.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    try:
+        return await serving
+    except asyncio.CancelledError:
+        log.info("serve.stopped")
+        return None
 
 
 def _say_ready(house: ClearingHouse, seconds: float, *, as_json: bool) -> None:

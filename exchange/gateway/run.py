@@ -27,6 +27,9 @@ WRITER_WAIT_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 30.0
 """How long requests in flight may take to end; none should need a tenth of it."""
 BACKLOG: Final = 1024
+KEEP_ALIVE_SECONDS: Final = 75.0
+LINGER_SECONDS: Final = 1.0
+"""How long the rest of a body that was answered early is still read, so that the answer arrives."""
 
 
 async def run_gateway(
@@ -94,7 +97,8 @@ async def serve(
         access_log=None,
         handle_signals=False,
         shutdown_timeout=STOP_SECONDS,
-        keepalive_timeout=75.0,
+        keepalive_timeout=KEEP_ALIVE_SECONDS,
+        lingering_time=LINGER_SECONDS,
     )
     await runner.setup()
     try:

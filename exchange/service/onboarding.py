@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from exchange.store import programmes as store
-from schemas.values.rate import Rate
 from schemas.values.reason import Reason, Refusal
 from settlement.service import parties
 
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
 
     from asyncpg import Pool
 
+    from schemas.values.rate import Rate
     from settlement.service.clearing import Clearing
 
 

@@ -293,9 +293,7 @@ class OrderDesk:
                     fee_cu=priced.fee_cu,
                     rate_no=terms.spend.rate_no,
                     occurred_at_us=microseconds(wish.occurred_at),
-                    hold_us=0
-                    if hosted
-                    else (wish.hold_seconds or HOLD_SECONDS_DEFAULT) * 1_000_000,
+                    hold_us=_hold_us(wish, hosted=hosted),
                     credited_units=priced.credited_units,
                     hosted=hosted,
                     reference=wish.reference,
@@ -363,9 +361,7 @@ class OrderDesk:
             fee_cu=quote.fee_cu,
             rate_no=quote.rate_no,
             occurred_at_us=microseconds(wish.occurred_at),
-            hold_us=0
-            if programme.hosted
-            else (wish.hold_seconds or HOLD_SECONDS_DEFAULT) * 1_000_000,
+            hold_us=_hold_us(wish, hosted=programme.hosted),
             credited_units=quote.credited_units,
             hosted=programme.hosted,
             reference=wish.reference,
@@ -391,8 +387,13 @@ def _terms(offer: Offer, wish: AnyTerms, caller: int, now_us: int) -> Terms | Re
     )
 
 
+def _hold_us(wish: AnyTerms, *, hosted: bool) -> int:
+    """How long the order may wait for its end; a hold at a hosted issuer is passed on to be refused."""
+    return (wish.hold_seconds or (0 if hosted else HOLD_SECONDS_DEFAULT)) * 1_000_000
+
+
 def _quote_reason(quote: Quote | Refusal, *, caller: int, now_us: int) -> Reason | None:
-    """Why a token is not honoured, if it is not."""
+    """Why a token is not honoured, if it is not (rules Q8 and Q9)."""
     if isinstance(quote, Refusal):
         return quote.reason
     if caller not in (quote.caller, HOUSE):

@@ -35,5 +35,10 @@ def package_files(packages: Path, *, cycle: str, merchant: str | None) -> list[t
     named = [(path.relative_to(folder).as_posix(), path) for path in files]
     if merchant is None:
         return named
-    own = f"statements/{merchant}."
-    return [(name, path) for name, path in named if _FOR_ALL.match(name) or name.startswith(own)]
+    # A code may itself contain dots, so only what stands before the last one is compared.
+    own = f"statements/{merchant}"
+    return [
+        (name, path)
+        for name, path in named
+        if _FOR_ALL.match(name) or name.rpartition(".")[0] == own
+    ]

@@ -28,6 +28,7 @@ from exchange.service.onboarding import MerchantTerms, register_merchant
 from exchange.store.programmes import insert_tariff
 from schemas.files.programmes import parse_programmes
 from schemas.files.purchases import parse_purchases
+from schemas.values.faults import Unavailable
 from schemas.values.ids import HOUSE, HOUSE_CODES
 from schemas.values.rate import Rate
 from schemas.values.reason import Reason, Refusal
@@ -107,9 +108,7 @@ async def replay(
         SchemaError: A line or the programmes file is malformed; nothing of that line's cycle is booked.
     """
     began = monotonic()
-    terms = parse_programmes(programmes.read_text(encoding="utf-8"))
-    digest = file_digest(purchases)
-    out.mkdir(parents=True, exist_ok=True)
+    terms, digest = await asyncio.to_thread(_read_inputs, purchases, programmes, out)
     async with _writer(pool, connect) as writer:
         await register_programmes(pool, writer, terms)
         run = _Run(
@@ -121,6 +120,12 @@ async def replay(
         msgspec.json.format(msgspec.json.encode(asdict(summary))) + b"\n"
     )
     return summary
+
+
+def _read_inputs(purchases: Path, programmes: Path, out: Path) -> tuple[ProgrammeFile, bytes]:
+    """Read what the replay stands on, and make its folder."""
+    out.mkdir(parents=True, exist_ok=True)
+    return parse_programmes(programmes.read_text(encoding="utf-8")), file_digest(purchases)
 
 
 @asynccontextmanager
@@ -161,8 +166,8 @@ async def register_programmes(pool: Pool, clearing: Clearing, terms: ProgrammeFi
             now=datetime.now(UTC),
             effective_at=_LONG_AGO,
         )
-        if isinstance(outcome, Refusal) and outcome.reason is not Reason.MERCHANT_EXISTS:
-            raise RuntimeError(outcome.detail)
+        if not (isinstance(outcome, Refusal) and outcome.reason is Reason.MERCHANT_EXISTS):
+            _insist(outcome)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -244,8 +249,7 @@ class _Run:
                 next_id=week,
                 at_us=int(monday.timestamp()) * 1_000_000,
             )
-            if isinstance(outcome, Refusal):
-                raise RuntimeError(outcome.detail)
+            _insist(outcome)
         for row in await cycles.list_cycles(self.pool):
             if row["state"] == "closed":
                 await self._finish(row["cycle_no"])
@@ -256,14 +260,22 @@ class _Run:
             cut = await cut_batch(
                 self.pool, cycle_no=cycle_no, keyring=self.keyring, out=self.out / "packages"
             )
-            if isinstance(cut, Refusal):
-                raise RuntimeError(cut.detail)
-        settled = await cycles.settle_cycle(self.writer, cycle_no=cycle_no)
-        if isinstance(settled, Refusal):
-            raise RuntimeError(settled.detail)
+            _insist(cut)
+        _insist(await cycles.settle_cycle(self.writer, cycle_no=cycle_no))
 
 
 _NO_BODY = bytes(16)
+
+
+def _insist(outcome: object) -> None:
+    """Stop the replay if the books refused what must succeed: its ledger has another user, or a fault.
+
+    Raises:
+        Unavailable: The refusal, in its words.
+    """
+    match outcome:
+        case Refusal(detail=detail):
+            raise Unavailable(f"the replay's ledger refuses to go on: {detail}")
 
 
 def _chunks(lines: list[PurchaseLine]) -> Iterator[list[PurchaseLine]]:

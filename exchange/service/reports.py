@@ -306,5 +306,4 @@ def _history_line(row: Record, code: Callable[[int, str], str]) -> HistoryLine:
         value_cu=str(row["value_cu"]) if of_order else None,
         credited_units=str(row["credited_units"]) if row["credited_units"] else None,
         order_id=str(order_id(row["accepted_at_us"], PART, row["order_seq"])) if of_order else None,
-        reason=REASON_BY_NUMBER[row["reason"]].code if row["reason"] else None,
     )

@@ -37,8 +37,10 @@ async def close_cycle(
     if wanted.next_id is None and wanted.at is None:
         now = datetime.fromtimestamp(now_us // 1_000_000, UTC)
         outcome = await cycles.close_now(pool, clearing, now)
-    elif wanted.next_id is None or wanted.next_id in taken:
-        return Refusal(Reason.CYCLE_NOT_OPEN, "the next cycle needs an id that was not used before")
+    elif wanted.next_id is None:
+        return Refusal(Reason.CYCLE_NOT_OPEN, "a business time needs the id of the next cycle")
+    elif wanted.next_id in taken:
+        return Refusal(Reason.CYCLE_EXISTS, f"{wanted.next_id} was a cycle already")
     else:
         outcome = await cycles.close_cycle(
             clearing, cycle_no=cycle_no, next_id=wanted.next_id, at_us=microseconds(wanted.at)

@@ -17,10 +17,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import asyncpg
 import structlog
 
 from deploy.database.connection import open_pool
+from exchange.service.outage import is_outage
 from schemas.values.reason import Refusal
 from settlement.service import cycles
 from settlement.service.batches import BooksDiffer, cut_batch
@@ -35,39 +35,41 @@ log = structlog.get_logger()
 LOOK_SECONDS = 0.25
 PATIENCE_SECONDS = 15.0
 """How long it waits after a fault that a person must mend."""
-_FOR_PEOPLE = (BooksDiffer, PackageDiffers, KeyringUnusable)
-_PASSING = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+_FOR_PEOPLE = (BooksDiffer, PackageDiffers, KeyringUnusable, PermissionError)
 
 
-async def cut_missing(pool: Pool, *, keys: Path, packages: Path) -> int:
+async def cut_missing(
+    pool: Pool, *, keys: Path, packages: Path, stop: asyncio.Event | None = None
+) -> bool:
     """Cut every closed cycle whose package does not stand, oldest first.
 
     Args:
         pool: The books.
         keys: Folder of the operator's keys; opened anew, so that a rotation counts at once.
         packages: Folder of all packages.
+        stop: When set, no further package is begun.
 
     Returns:
-        How many packages were written.
+        Whether the package of every closed cycle stands now.
 
     Raises:
         KeyringUnusable: No key can sign.
         BooksDiffer: The books disagree with themselves.
         PackageDiffers: Something else stands where a package should.
     """
-    written = 0
     for row in await cycles.list_cycles(pool):
         if row["state"] == "open" or (packages / row["cycle_id"]).exists():
             continue
+        if stop is not None and stop.is_set():
+            return False
         batch = await cut_batch(
             pool, cycle_no=row["cycle_no"], keyring=Keyring.open(keys), out=packages
         )
         if isinstance(batch, Refusal):
             log.warning("package.refused", cycle_id=row["cycle_id"], detail=batch.detail)
-            break
-        written += 1
+            return False
         log.info("package.written", cycle_id=batch.cycle_id, orders=batch.orders, again=batch.again)
-    return written
+    return True
 
 
 async def run_packager(
@@ -86,12 +88,16 @@ async def run_packager(
                 head = await cycles.ledger_head(pool)
                 open_no = head["cycle_no"] if head else 0
                 if open_no > cut_up_to:
-                    await cut_missing(pool, keys=keys, packages=packages)
-                    cut_up_to = open_no
+                    if await cut_missing(pool, keys=keys, packages=packages, stop=stop):
+                        cut_up_to = open_no
+                    else:
+                        wait_seconds = PATIENCE_SECONDS
             except _FOR_PEOPLE as error:
-                log.exception("package.failed", detail=str(error))
+                log.error("package.failed", error=type(error).__name__, detail=str(error))  # noqa: TRY400 - a state, no fault of ours
                 wait_seconds = PATIENCE_SECONDS
-            except _PASSING as error:
+            except Exception as error:
+                if not is_outage(error):
+                    raise
                 log.warning("packager.waits", detail=str(error))
                 wait_seconds = 1.0
             with contextlib.suppress(TimeoutError):

@@ -66,7 +66,7 @@ async def run_writer(*, dsn: str, socket_path: Path, stop: asyncio.Event | None 
             if task.done() and not task.cancelled() and (error := task.exception()):
                 raise error
     except Fenced as fenced:
-        log.error("writer.fenced", detail=str(fenced))
+        log.warning("writer.fenced", detail=str(fenced))
         return EXIT_FENCED
     finally:
         timers.cancel()

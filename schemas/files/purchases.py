@@ -90,14 +90,18 @@ def parse_purchases(lines: Iterable[str]) -> Iterator[PurchaseLine]:
 
 def _instant(line_no: int, text: str) -> tuple[int, str]:
     """Read a time as UTC; gives it in microseconds, and its week's Monday."""
+    if not _TIME.match(text):
+        raise _not_a_time(line_no, text)
     try:
-        if not _TIME.match(text):
-            raise ValueError(text)
         at = datetime.fromisoformat(text).replace(tzinfo=UTC)
     except ValueError:
-        raise SchemaError(
-            f"line {line_no}, occurred_at", f"not a time as YYYY-MM-DDTHH:MM:SS: {text[:80]!r}"
-        ) from None
+        raise _not_a_time(line_no, text) from None
     seconds = int(at.timestamp())
     monday = datetime.fromtimestamp(seconds - at.weekday() * 86_400, UTC)
     return seconds * 1_000_000, monday.strftime("%Y-%m-%d")
+
+
+def _not_a_time(line_no: int, text: str) -> SchemaError:
+    return SchemaError(
+        f"line {line_no}, occurred_at", f"not a time as YYYY-MM-DDTHH:MM:SS: {text[:80]!r}"
+    )

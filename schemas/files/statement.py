@@ -87,13 +87,13 @@ class StatementLine(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
     leaf_index: Annotated[int, Meta(ge=0, lt=2**53)]
     leaf_hash: Annotated[bytes, Meta(min_length=32, max_length=32)]
-    order: Annotated[str, Meta(min_length=36, max_length=36, pattern=r"\A[0-9a-f-]{36}\Z")]
+    order: Annotated[str, Meta(min_length=36, max_length=36)]
     reference: Annotated[str, Meta(max_length=1_000_000)]
     till_us: _InstantUs
     cleared_us: _InstantUs
     kind: Literal[3, 6]
     role: Literal[1, 2]
-    counterparty: Party
+    counterparty: Annotated[str, Meta(min_length=1, max_length=32)]
     units: _Amount
     rate_num: _Amount
     rate_den: _Amount

@@ -86,7 +86,7 @@ Key = Annotated[
     str,
     Meta(
         pattern=KEY_PATTERN,
-        description="Idempotency key: visible ASCII; a UUIDv7 is best. Kept 35 days.",
+        description="Idempotency key: visible ASCII; a UUIDv7 is best. Kept as long as the journal.",
         examples=["0190f8a0-0000-7000-8000-000000000001"],
     ),
 ]

@@ -75,7 +75,7 @@ class BalancesAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HistoryLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One thing that happened to a member's points.
+    """One event that moved a member's hosted points.
 
     Attributes:
         seq: Its number in the journal.
@@ -88,20 +88,18 @@ class HistoryLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         value_cu: Value at the acceptor; left out for points earned or lapsed.
         credited_units: New points at the acceptor by an exchange.
         order_id: The order, where there is one.
-        reason: Why an order was refused.
     """
 
     seq: Count
     at: str
     occurred_at: str
-    kind: Literal["accepted", "refused", "cleared", "voided", "expired", "accrued", "lapsed"]
+    kind: Literal["cleared", "accrued", "lapsed"]
     issuer: str
     units: Count
     acceptor: str | None = None
     value_cu: CuDigits | None = None
     credited_units: CuDigits | None = None
     order_id: str | None = None
-    reason: str | None = None
 
 
 class HistoryAnswer(msgspec.Struct, frozen=True, kw_only=True):

@@ -50,7 +50,8 @@ class OrderTerms(
         kind: Redemption or exchange; with a quote, the quote says it.
         occurred_at: Till time of an order that was taken offline.
         hold_seconds: For an issuer with its own system: how long the order may stay accepted before
-            it is cleared or voided; 15 minutes where left out. Orders of hosted issuers clear at once.
+            it is cleared or voided; 15 minutes where left out. An order of a hosted issuer clears at
+            once and is refused with `hold_not_offered` if it names a hold.
         reference: The merchant's own reference.
     """
 

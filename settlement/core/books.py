@@ -331,7 +331,7 @@ class Books:
             or not 0 < order.debit_cu < AMOUNT_LIMIT
         ):
             raise _contradiction(order.units, order.debit_cu, order.value_cu, order.fee_cu)
-        if order.hold_us > HOLD_US_MAX:
+        if not 0 < order.hold_us <= HOLD_US_MAX:
             raise ValueError(f"a hold of {order.hold_us} microseconds")
         debtor = self.accounts.get(order.issuer)
         if debtor is None or order.acceptor not in self.accounts:
@@ -479,12 +479,11 @@ class Books:
 
     def _decide_order(self, order: Order) -> Entry:
         reason = order.reason
-        if not reason and (late := self.till_time(order.occurred_at_us)):
-            reason = late.number
-        if not reason and (
-            late := self.business_time(order.occurred_at_us if self.caller_clock else 0)
-        ):
-            reason = late.number
+        if not reason and (refused := self.till_time(order.occurred_at_us)):
+            reason = refused.number
+        elif not reason and order.credited_units:
+            # New points are lots, and only the rider that holds them can make one.
+            reason = Reason.NOT_HOSTED.number
         if reason:
             return self.refuse_order(order, reason)
         if order.hold_us:
@@ -492,7 +491,7 @@ class Books:
         return self.clear(
             order, 0, order.issuer, order.acceptor, order.member_no, order.units, order.debit_cu,
             order.value_cu, order.fee_cu, order.rate_no, order.occurred_at_us or self.clock_us,
-            order.credited_units, 0, 0, order.reference,
+            0, 0, 0, order.reference,
         )  # fmt: skip
 
     def _decide_end(self, command: End) -> Entry:

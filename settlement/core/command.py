@@ -7,12 +7,14 @@ the rider that owns the lots, and inherit from `Command`.
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from schemas.values.reason import Reason
 from settlement.core.event import Kind
+
+if TYPE_CHECKING:
+    from schemas.values.reason import Reason
 
 
 class Command(msgspec.Struct, frozen=True, gc=False, array_like=True, kw_only=True):
@@ -157,8 +159,6 @@ BooksCommand = Order | End | ExpireHolds | Join | SetCap | SetCollateral | Close
 
 ADMINISTRATIVE = (ExpireHolds, Join, SetCap, SetCollateral, CloseCycle, SettleCycle)
 """Those of them that carry a key and are no orders."""
-
-CommandT = TypeVar("CommandT", bound=Command)
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False, array_like=True):

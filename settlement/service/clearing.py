@@ -372,6 +372,8 @@ class Writer:
         ends: set[int] = set()
         pending, recent, older = self._pending, self._recent, self._older
         since_ms = self._remember_from_ms
+        # A key from a clock that runs ahead tells nothing about when it was used.
+        until_ms = self._now_us() // 1000 + 1000
         for command in commands:
             if isinstance(command, End):
                 if command.order_seq not in self._books.holds:
@@ -382,7 +384,7 @@ class Writer:
                 continue
             if key not in recent and key not in older and not self._look_everywhere:
                 made_ms = key_milliseconds(command.key)
-                if made_ms is not None and made_ms > since_ms:
+                if made_ms is not None and since_ms < made_ms <= until_ms:
                     continue
             wanted.add(key)
         stored: dict[tuple[int, bytes], tuple[bytes, Answer]] = {}
@@ -432,10 +434,9 @@ class Writer:
                     self.figures.duplicates += 1
                     answer_with(known[1] if known[0] == command.body else conflict)
                     continue
+                ridden = kind not in ADMINISTRATIVE
                 if kind is Order:
                     ridden = command.hosted and not command.reason  # type: ignore[attr-defined] # its type was just compared
-                else:
-                    ridden = kind not in ADMINISTRATIVE
                 answer = rider.decide(command, books) if ridden else books.decide(command)  # type: ignore[arg-type] # narrowed by the lines above
                 pending[key] = (command.body, answer)
                 remember(key)
@@ -600,7 +601,7 @@ class Writer:
                 if not _is_poison(error):
                     continue
                 if len(commands) == 1:
-                    log.error(
+                    log.warning(
                         "command.not_booked", command=type(commands[0]).__name__, error=repr(error)
                     )
                     return [[unstored_refusal(Reason.CANNOT_BE_BOOKED)]]
@@ -640,8 +641,8 @@ def _is_poison(error: Exception) -> bool:
     if isinstance(error, asyncpg.UniqueViolationError):
         # A key that was believed to be new: looked up, it is answered as the duplicate that it is.
         return error.constraint_name != "event_key"
-    if isinstance(error, asyncpg.DataError):
-        return True
+    if isinstance(error, asyncpg.DataError | asyncpg.ProtocolViolationError):
+        return True  # A value that its column cannot read; in a COPY that is a breach of protocol.
     if isinstance(error, asyncpg.PostgresError):
         return (error.sqlstate or "")[:2] not in _LOST_CLASSES
     return not isinstance(error, _LOST)

@@ -129,7 +129,7 @@ class LinkServer:
         try:
             frame_no, commands = self._decoder.decode(payload)
         except msgspec.MsgspecError as error:
-            log.error("link.frame_refused", detail=str(error))
+            log.warning("link.frame_refused", detail=str(error))
             if connection.transport:
                 connection.transport.abort()
             return

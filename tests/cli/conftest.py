@@ -1,5 +1,6 @@
 """The `tongdui` command on a folder of its own: called in this process for speed, or started as users start it."""
 
+import asyncio
 import contextlib
 import io
 import json
@@ -15,11 +16,13 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import asyncpg
 import pytest
 import structlog
 
 from deploy.database.embedded import EmbeddedServer
 from exchange.cli import main
+from settlement.service.ledger import open_ledger
 
 
 @dataclass
@@ -153,3 +156,16 @@ def tongdui(home: Path, dsn: str) -> Command:
 def private_tongdui(home: Path) -> Command:
     """The command on an empty home, without a server of somebody else."""
     return Command(home=home)
+
+
+@pytest.fixture
+def with_ledger(tongdui: Command, dsn: str) -> Command:
+    """The command on a ledger that was served once."""
+
+    async def work() -> None:
+        connection = await asyncpg.connect(dsn, server_settings={"role": "tongdui_app"})
+        await open_ledger(connection)
+        await connection.close()
+
+    asyncio.run(work())
+    return tongdui

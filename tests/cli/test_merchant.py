@@ -2,27 +2,7 @@
 
 import json
 
-import pytest
-
-from tests.cli.conftest import Command, assert_one_sentence
-
-
-@pytest.fixture
-def with_ledger(tongdui: Command, dsn: str) -> Command:
-    """The command on a ledger that was served once."""
-    import asyncio
-
-    import asyncpg
-
-    from settlement.service.ledger import open_ledger
-
-    async def work() -> None:
-        connection = await asyncpg.connect(dsn, server_settings={"role": "tongdui_app"})
-        await open_ledger(connection)
-        await connection.close()
-
-    asyncio.run(work())
-    return tongdui
+from tests.cli.conftest import assert_one_sentence
 
 
 def test_a_merchant_joins_and_is_listed(with_ledger):

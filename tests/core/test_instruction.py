@@ -21,7 +21,7 @@ def figures(draw) -> dict[int, int]:
 
 @given(st.lists(figures(), max_size=8))
 def test_nothing_is_lost_over_many_cycles(cycles) -> None:
-    """Rule N7: what was paid and what is carried is the sum of the figures, merchant by merchant."""
+    """Rules N9 and N10: what was paid and what is carried is the sum of the figures, merchant by merchant."""
     carries: dict[int, int] = {}
     paid: defaultdict = defaultdict(int)
     owed: defaultdict = defaultdict(int)
@@ -62,7 +62,7 @@ def test_pay_is_truncated_toward_zero(carry, net_cu, pay, rest) -> None:
 
 
 def test_a_carry_stays_visible_without_a_figure() -> None:
-    """Rule N9: a merchant that only carries is instructed too, so that the chain has no gap."""
+    """Rule N7: a merchant that only carries is instructed too, so that the chain has no gap."""
     instructions = instruct(nets={-1: 0, -2: 0}, carries={4: 42, 5: 0})
     assert [one.party for one in instructions] == [4, HOUSE_LEG]
     assert instructions[0] == Instruction(

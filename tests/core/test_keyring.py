@@ -29,7 +29,7 @@ def ids(keys) -> list[str]:
 
 
 def test_only_the_owner_may_read(keyring: Keyring) -> None:
-    """Rule K6: the folder is 0700 and each file 0600, whatever the umask."""
+    """The folder is 0700 and each file 0600, whatever the umask."""
     assert stat.S_IMODE(keyring.folder.stat().st_mode) == 0o700
     files = list(keyring.folder.iterdir())
     assert {file.name for file in files} == {"keyring.json", f"{keyring.keys[0].key_id}.pem"}
@@ -38,7 +38,7 @@ def test_only_the_owner_may_read(keyring: Keyring) -> None:
 
 @pytest.mark.parametrize("name", ["", "keyring.json", "key"])
 def test_wider_permissions_are_refused(keyring: Keyring, name: str) -> None:
-    """Rule K6: a key that others could read is not used, and the sentence says what to do."""
+    """A key that others could read is not used, and the sentence says what to do."""
     path = keyring.folder / (f"{keyring.keys[0].key_id}.pem" if name == "key" else name)
     path.chmod(path.stat().st_mode | 0o040)
     with pytest.raises(KeyringUnusable, match=r"may be used by others \(mode 0.40\); run `chmod"):
@@ -63,7 +63,7 @@ def test_what_was_made_can_be_opened(keyring: Keyring) -> None:
 
 
 def test_both_keys_sign_during_an_overlap(keyring: Keyring) -> None:
-    """Rule K7: the new key is the active one; the old one signs on until it retires."""
+    """The new key is the active one; the old one signs on until it retires."""
     old = keyring.keys[0].key_id
     rotated = keyring.rotate(at=AT + DAY, overlap=7 * DAY)
     new = rotated.keys[1].key_id
@@ -76,13 +76,13 @@ def test_both_keys_sign_during_an_overlap(keyring: Keyring) -> None:
 
 
 def test_a_later_rotation_never_lengthens_an_old_keys_life(keyring: Keyring) -> None:
-    """Rule K7: who retires in a week does so, also when the next rotation overlaps for a year."""
+    """Who retires in a week does so, also when the next rotation overlaps for a year."""
     rotated = keyring.rotate(at=AT, overlap=7 * DAY).rotate(at=AT + DAY, overlap=365 * DAY)
     assert [entry.retires_at for entry in rotated.keys] == [AT + 7 * DAY, AT + 366 * DAY, None]
 
 
 def test_a_revoked_key_is_never_trusted_again(keyring: Keyring) -> None:
-    """Rule K8: it neither signs nor verifies, and its private part is gone."""
+    """It neither signs nor verifies, and its private part is gone."""
     old = keyring.keys[0].key_id
     rotated = keyring.rotate(at=AT, overlap=7 * DAY).revoke(old, at=AT + DAY)
     assert old not in rotated.trusted()
@@ -94,7 +94,7 @@ def test_a_revoked_key_is_never_trusted_again(keyring: Keyring) -> None:
 
 
 def test_a_retired_key_still_writes_what_it_signed(keyring: Keyring) -> None:
-    """Rule K7: a package that is written again gets the same signature."""
+    """A package that is written again gets the same signature."""
     old = keyring.keys[0].key_id
     rotated = keyring.rotate(at=AT, overlap=timedelta())
     assert ids(rotated.signers(AT)) == [rotated.keys[1].key_id]

@@ -146,7 +146,7 @@ def test_both_forms_show_the_line(tmp_path_factory, rows) -> None:
 
 @given(TEXT)
 def test_no_text_becomes_a_formula_and_every_text_comes_back(text: str) -> None:
-    """Rule K15: a field never begins as a formula does, and reading takes back what was added."""
+    """A field never begins as a formula does, and reading takes back what was added."""
     (row,) = csv.reader(io.StringIO(f"{text_field(text)},end\r\n", newline=""), strict=True)
     assert row[1] == "end"
     assert not row[0].startswith(tuple("=+-@\t\r\n＝＋－＠"))
@@ -170,5 +170,5 @@ def test_no_text_becomes_a_formula_and_every_text_comes_back(text: str) -> None:
     ],
 )
 def test_fields_by_example(text: str, field: str) -> None:
-    """Rule K15, example by example."""
+    """Formulas, quotes and apostrophes, example by example."""
     assert text_field(text) == field

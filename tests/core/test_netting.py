@@ -56,7 +56,7 @@ def test_net_ignores_the_order_of_the_obligations(cycle, rng) -> None:
 
 @given(obligations)
 def test_figures_sum_to_zero(cycle) -> None:
-    """Rule N2: what is owed is owed to somebody."""
+    """Rule N5: what is owed is owed to somebody."""
     assert sum(net(cycle).positions.values()) == 0
 
 

@@ -76,7 +76,7 @@ def programme(merchant_no: int, code: str, *, hosted: bool = True) -> Programme:
 
 @given(rates, some_units, st.integers(0, 10_000))
 def test_redemption_books_every_cu(rate, units, fee_bps):
-    """Rule Q2: debit is the floor of the exact worth, value its whole fen, fee a floor of the value."""
+    """Rule Q3: debit is the floor of the exact worth, value its whole fen, fee a floor of the value."""
     priced = price(make_terms(rate, fee_bps=fee_bps), units)
     worth = Fraction(units * rate.num, rate.den)
     if worth < 100:
@@ -92,7 +92,7 @@ def test_redemption_books_every_cu(rate, units, fee_bps):
 
 @given(rates, rates, some_units)
 def test_exchange_gives_the_most_units_that_the_debit_pays(spend, issue, units):
-    """Rule Q3: the new points cost no more than the debit, and one more point would."""
+    """Rule Q4: the new points cost no more than the debit, and one more point would."""
     priced = price(make_terms(spend, issue), units)
     if isinstance(priced, Reason):
         assert priced is Reason.CONVERTS_TO_NOTHING
@@ -123,13 +123,13 @@ def test_value_wanted_is_met_exactly_with_the_fewest_units(rate, fen):
     ],
 )
 def test_limits_are_inclusive(units, reason):
-    """Rule Q4: minimum and maximum themselves are taken."""
+    """Rule Q2: minimum and maximum themselves are taken."""
     priced = price(make_terms(Rate(num=100, den=1), units_min=10, units_max=1000), units)
     assert priced is reason if reason else isinstance(priced, Price)
 
 
 def test_amounts_that_leave_int64_are_refused():
-    """Rule Q4: a debit or a credit of 10^15 or more is above every maximum."""
+    """Rule Q2: a debit or a credit of 10^15 or more is above every maximum."""
     dear = make_terms(Rate(num=10**14, den=1))
     assert price(dear, 10) is Reason.AMOUNT_ABOVE_MAXIMUM
     assert isinstance(price(dear, 9), Price)

@@ -43,7 +43,7 @@ async def test_merchant_is_registered_once_and_gets_a_key(house: House):
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"code": "lower"}, "$.code"),
+        ({"code": "眼镜"}, "$.code"),
         ({"code": "HOUSE:fees"}, "$.code"),
         ({"name": "a\u0000b"}, "$.name"),
         ({"spend": {"cu": "0", "units": "1"}}, "$.spend.cu"),
@@ -76,7 +76,7 @@ async def test_cycle_is_closed_and_settled(house: House):
     again = await house.call("POST", "/v1/cycles/close", {"cycle": "c1", "next_id": "c3"})
     assert again.reason == "cycle_not_open"
     taken = await house.call("POST", "/v1/cycles/close", {"cycle": "c2", "next_id": "c1"})
-    assert taken.reason == "cycle_not_open"
+    assert taken.reason == "cycle_exists"
     assert await house.net() == {}
     own = await house.call("GET", "/v1/positions?cycle=c1", caller="AIR")
     assert (own.body["state"], own.body["positions"][0]["net_cu"]) == ("closed", "-3330")
@@ -146,6 +146,7 @@ async def test_package_is_streamed_whole_to_the_house_and_in_part_to_a_merchant(
         "statements/AIR.csv": big,
         "statements/EYE.csv": b"eye",
         "statements/AIR-2.csv": b"other",
+        "statements/AIR.LINE.csv": b"one more",
     }
     for name, data in files.items():
         (folder / name).write_bytes(data)

@@ -142,6 +142,7 @@ async def test_nothing_that_the_document_allows_or_forbids_is_a_fault(house: Hou
 
 def _explore(served: dict[str, Any], base: str, headers: dict[str, str]) -> list[str]:
     from hypothesis import HealthCheck, given, settings
+    from hypothesis.errors import Unsatisfiable
 
     failures: list[str] = []
     schema = schemathesis.openapi.from_dict(served)
@@ -168,6 +169,8 @@ def _explore(served: dict[str, Any], base: str, headers: dict[str, str]) -> list
 
             try:
                 explore()
+            except Unsatisfiable:
+                pass  # A route without input has nothing that could be wrong.
             except Exception as error:
                 failures.append(f"{operation.label} {mode}: {error}")
     return failures

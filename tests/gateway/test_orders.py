@@ -142,6 +142,7 @@ async def test_refused_order_cannot_be_ended(house: House):
         ({"units": "10001"}, 409, "insufficient_points"),
         ({"issuer": "OWN", "units": "4000001"}, 409, "net_debit_cap_exceeded"),
         ({"quote": "AAAA", "issuer": None, "acceptor": None, "units": None}, 422, "quote_invalid"),
+        ({"hold_seconds": 60}, 422, "hold_not_offered"),
         ({"occurred_at": "2001-01-01T00:00:00Z"}, 422, "till_time_out_of_range"),
     ],
 )

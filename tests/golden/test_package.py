@@ -21,7 +21,7 @@ from tests.golden.packages import (
 
 
 async def test_the_small_books_give_the_committed_bytes(dsn: str, tmp_path: Path) -> None:
-    """Rule K2: the same books give the same bytes, on every machine and at any time."""
+    """Rule K3: the same books give the same bytes, on every machine and at any time."""
     await cut_small(dsn, golden_keyring(tmp_path / "keys"), tmp_path / "out")
     made, committed = files_of(tmp_path / "out"), files_of(FOLDER)
     assert made.keys() == committed.keys()
@@ -39,14 +39,14 @@ def test_the_committed_packages_verify(cycle: str) -> None:
 
 
 def test_the_committed_proof_verifies() -> None:
-    """Rule K24: the proof needs nothing beside itself but the public key."""
+    """Rules K23 and K24: the proof needs nothing beside itself but the public key."""
     report = verify_proof((FOLDER / "proof.json").read_bytes(), trusted=TRUSTED)
     assert {check.status.value for check in report.checks} == {"passed"}
 
 
 @pytest.mark.parametrize("cycle", [FIRST, SECOND])
 def test_openssl_accepts_the_raw_signature(cycle: str) -> None:
-    """Rule K5: anybody's OpenSSL checks `manifest.sig`, without this program."""
+    """Rule K9: anybody's OpenSSL checks `manifest.sig`, without this program."""
     done = subprocess.run(
         [
             "openssl", "pkeyutl", "-verify", "-rawin", "-pubin",

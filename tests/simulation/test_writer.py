@@ -430,8 +430,8 @@ async def test_points_spent_in_the_same_group_do_not_lapse(dsn: str):
         await assert_audits_clean(house.pool)
 
 
-async def test_points_whose_lapse_is_in_flight_are_not_spent(dsn: str):
-    """Rule L6: a late purchase of a member who is not loaded sees the lapse that is on its way to the disk."""
+async def test_points_that_late_orders_may_still_spend_do_not_lapse(dsn: str):
+    """Rule L6: an expiry run leaves lots alone that expired less than seven days ago; a late purchase spends them, once."""
     async with open_house(dsn, terms("A"), terms("B")) as house:
         start = house.clock.us
         await house.submit(purchase_of(house, "A", 1000, 0, start))
@@ -439,14 +439,55 @@ async def test_points_whose_lapse_is_in_flight_are_not_spent(dsn: str):
         house.writer = make_writer(dsn, house.clock)
         await house.writer.start()
         house.clock.us += 12 * DAY_US
-        lapse = LapseLots(caller=0, key=new_key(), body=BODY, as_of_us=house.clock.us)
-        lapsing = asyncio.create_task(house.submit(lapse))
-        while not house.writer._in_flight:
+        lapsing = asyncio.create_task(house.submit(lapse_of(house.clock.us)))
+        while not house.writer._in_flight and not lapsing.done():
             await asyncio.sleep(0)
-        [bought] = await house.submit(purchase_of(house, "B", 0, 1000, start + 9 * DAY_US))
-        [lapsed] = await lapsing
-        assert [entry.units for entry in lapsed] == [10]
-        assert [entry.kind for entry in bought] == [Kind.ACCRUED]
+        [bought] = await house.submit(purchase_of(house, "B", 0, 4, start + 9 * DAY_US))
+        assert await lapsing == [[]]
+        assert [(entry.kind, entry.units) for entry in bought][0] == (Kind.CLEARED, 4)
+        house.clock.us += 6 * DAY_US
+        [lapsed] = await house.submit(lapse_of(house.clock.us))
+        assert [(entry.kind, entry.units) for entry in lapsed] == [(Kind.LAPSED, 6)]
+        await assert_audits_clean(house.pool)
+
+
+def lapse_of(as_of_us: int, *, limit: int = 10_000) -> LapseLots:
+    """An expiry run."""
+    return LapseLots(caller=0, key=new_key(), body=BODY, as_of_us=as_of_us, limit=limit)
+
+
+@pytest.mark.parametrize("beyond_days", [0, 1_000])
+async def test_expiry_run_that_its_limit_ends_leaves_nothing_behind(dsn: str, beyond_days: int):
+    """Rule L6: runs of three lots each, also asked for far beyond the clock, lapse every expired lot in the end."""
+    async with open_house(dsn, terms("A"), terms("B"), caller_clock=True) as house:
+        start = house.clock.us
+        for day in range(8):
+            await house.submit(purchase_of(house, "A", 100, 0, start + day * DAY_US))
+        lapsed = []
+        for day in range(7, 21):
+            await house.submit(purchase_of(house, "B", 100, 0, start + day * DAY_US + 1))
+            [answer] = await house.submit(
+                lapse_of(start + (day + beyond_days) * DAY_US + 1, limit=3)
+            )
+            lapsed += [entry.lot_no for entry in answer]
+        assert lapsed[:8] == [1, 2, 3, 4, 5, 6, 7, 8]
+        await assert_audits_clean(house.pool)
+
+
+async def test_two_expiry_runs_in_one_group_leave_nothing_behind(dsn: str):
+    """Rule L6: runs that arrive together lapse each lot once, and no later run misses what their limits left."""
+    async with open_house(dsn, terms("A"), terms("B"), caller_clock=True) as house:
+        start = house.clock.us
+        for day in range(8):
+            await house.submit(purchase_of(house, "A", 100, 0, start + day * DAY_US))
+        await house.submit(purchase_of(house, "B", 100, 0, start + 30 * DAY_US))
+        until = start + 30 * DAY_US
+        answers = await house.submit(
+            lapse_of(until, limit=2), lapse_of(until, limit=2), lapse_of(until - 16 * DAY_US)
+        )
+        answers += await house.submit(lapse_of(until))
+        lapsed = [entry.lot_no for answer in answers for entry in answer]
+        assert sorted(lapsed) == [1, 2, 3, 4, 5, 6, 7, 8]
         await assert_audits_clean(house.pool)
 
 

@@ -74,7 +74,7 @@ async def cut(pool, cycle_no: int, keyring, out, **options) -> CutBatch:
 
 
 async def test_a_package_is_chained_and_carries_go_on(dsn, pool, keyring, out) -> None:
-    """Rules K3 and N9: sequence, digest and carries go from one package to the next."""
+    """Rules K1 and N9: sequence, digest and carries go from one package to the next."""
     await put(dsn, small_books())
     first = await cut(pool, 1, keyring, out)
     second = await cut(pool, 2, keyring, out)
@@ -107,7 +107,7 @@ async def test_the_rows_of_a_batch_are_its_manifest_and_instructions(
 
 
 async def test_a_cycle_is_cut_in_order_and_when_it_is_closed(dsn, pool, keyring, out) -> None:
-    """Rule K3: an open cycle, an unknown one, and one with a gap before it are refused."""
+    """Rule K1: an open cycle, an unknown one, and one with a gap before it are refused."""
     await put(dsn, small_books())
     for cycle_no, words in ((3, "still open"), (9, "unknown"), (2, "cycle 1 comes first")):
         refusal = await cut_batch(pool, cycle_no=cycle_no, keyring=keyring, out=out)
@@ -136,7 +136,7 @@ async def test_a_zero_value_cycle_settles_too(dsn, pool, keyring, out) -> None:
 
 
 async def test_cutting_again_writes_the_same_folder(dsn, pool, keyring, out) -> None:
-    """Rule K2: a lost or damaged folder is made again, byte by byte, also after a rotation."""
+    """Rules K3 and K9: a lost or damaged folder is made again, byte by byte, also after a rotation."""
     await put(dsn, small_books())
     await cut(pool, 1, keyring, out)
     whole = files_of(out)
@@ -152,7 +152,7 @@ async def test_cutting_again_writes_the_same_folder(dsn, pool, keyring, out) -> 
 
 
 async def test_a_package_outlives_its_key(dsn, pool, keyring, out) -> None:
-    """Rule K9: when the key is gone a good signature is kept, and a lost one cannot be made."""
+    """When the key is gone a good signature is kept, and a lost one cannot be made."""
     await put(dsn, small_books())
     await cut(pool, 1, keyring, out)
     whole = files_of(out)
@@ -165,7 +165,7 @@ async def test_a_package_outlives_its_key(dsn, pool, keyring, out) -> None:
 
 
 async def test_during_an_overlap_both_keys_sign(dsn, pool, keyring, out) -> None:
-    """Rule K7: the active key's signature is `manifest.sig`, the other's bears its name."""
+    """Rule K9: the active key's signature is `manifest.sig`, the other's bears its name."""
     await put(dsn, small_books())
     old = keyring.keys[0].key_id
     rotated = keyring.rotate(at=MADE_AT + DAY, overlap=7 * DAY)
@@ -201,7 +201,7 @@ async def test_during_an_overlap_both_keys_sign(dsn, pool, keyring, out) -> None
     ],
 )  # fmt: skip
 async def test_books_that_disagree_are_not_cut(dsn, pool, keyring, out, sql, words) -> None:
-    """Rule K1: lines, obligations and positions say the same, or nothing is signed."""
+    """Rule K5: lines, obligations and positions say the same, or nothing is signed."""
     await put(dsn, small_books())
     await run_sql(dsn, sql)
     with pytest.raises(BooksDiffer, match=words):
@@ -211,7 +211,7 @@ async def test_books_that_disagree_are_not_cut(dsn, pool, keyring, out, sql, wor
 
 
 async def test_a_cut_cycle_whose_books_changed_is_refused(dsn, pool, keyring, out) -> None:
-    """Rule K2: a figure that differs from what was signed is named, and the folder stays."""
+    """Rule K7: a figure that differs from what was signed is named, and the folder stays."""
     await put(dsn, small_books())
     await cut(pool, 1, keyring, out)
     whole = files_of(out)

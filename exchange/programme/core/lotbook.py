@@ -13,6 +13,7 @@ from exchange.programme.core.lots import DAY_US, Lot, Purse, add_lot, available,
 from schemas.values.amounts import AMOUNT_LIMIT, CU_PER_FEN
 from schemas.values.rate import fee_floor
 from schemas.values.reason import REASON_BY_NUMBER, Reason
+from settlement.core.books import BACKDATE_US
 from settlement.core.command import Order
 from settlement.core.event import Kind
 
@@ -57,7 +58,7 @@ class LotBook:
         self.catalogue: Catalogue | None = None
         self.last_lot_no = last_lot_no
         self.members: dict[int, dict[int, Purse]] = {}
-        self.expired: list[Lot] = []
+        self.expired: dict[bytes, list[Lot]] = {}
         self._made: list[Lot] = []
         self._uses: list[LotUse] = []
         self._spent: dict[int, Lot] = {}
@@ -100,9 +101,9 @@ class LotBook:
     def _order(self, order: Order, books: Books) -> Entry:
         """An order of a hosted issuer: the lots give the units and the order clears, or neither."""
         reason = None
-        if (order.occurred_at_us or books.caller_clock) and not order.hold_us:
+        if order.occurred_at_us:
             reason = books.till_time(order.occurred_at_us)
-        elif order.hold_us:
+        if order.hold_us:
             reason = Reason.HOLD_NOT_OFFERED
         if reason:
             return books.refuse_order(order, reason.number)
@@ -122,8 +123,9 @@ class LotBook:
         return entry
 
     def _exchange(self, order: Order, books: Books, purse: Purse, at_us: int) -> Entry:
-        """New points at the acceptor. They never live longer than those they came from (rule L5):
-        the new lot ends with the first of the lots that gave, or after the acceptor's own term.
+        """New points at the acceptor, which never live longer than those they came from (rule L5).
+
+        The new lot ends with the first of the lots that gave, or after the acceptor's own term.
         """
         assert self.catalogue is not None
         acceptor = self.catalogue.programmes.get(order.acceptor)
@@ -251,8 +253,13 @@ class LotBook:
         """Breakage of the lots that were loaded for this command (rule L6)."""
         assert self.catalogue is not None
         answer: Answer = []
-        as_of_us = min(command.as_of_us, books.clock_us)
-        for stored in self.expired[: command.limit]:
+        loaded = self.expired.pop(command.key, None)
+        if loaded is None:
+            return answer
+        # Where time is the wall clock's, an offline order may still come for what expired lately.
+        latest_us = books.clock_us if books.caller_clock else books.clock_us - BACKDATE_US
+        as_of_us = min(command.as_of_us, latest_us)
+        for stored in loaded:
             # A command before this one in the same group may have spent from the lot.
             lot = self._spent.get(stored.lot_no, stored)
             if lot.expires_at_us > as_of_us or not lot.units:
@@ -268,10 +275,9 @@ class LotBook:
             self._uses.append((lot.lot_no, entry.seq, lot.units, 0))
             lot.units = 0
             self._spent[lot.lot_no] = lot
-        whole = len(self.expired) < command.limit
         # A run that its limit ended goes on at the instant where it stopped.
-        self._lapsed_us = as_of_us if whole else self.expired[-1].expires_at_us
-        self.expired = []
+        stopped_us = loaded[-1].expires_at_us if len(loaded) >= command.limit else as_of_us
+        self._lapsed_us = max(self._lapsed_us, min(stopped_us, as_of_us))
         return answer
 
     # Lots ------------------------------------------------------------------------------------------

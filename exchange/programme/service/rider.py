@@ -81,7 +81,7 @@ class ProgrammeRider:
             )
         for command in commands:
             if isinstance(command, LapseLots):
-                self._book.expired = await store.fetch_expired_lots(
+                self._book.expired[command.key] = await store.fetch_expired_lots(
                     conn, part=self._part, as_of_us=command.as_of_us, limit=command.limit
                 )
 

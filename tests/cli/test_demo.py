@@ -1,0 +1,47 @@
+"""`tongdui demo`: its folder, and what a killed one leaves. What it prints is tested with README.md."""
+
+import json
+import os
+import signal
+
+import pytest
+
+from tests.cli.conftest import Command, assert_one_sentence
+
+
+def test_a_folder_that_no_demo_made_is_left_alone(private_tongdui, home):
+    """Whatever else stands in the demo's place is not removed."""
+    (home / "demo").mkdir()
+    (home / "demo" / "precious").write_text("x")
+    assert "move it away" in assert_one_sentence(private_tongdui("demo"))
+    assert (home / "demo" / "precious").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.kill
+@pytest.mark.timeout(240)
+def test_a_killed_demo_leaves_nothing_that_stops_the_next(private_tongdui: Command, home):
+    """Kill -9 in the middle, with a database of somebody else's in DATABASE_URL: the next one is clean and good."""
+    private_tongdui.database_url = "postgresql://nobody@127.0.0.1:1/nothing"
+    process = private_tongdui.start("demo", "--gateways", 2)
+    assert process.popen.stderr is not None
+    while "Ready on" not in process.popen.stderr.readline():
+        assert process.popen.poll() is None
+    os.kill(process.popen.pid, signal.SIGKILL)
+    process.popen.communicate()
+    assert (home / "demo" / "database" / "data" / "postmaster.pid").exists()
+
+    done = private_tongdui.apart("demo", "--gateways", 2, "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["good"] is True
+    assert (result["lines"], result["cleared"], result["refused"]) == (20_000, 15_206, 613)
+    assert sum(int(each["gross_cu"]) for each in result["cycles"]) == 86_450_294
+    assert sum(int(each["multilateral_net_cu"]) for each in result["cycles"]) == 24_580_194
+    for cycle in result["cycles"]:
+        assert sum(int(each["pay_fen"]) for each in cycle["payments"]) == 0
+    for package in result["packages"]:
+        assert private_tongdui("verify", package, "--key", result["public_key"]).returncode == 0
+    assert not (home / "demo" / "database" / "data" / "postmaster.pid").exists()
+    log = [json.loads(line) for line in (home / "demo" / "demo.log").read_text().splitlines()]
+    assert {"writer.stopped", "gateway.stopped"} <= {line["event"] for line in log}

@@ -1,0 +1,184 @@
+"""Packages on the command line: verified, proven, and cut by the packager."""
+
+import asyncio
+import json
+import shutil
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from deploy.database.connection import open_pool
+from exchange.worker.packager import cut_missing
+from settlement.service.package_folder import PackageDiffers
+from tests.builders import small_books
+from tests.cli.conftest import Command, assert_one_sentence
+from tests.golden.packages import KEY_ID, PROVEN, files_of, golden_keyring
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "packages"
+KEY = GOLDEN / f"{KEY_ID}.pub.pem"
+
+
+@pytest.fixture
+def books(tongdui: Command, home: Path, dsn: str) -> Command:
+    """The command on two closed cycles and the published key."""
+
+    async def write() -> None:
+        connection = await asyncpg.connect(dsn)
+        await small_books().write(connection)
+        await connection.close()
+
+    asyncio.run(write())
+    golden_keyring(home / "keys")
+    return tongdui
+
+
+def cut(dsn: str, home: Path) -> bool:
+    """Let the packager look once."""
+
+    async def look() -> bool:
+        pool = await open_pool(dsn)
+        try:
+            return await cut_missing(pool, keys=home / "keys", packages=home / "packages")
+        finally:
+            await pool.close()
+
+    return asyncio.run(look())
+
+
+def test_a_good_package_passes_with_every_check_named(private_tongdui):
+    """Status 0, in words for people and as JSON for programs, with the public key alone."""
+    report = private_tongdui.json("verify", GOLDEN / "2017-01-09", "--key", KEY)
+    assert (report["result"], report["subject"], report["failed"]) == ("passed", "2017-01-09", [])
+    assert {"signature", "files", "chain", "merkle_root"} <= {
+        each["name"] for each in report["checks"]
+    }
+    shown = private_tongdui("verify", GOLDEN / "2017-01-09", "--key", KEY)
+    assert shown.returncode == 0
+    assert "验证通过" in shown.stdout
+    assert shown.stdout.count("✓") == len(report["checks"])
+
+
+def test_a_package_that_was_changed_fails_by_name(private_tongdui, tmp_path):
+    """Status 1, and the check that failed is named."""
+    shutil.copytree(GOLDEN / "2017-01-02", tmp_path / "2017-01-02")
+    path = tmp_path / "2017-01-02" / "positions.csv"
+    path.write_bytes(path.read_bytes().replace(b"AIR", b"AIX", 1))
+    report = private_tongdui.json("verify", tmp_path / "2017-01-02", "--key", KEY, status=1)
+    assert "files" in report["failed"]
+    shown = private_tongdui("verify", tmp_path / "2017-01-02", "--key", KEY)
+    assert shown.returncode == 1
+    assert "positions.csv was changed" in shown.stdout
+
+
+def test_a_package_of_another_key_fails(private_tongdui):
+    """With the installation's own keys, somebody else's package is not trusted."""
+    private_tongdui("keys", "generate")
+    report = private_tongdui.json("verify", GOLDEN / "2017-01-02", status=1)
+    assert "signature" in report["failed"]
+
+
+def test_an_order_is_proven_and_the_proof_checked(books, home, dsn, tmp_path):
+    """`prove` writes what `verify` accepts with the public key alone; another order is refused."""
+    assert "has no package yet" in assert_one_sentence(books("prove", PROVEN), status=1)
+    assert cut(dsn, home)
+    proof = tmp_path / "proof.json"
+    assert books("prove", PROVEN, "--out", proof).returncode == 0
+    assert json.loads(proof.read_text())["order"] == str(PROVEN)
+    assert books.json("verify", proof, "--key", KEY)["result"] == "passed"
+    proof.write_text(proof.read_text().replace('"leaf_index":', '"leaf_index":1'))
+    assert books("verify", proof, "--key", KEY).returncode == 1
+
+
+def test_the_packager_cuts_what_is_missing_and_nothing_else(books, home, dsn):
+    """Every closed cycle gets its package, in order; one that was lost comes back byte for byte."""
+    assert cut(dsn, home)
+    assert sorted(path.name for path in (home / "packages").iterdir()) == [
+        "2017-01-02",
+        "2017-01-09",
+    ]
+    before = files_of(home / "packages")
+    shutil.rmtree(home / "packages" / "2017-01-02")
+    assert cut(dsn, home)
+    assert files_of(home / "packages") == before
+    for cycle in ("2017-01-02", "2017-01-09"):
+        assert books("verify", home / "packages" / cycle, "--key", KEY).returncode == 0
+
+
+def test_the_packager_begins_nothing_once_it_is_told_to_stop(books, home, dsn):
+    """A backlog does not hold a stop up."""
+
+    async def look() -> bool:
+        pool = await open_pool(dsn)
+        stop = asyncio.Event()
+        stop.set()
+        try:
+            return await cut_missing(
+                pool, keys=home / "keys", packages=home / "packages", stop=stop
+            )
+        finally:
+            await pool.close()
+
+    assert asyncio.run(look()) is False
+    assert not (home / "packages").exists()
+
+
+def test_cycles_are_shown_from_books_and_from_packages(books, home, dsn):
+    """The figures are the same before the cut, which adds what the bank moves."""
+    shown = [row["cycle_id"] for row in books.json("cycle", "show")]
+    assert shown == ["2017-01-02", "2017-01-09", "2017-01-16"]
+    from_books = books.json("cycle", "show", "2017-01-02")
+    assert cut(dsn, home)
+    from_package = books.json("cycle", "show", "2017-01-02")
+    assert from_package.pop("payments")
+    assert from_books.pop("payments") == []
+    assert from_books == from_package
+    text = books("cycle", "show", "2017-01-02").stdout
+    assert "应付总额" in text
+    assert "应付款" in text
+    assert_one_sentence(books("cycle", "show", "1999-01-04"), status=1)
+
+
+def test_the_audit_finds_a_figure_that_was_changed(with_ledger, dsn):
+    """Clean books are status 0; a changed figure is 1, with table, row, and both figures."""
+    with_ledger("merchant", "add", "A", "--spend", "1/1", "--cap", "12.5")
+    clean = with_ledger.json("audit")
+    assert clean["clean"]
+    assert clean["events"]
+    assert "账目与日志一致" in with_ledger("audit").stdout
+
+    async def change() -> None:
+        connection = await asyncpg.connect(dsn)
+        await connection.execute("UPDATE settlement.account SET cap_cu = cap_cu + 1")
+        await connection.close()
+
+    asyncio.run(change())
+    [difference] = with_ledger.json("audit", status=1)["differences"]
+    assert difference["table"] == "settlement.account"
+    assert (difference["expected"], difference["found"]) == ("125000", "125001")
+    shown = with_ledger("audit")
+    assert shown.returncode == 1
+    assert "发现 1 处不一致" in shown.stdout
+
+
+def test_something_else_in_a_packages_place_is_not_touched(books, home, dsn):
+    """A folder that is no package of ours stays, and the command says so with status 1."""
+    assert cut(dsn, home)
+    standing = home / "packages" / "2017-01-02"
+    (standing / "manifest.json").write_text("{}")
+
+    async def look() -> None:
+        pool = await open_pool(dsn)
+        from settlement.service.batches import cut_batch
+        from settlement.signing.keyring import Keyring
+
+        try:
+            await cut_batch(
+                pool, cycle_no=1, keyring=Keyring.open(home / "keys"), out=home / "packages"
+            )
+        finally:
+            await pool.close()
+
+    with pytest.raises(PackageDiffers):
+        asyncio.run(look())
+    assert (standing / "manifest.json").read_text() == "{}"
