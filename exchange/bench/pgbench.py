@@ -70,6 +70,4 @@ async def measure(bin_dir: Path, dsn: str, *, seconds: int, threads: int) -> Mea
     found = _RATE.search(done.output)
     if found is None:
         raise Failed(f"pgbench told no rate: {done.output[-500:]}")
-    return Measured(
-        rate=float(found[1]), cpu_seconds=done.cpu_seconds, latencies_ms=latencies_ms
-    )
+    return Measured(rate=float(found[1]), cpu_seconds=done.cpu_seconds, latencies_ms=latencies_ms)

@@ -86,7 +86,7 @@ def demo(context: click.Context, *, gateways: int, as_json: bool) -> None:
     with exclusive(
         parent.folder / "demo.lock", busy="another demo (process {pid}) runs; wait for it"
     ):
-        _clean(home)
+        clean(home)
         with (home.folder / "demo.log").open("ab") as log_file:
             log_to(log_file)
             result = run(_demo(home, gateways, log_file, shown=not as_json))
@@ -97,7 +97,7 @@ def demo(context: click.Context, *, gateways: int, as_json: bool) -> None:
     context.exit(0 if result.good else 1)
 
 
-def _clean(home: Home) -> None:
+def clean(home: Home) -> None:
     """Remove what an earlier demo left, also one that was killed.
 
     Raises:

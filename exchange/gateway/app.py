@@ -61,9 +61,7 @@ async def _elsewhere(call: Call) -> web.StreamResponse:
     allowed = sorted({method for shape, method in _SHAPES if shape.match(path)})
     if not allowed:
         return call.not_found()
-    return problems.fault_response(
-        problems.METHOD_NOT_ALLOWED,
-        instance=path,
-        request_id=call.request_id,
-        headers={"Allow": ", ".join(allowed)},
+    problem = problems.fault_problem(
+        problems.METHOD_NOT_ALLOWED, instance=path, request_id=call.request_id
     )
+    return problems.respond(problem, {"Allow": ", ".join(allowed)})

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from exchange.gateway.metrics import Metrics
     from exchange.gateway.services import Services
     from schemas.values.reason import Reason
+    from schemas.wire.problems import Problem
 
 log = structlog.get_logger()
 
@@ -48,6 +49,10 @@ class Who(Enum):
 
 class MediaTypeError(Exception):
     """The body comes in a content type that the route does not take."""
+
+
+class BodyTimedOutError(Exception):
+    """The body did not arrive in time."""
 
 
 class BodyTooLargeError(Exception):
@@ -79,7 +84,7 @@ class Call:
 
         Raises:
             BodyTooLargeError: It is larger than `limit`.
-            TimeoutError: It did not arrive in time.
+            BodyTimedOutError: It did not arrive in time.
         """
         request = self.request
         length = request.content_length
@@ -90,8 +95,11 @@ class Call:
             # The whole body came with the headers, as bodies of single orders do: no timer, no waiting.
             body = content.read_nowait()
         else:
-            async with asyncio.timeout(BODY_SECONDS):
-                body = await self._read_up_to(limit)
+            try:
+                async with asyncio.timeout(BODY_SECONDS):
+                    body = await self._read_up_to(limit)
+            except TimeoutError:
+                raise BodyTimedOutError from None
         if len(body) > limit:
             raise BodyTooLargeError
         return body
@@ -124,19 +132,23 @@ class Call:
     ) -> web.Response:
         """Answer with a business refusal."""
         self.gate.metrics.refused(reason.code)
-        return problems.refusal_response(
-            reason,
-            instance=self.request.path,
-            request_id=self.request_id,
-            detail=detail,
-            order_id=order_id,
-            status=status,
+        return problems.respond(
+            problems.refusal_problem(
+                reason,
+                instance=self.request.path,
+                request_id=self.request_id,
+                detail=detail,
+                order_id=order_id,
+                status=status,
+            )
         )
 
     def not_found(self) -> web.Response:
         """Answer that the path names nothing."""
-        return problems.fault_response(
-            problems.NOT_FOUND, instance=self.request.path, request_id=self.request_id
+        return problems.respond(
+            problems.fault_problem(
+                problems.NOT_FOUND, instance=self.request.path, request_id=self.request_id
+            )
         )
 
 
@@ -166,6 +178,17 @@ class Gate:
         """A name for one exchange, unique over processes and restarts."""
         return f"{self._prefix}-{next(self._numbers):x}"
 
+    def admit(self) -> None:
+        """Let one more request in; it counts already.
+
+        Raises:
+            Unavailable: This gateway is stopping, or too many are in flight.
+        """
+        if self.stopping:
+            raise Unavailable("this gateway is stopping")
+        if self.in_flight > self.in_flight_max:
+            raise Unavailable("too many requests are in flight", retry_after_seconds=RETRY_SECONDS)
+
     def guard(
         self,
         name: str,
@@ -186,21 +209,23 @@ class Gate:
         async def serve(request: web.Request) -> web.StreamResponse:
             began = perf_counter()
             request_id = self.request_id()
-            if not public and (self.stopping or self.in_flight >= self.in_flight_max):
-                response: web.StreamResponse = self._unavailable(request, request_id)
-                answered(name, response.status, perf_counter() - began)
-                return response
             self.in_flight += 1
             try:
+                if not public:
+                    self.admit()
                 if public:
                     principal = NOBODY
                 else:
                     principal = await authenticate(request.headers.get("Authorization"))
                     if who is Who.OPERATOR:
                         _require_house(principal)
-                response = await handler(Call(request, self, principal, request_id))
+                response: web.StreamResponse = await handler(
+                    Call(request, self, principal, request_id)
+                )
             except Exception as error:  # noqa: BLE001 - the last place where a fault can become an answer
-                response = self._fault(request, request_id, name, error)
+                response = problems.respond(
+                    *self.fault(error, route=name, instance=request.path, request_id=request_id)
+                )
             finally:
                 self.in_flight -= 1
             answered(name, response.status, perf_counter() - began)
@@ -208,20 +233,14 @@ class Gate:
 
         return serve
 
-    def _unavailable(
-        self, request: web.Request, request_id: str, seconds: int = RETRY_SECONDS
-    ) -> web.Response:
-        return problems.fault_response(
-            problems.UNAVAILABLE,
-            instance=request.path,
-            request_id=request_id,
-            headers={"Retry-After": str(seconds)},
-        )
+    def fault(
+        self, error: Exception, *, route: str, instance: str, request_id: str
+    ) -> tuple[Problem, dict[str, str]]:
+        """Say what a fault means to the caller; nothing foreign leaks into it.
 
-    def _fault(
-        self, request: web.Request, request_id: str, name: str, error: Exception
-    ) -> web.StreamResponse:
-        """Say what a fault means to the caller; nothing foreign leaks into it."""
+        Returns:
+            The problem, and headers that go with it.
+        """
         detail = path = None
         headers: dict[str, str] = {}
         match error:
@@ -233,11 +252,12 @@ class Gate:
             case Forbidden():
                 fault, detail = problems.FORBIDDEN, str(error)
             case Unavailable():
+                fault = problems.UNAVAILABLE
+                headers["Retry-After"] = str(error.retry_after_seconds)
                 log.warning(
-                    "request.turned_away", request_id=request_id, route=name, detail=str(error)
+                    "request.turned_away", request_id=request_id, route=route, detail=str(error)
                 )
-                return self._unavailable(request, request_id, error.retry_after_seconds)
-            case TimeoutError():
+            case BodyTimedOutError():
                 fault = problems.TIMED_OUT
                 headers["Connection"] = "close"
             case BodyTooLargeError():
@@ -246,24 +266,21 @@ class Gate:
             case MediaTypeError():
                 fault, detail = problems.MEDIA_TYPE, str(error)
             case _ if is_outage(error):
+                fault = problems.UNAVAILABLE
+                headers["Retry-After"] = str(RETRY_SECONDS)
                 log.warning(
                     "request.turned_away",
                     request_id=request_id,
-                    route=name,
+                    route=route,
                     detail=type(error).__name__,
                 )
-                return self._unavailable(request, request_id)
             case _:
-                log.error("request.failed", request_id=request_id, route=name, exc_info=error)
                 fault = problems.INTERNAL
-        return problems.fault_response(
-            fault,
-            instance=request.path,
-            request_id=request_id,
-            detail=detail,
-            field=path,
-            headers=headers,
+                log.error("request.failed", request_id=request_id, route=route, exc_info=error)
+        problem = problems.fault_problem(
+            fault, instance=instance, request_id=request_id, detail=detail, field=path
         )
+        return problem, headers
 
 
 def _require_house(principal: Principal) -> None:

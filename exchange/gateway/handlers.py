@@ -59,7 +59,7 @@ _MSGPACK_TYPES: Final = frozenset(
 _READY_SECONDS: Final = 2.0
 
 _QUOTE = msgspec.json.Decoder(QuoteRequest)
-_ORDER: Any = msgspec.json.Decoder(OrderTerms[fields.UnitDigits])
+order_decoder: Any = msgspec.json.Decoder(OrderTerms[fields.UnitDigits])
 _ACCRUAL = msgspec.json.Decoder(AccrualRequest)
 _ENROL = msgspec.json.Decoder(EnrolRequest)
 _MERCHANT = msgspec.json.Decoder(MerchantRequest)
@@ -75,7 +75,7 @@ _PACKED_PURCHASES: BulkDecoder[Any] = BulkDecoder(BulkPurchase[fields.Fen], pack
 
 def _is_packed(call: Call) -> bool:
     """Whether the body is msgpack; anything but that and JSON is not taken."""
-    media_type = _media_type(call)
+    media_type = _media_type(call.request.headers.get("Content-Type"))
     if media_type in _MSGPACK_TYPES:
         return True
     if media_type == "application/json":
@@ -83,25 +83,32 @@ def _is_packed(call: Call) -> bool:
     raise MediaTypeError("send `application/msgpack` or `application/json`")
 
 
-def _media_type(call: Call) -> str:
-    header: str = call.request.headers.get("Content-Type", "application/json")
-    return header.partition(";")[0].strip().lower()
+def _media_type(header: str | None) -> str:
+    return (header or "application/json").partition(";")[0].strip().lower()
+
+
+def check_json(content_type: str | None) -> None:
+    """Take JSON only; a body without a type is taken for JSON.
+
+    Raises:
+        MediaTypeError: It is something else.
+    """
+    if content_type != "application/json" and _media_type(content_type) != "application/json":
+        raise MediaTypeError("send `application/json`")
 
 
 async def _json_body(call: Call, limit: int | None = None) -> bytes:
     """The body of a route that takes JSON only."""
-    if _media_type(call) != "application/json":
-        raise MediaTypeError("send `application/json`")
+    check_json(call.request.headers.get("Content-Type"))
     return await (call.body() if limit is None else call.body(limit))
 
 
-def _idempotency_key(call: Call) -> str:
-    """The key of a single request.
+def check_key(key: str | None) -> str:
+    """The idempotency key of a single request.
 
     Raises:
         SchemaError: It is missing or malformed.
     """
-    key: str | None = call.request.headers.get("Idempotency-Key")
     if key is None:
         raise SchemaError("Idempotency-Key", "Expected the header `Idempotency-Key`")
     if not _KEY.match(key):
@@ -148,8 +155,8 @@ async def post_quotes(call: Call) -> web.StreamResponse:
 
 async def post_orders(call: Call) -> web.StreamResponse:
     """Have one order decided."""
-    key = _idempotency_key(call)
-    wish = decode(_ORDER, await _json_body(call))
+    key = check_key(call.request.headers.get("Idempotency-Key"))
+    wish = decode(order_decoder, await _json_body(call))
     entry = await call.services.orders.accept(wish, caller=call.caller, key=key)
     call.gate.metrics.commands("post_orders")
     return await _order_response(call, entry, entry_order_id(entry), status=201)
@@ -194,7 +201,7 @@ async def _end(call: Call, kind: Kind) -> web.StreamResponse:
     if order is None:
         return call.refuse(Reason.ORDER_NOT_FOUND)
     entry = await call.services.orders.end(order, kind=kind, caller=call.caller)
-    call.gate.metrics.commands("end_order")
+    call.gate.metrics.commands("post_order_clear" if kind is Kind.CLEARED else "post_order_void")
     return await _order_response(call, entry, str(order), status=200)
 
 
@@ -230,7 +237,7 @@ async def post_purchases_bulk(call: Call) -> web.StreamResponse:
 
 async def post_accruals(call: Call) -> web.StreamResponse:
     """Give a member points."""
-    key = _idempotency_key(call)
+    key = check_key(call.request.headers.get("Idempotency-Key"))
     wish = decode(_ACCRUAL, await _json_body(call))
     entry = await call.services.purchases.accrue(wish, caller=call.caller, key=key)
     call.gate.metrics.commands("post_accruals")

@@ -41,6 +41,7 @@ class Metrics:
         )
         self._observers: dict[str, Callable[[float], None]] = {}
         self._response_counts: dict[tuple[str, int], Counter] = {}
+        self._command_counts: dict[str, Counter] = {}
 
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         """Add a figure that is read when it is asked for."""
@@ -61,7 +62,10 @@ class Metrics:
 
     def commands(self, route: str, number: int = 1) -> None:
         """Count what was decided."""
-        self._elements.labels(route).inc(number)
+        count = self._command_counts.get(route)
+        if count is None:
+            count = self._command_counts[route] = self._elements.labels(route)
+        count.inc(number)
 
     def refused(self, reason: str, number: int = 1) -> None:
         """Count a refusal."""

@@ -144,7 +144,7 @@ def _title(code: str) -> str:
     return code.replace("_", " ").capitalize()
 
 
-def refusal_response(
+def refusal_problem(
     reason: Reason,
     *,
     instance: str,
@@ -152,8 +152,8 @@ def refusal_response(
     detail: str | None = None,
     order_id: str | None = None,
     status: HTTPStatus | None = None,
-) -> web.Response:
-    """Answer a business refusal.
+) -> Problem:
+    """Describe a business refusal.
 
     Args:
         reason: Why.
@@ -163,34 +163,29 @@ def refusal_response(
         order_id: The order that was refused.
         status: Where the resource itself decides it: a path that names nothing is 404.
     """
-    status = status or STATUS[reason]
-    return _respond(
-        Problem(
-            type=PROBLEM_BASE + reason.code,
-            title=_title(reason.code),
-            status=int(status),
-            detail=detail or reason.english,
-            detail_zh=reason.chinese,
-            instance=instance,
-            reason=reason.code,
-            retryable=reason.retryable,
-            order_id=order_id,
-            request_id=request_id,
-        ),
-        {},
+    return Problem(
+        type=PROBLEM_BASE + reason.code,
+        title=_title(reason.code),
+        status=int(status or STATUS[reason]),
+        detail=detail or reason.english,
+        detail_zh=reason.chinese,
+        instance=instance,
+        reason=reason.code,
+        retryable=reason.retryable,
+        order_id=order_id,
+        request_id=request_id,
     )
 
 
-def fault_response(
+def fault_problem(
     fault: Fault,
     *,
     instance: str,
     request_id: str,
     detail: str | None = None,
     field: str | None = None,
-    headers: Mapping[str, str] | None = None,
-) -> web.Response:
-    """Answer a request with which no business could be done.
+) -> Problem:
+    """Describe a request with which no business could be done.
 
     Args:
         fault: What is wrong.
@@ -198,32 +193,29 @@ def fault_response(
         request_id: Names the exchange.
         detail: Sentence about this case; the fault's own by default.
         field: Path of the bad field.
-        headers: More headers, for example `Retry-After`.
     """
-    return _respond(
-        Problem(
-            type=PROBLEM_BASE + fault.code,
-            title=_title(fault.code),
-            status=int(fault.status),
-            detail=detail or fault.detail,
-            detail_zh=fault.detail_zh,
-            instance=instance,
-            reason=fault.code,
-            retryable=fault.retryable,
-            field=field,
-            request_id=request_id,
-        ),
-        headers or {},
+    return Problem(
+        type=PROBLEM_BASE + fault.code,
+        title=_title(fault.code),
+        status=int(fault.status),
+        detail=detail or fault.detail,
+        detail_zh=fault.detail_zh,
+        instance=instance,
+        reason=fault.code,
+        retryable=fault.retryable,
+        field=field,
+        request_id=request_id,
     )
 
 
-def _respond(problem: Problem, headers: Mapping[str, str]) -> web.Response:
+def respond(problem: Problem, headers: Mapping[str, str] | None = None) -> web.Response:
+    """Answer with a problem and, where it needs them, more headers (for example `Retry-After`)."""
     return web.Response(
         status=problem.status,
         body=_ENCODER.encode(problem),
         headers={
             "Content-Type": CONTENT_TYPE,
             "X-Request-Id": problem.request_id or "",
-            **headers,
+            **(headers or {}),
         },
     )

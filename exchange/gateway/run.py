@@ -12,6 +12,7 @@ from aiohttp import web
 
 from deploy.database.connection import open_pool
 from exchange.gateway.app import GATE, create_app
+from exchange.gateway.lane import IDLE_SECONDS, Lanes
 from exchange.gateway.services import make_services
 from exchange.service.access import operator_key
 from settlement.service.link import RemoteClearing
@@ -27,7 +28,6 @@ WRITER_WAIT_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 30.0
 """How long requests in flight may take to end; none should need a tenth of it."""
 BACKLOG: Final = 1024
-KEEP_ALIVE_SECONDS: Final = 75.0
 LINGER_SECONDS: Final = 1.0
 """How long the rest of a body that was answered early is still read, so that the answer arrives."""
 
@@ -97,14 +97,22 @@ async def serve(
         access_log=None,
         handle_signals=False,
         shutdown_timeout=STOP_SECONDS,
-        keepalive_timeout=KEEP_ALIVE_SECONDS,
+        keepalive_timeout=IDLE_SECONDS,
         lingering_time=LINGER_SECONDS,
     )
     await runner.setup()
+    assert runner.server is not None
+    gate = app[GATE]
+    lanes = Lanes(gate, runner.server)
     try:
-        site = web.TCPSite(runner, host, port, reuse_port=reuse_port, backlog=BACKLOG)
-        await site.start()
-        yield int(runner.addresses[0][1])
+        listener = await asyncio.get_running_loop().create_server(
+            lanes, host, port, reuse_port=reuse_port, backlog=BACKLOG
+        )
+        try:
+            yield int(listener.sockets[0].getsockname()[1])
+        finally:
+            gate.stopping = True
+            listener.close()
+            await lanes.stop(STOP_SECONDS)
     finally:
-        app[GATE].stopping = True
         await runner.cleanup()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
@@ -51,7 +51,28 @@ _NO_BODY: Final = bytes(16)
 
 AnyTerms = OrderTerms[int] | OrderTerms[str]
 AnyBulkOrder = BulkOrder[int] | BulkOrder[str]
-_TermsByPair = dict[tuple[str | None, str | None, str | None], Terms | Refusal | Forbidden]
+_TermsByPair = dict[tuple[int, str | None, str | None, str | None], Terms | Refusal | Forbidden]
+
+
+class Wish(NamedTuple):
+    """One order that somebody wants: who (0 for the house), under which key, and its terms."""
+
+    caller: int
+    key: str
+    terms: AnyTerms
+
+
+class Ending(NamedTuple):
+    """One accepted order that somebody wants to end: who, which, and the kind of its end."""
+
+    caller: int
+    order: uuid.UUID
+    kind: int
+
+
+_PENDING: Final = unstored_refusal(Reason.ORDER_NOT_FOUND)
+_NO_ORDER: Final = 0
+"""Sequence number that no event has: the writer answers that there is no such order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,22 +196,10 @@ class OrderDesk:
             Forbidden: The sender is neither issuer nor acceptor.
             Unavailable: The writer is away or its queue is full.
         """
-        fault = wish.fault()
-        if fault is not None:
-            raise fault
-        offer = (
-            await self._shelf.offer()
-            if wish.quote is not None
-            else await self._shelf.offer_with(wish.issuer or "", wish.acceptor or "")
-        )
-        known = await known_members(self._members, (wish.member,))
-        order = self._order(
-            offer, wish, caller=caller, key=key, known=known, cache={}, now_us=self._now_us()
-        )
-        if isinstance(order, Forbidden):
-            raise order
-        [answer] = await self._clearing.submit((order,))
-        return answer[0]
+        [decided] = await self.decide([Wish(caller, key, wish)])
+        if isinstance(decided, SchemaError | Forbidden):
+            raise decided
+        return decided
 
     async def accept_bulk(
         self, wishes: Sequence[AnyBulkOrder | SchemaError], *, caller: int
@@ -200,36 +209,18 @@ class OrderDesk:
         Raises:
             Unavailable: The writer is away or its queue is full; nothing was decided.
         """
-        offer = await self._shelf.offer()
-        now_us = self._now_us()
-        known = await known_members(
-            self._members, {wish.member for wish in wishes if not isinstance(wish, SchemaError)}
+        decided = await self.decide(
+            [
+                wish if isinstance(wish, SchemaError) else Wish(caller, wish.key, wish)
+                for wish in wishes
+            ]
         )
-        cache: _TermsByPair = {}
-        answers: list[Entry | SchemaError | Forbidden] = []
-        places: list[int] = []
-        commands: list[Order] = []
-        pending = unstored_refusal(Reason.ORDER_NOT_FOUND)
-        for place, wish in enumerate(wishes):
-            if isinstance(wish, SchemaError):
-                answers.append(wish)
-                continue
-            if (fault := wish.fault()) is not None:
-                answers.append(SchemaError(f"$[{place}]{fault.path[1:]}", fault.detail))
-                continue
-            order = self._order(
-                offer, wish, caller=caller, key=wish.key, known=known, cache=cache, now_us=now_us
-            )
-            if isinstance(order, Forbidden):
-                answers.append(order)
-                continue
-            answers.append(pending)
-            places.append(place)
-            commands.append(order)
-        decided = await self._clearing.submit(commands) if commands else []
-        for place, answer in zip(places, decided, strict=True):
-            answers[place] = answer[0]
-        return answers
+        return [
+            SchemaError(f"$[{place}]{each.path[1:]}", each.detail)
+            if isinstance(each, SchemaError) and each is not wishes[place]
+            else each
+            for place, each in enumerate(decided)
+        ]
 
     async def end(self, order: uuid.UUID, *, kind: Kind, caller: int) -> Entry:
         """Clear or void an accepted order; again is harmless.
@@ -241,36 +232,77 @@ class OrderDesk:
 
         Returns:
             The end, or a refusal.
+
+        Raises:
+            Unavailable: The writer is away or its queue is full.
         """
-        try:
-            part, order_seq = order_place(order)
-        except ValueError:
-            part, order_seq = 0, 0
-        if part != PART:
-            return unstored_refusal(Reason.ORDER_NOT_FOUND)
-        command = End(
-            caller=caller, key=order.bytes, body=_NO_BODY, order_seq=order_seq, kind=int(kind)
+        [decided] = await self.decide([Ending(caller, order, int(kind))])
+        if isinstance(decided, SchemaError | Forbidden):
+            raise decided
+        return decided
+
+    async def decide(
+        self, asked: Sequence[Wish | Ending | SchemaError]
+    ) -> list[Entry | SchemaError | Forbidden]:
+        """Have what many callers ask decided in one go, in this order.
+
+        Args:
+            asked: Orders and ends of orders; what was malformed is handed through.
+
+        Returns:
+            One answer for each, in its place: an event (of kind REFUSED for a refusal), or why it was not
+            even asked of the writer.
+
+        Raises:
+            Unavailable: The writer is away or its queue is full; nothing was decided.
+        """
+        terms = [each.terms for each in asked if isinstance(each, Wish)]
+        offer = await self._shelf.offer_with(
+            *{code for each in terms for code in (each.issuer, each.acceptor) if code is not None}
         )
-        [answer] = await self._clearing.submit((command,))
-        return answer[0]
+        known = await known_members(self._members, {each.member for each in terms})
+        now_us = self._now_us()
+        cache: _TermsByPair = {}
+        answers: list[Entry | SchemaError | Forbidden] = []
+        places: list[int] = []
+        commands: list[Order | End] = []
+        for each in asked:
+            command: Order | End | SchemaError | Forbidden
+            if isinstance(each, Wish):
+                command = each.terms.fault() or self._order(
+                    offer, each, known=known, cache=cache, now_us=now_us
+                )
+            elif isinstance(each, Ending):
+                command = _end_command(each)
+            else:
+                command = each
+            if isinstance(command, SchemaError | Forbidden):
+                answers.append(command)
+                continue
+            places.append(len(answers))
+            commands.append(command)
+            answers.append(_PENDING)
+        decided = await self._clearing.submit(commands) if commands else []
+        for place, answer in zip(places, decided, strict=True):
+            answers[place] = answer[0]
+        return answers
 
     def _order(
         self,
         offer: Offer,
-        wish: AnyTerms,
+        asked: Wish,
         *,
-        caller: int,
-        key: str,
         known: Mapping[str, int],
         cache: _TermsByPair,
         now_us: int,
     ) -> Order | Forbidden:
         """Make the command for one order; a refusal found here travels in it."""
+        caller, key, wish = asked
         if wish.quote is not None:
             return self._quoted_order(
                 offer, wish, caller=caller, key=key, known=known, now_us=now_us
             )
-        pair = (wish.issuer, wish.acceptor, wish.kind)
+        pair = (caller, wish.issuer, wish.acceptor, wish.kind)
         terms = cache.get(pair)
         if terms is None:
             terms = cache[pair] = _terms(offer, wish, caller, now_us)
@@ -366,6 +398,23 @@ class OrderDesk:
             hosted=programme.hosted,
             reference=wish.reference,
         )
+
+
+def _end_command(asked: Ending) -> End:
+    """The command that ends an order; an id that was never given out ends nothing."""
+    try:
+        part, order_seq = order_place(asked.order)
+    except ValueError:
+        part, order_seq = PART, _NO_ORDER
+    if part != PART:
+        order_seq = _NO_ORDER
+    return End(
+        caller=asked.caller,
+        key=asked.order.bytes,
+        body=_NO_BODY,
+        order_seq=order_seq,
+        kind=asked.kind,
+    )
 
 
 def _may_order(offer: Offer, caller: int, issuer: str | None, acceptor: str | None) -> bool:

@@ -8,7 +8,8 @@ in its amount: `BulkOrder[Units]` is what msgpack decodes, `BulkOrder[UnitDigits
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Annotated, Final, TypeVar
 
 from msgspec import Meta
@@ -110,6 +111,11 @@ def microseconds(at: datetime | None) -> int:
 
 def instant_text(at_us: int) -> str:
     """Microseconds since 1970 as RFC 3339 text in UTC; the fraction only where there is one."""
-    seconds, fraction = divmod(at_us, 1_000_000)
-    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    return f"{text}.{fraction:06d}Z" if fraction else f"{text}Z"
+    second, fraction = divmod(at_us, 1_000_000)
+    return f"{_second_text(second)}.{fraction:06d}Z" if fraction else f"{_second_text(second)}Z"
+
+
+@lru_cache(maxsize=1024)
+def _second_text(second: int) -> str:
+    """Date and time to the second; answers come in runs of the same one."""
+    return (_EPOCH + timedelta(seconds=second)).isoformat()[:19]

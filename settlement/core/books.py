@@ -504,6 +504,7 @@ class Books:
         return self.end(hold, Kind(command.kind))
 
     def _expire_holds(self, command: ExpireHolds) -> Answer:
+        before_us = self.clock_us
         if reason := self.business_time(command.at_us):
             return [unstored_refusal(reason)]
         answer: Answer = []
@@ -511,6 +512,9 @@ class Books:
             _, order_seq = heapq.heappop(self._due)
             if hold := self.holds.get(order_seq):
                 answer.append(self.end(hold, Kind.EXPIRED))
+        if not answer and self.caller_clock:
+            # Nothing that is written says that this time had come, so it has not.
+            self.clock_us = before_us
         return answer
 
     def _close_cycle(self, command: CloseCycle) -> Answer:
@@ -579,6 +583,8 @@ class Books:
         if command.merchant_no in self.accounts:
             return self.refuse(command, Reason.MERCHANT_EXISTS, merchant_no=command.merchant_no)
         _check_amount(command.cap_cu)
+        if command.merchant_no < 1:
+            raise ValueError(f"not a merchant's number: {command.merchant_no}")
         self.accounts[command.merchant_no] = Account(command.cap_cu)
         self._moved_accounts.add(command.merchant_no)
         return self._administer(command, 0, Kind.JOINED, command.merchant_no, command.cap_cu, "")

@@ -182,6 +182,12 @@ async def _gather(conn: store.Connection, cycle_no: int) -> _Facts | Refusal:
         return Refusal(
             Reason.CYCLE_NOT_CLOSED, f"cycle {earlier} comes first: its batch has not been cut"
         )
+    stored = await store.fetch_batch(conn, cycle_no=cycle_no)
+    if stored is None and await store.has_batch_after(conn, cycle_no=cycle_no):
+        return Refusal(
+            Reason.CYCLE_NOT_CLOSED,
+            f"cycle {cycle_no} was settled without a batch, and a later one has been cut",
+        )
     if not re.match(CYCLE_ID_PATTERN, parts[0]["cycle_id"]):
         raise BooksDiffer(f"the cycle's id {parts[0]['cycle_id']!r} cannot name a folder")
     cut_offs = [row["cut_off_at"] for row in parts if row["cut_off_at"] is not None]
@@ -189,7 +195,6 @@ async def _gather(conn: store.Connection, cycle_no: int) -> _Facts | Refusal:
         _Range(part=row["part"], first_seq=row["first_seq"], last_seq=row["last_seq"])
         for row in parts
     ]
-    stored = await store.fetch_batch(conn, cycle_no=cycle_no)
     before = await store.fetch_batch_before(conn, cycle_no=cycle_no)
     rates: dict[int, tuple[int, int]] = {}
     for one in ranges:

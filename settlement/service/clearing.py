@@ -524,9 +524,18 @@ class Writer:
             )
             self.figures.flushes += 1
             self.figures.events += len(changes.events)
+        elif not await self._still_ours():
+            # Repeats and refusals of ends write nothing, but a fenced writer must not give them either.
+            raise Fenced(f"part {self._part} was taken over")
         for batch in flush.batches:
             if not batch.done.done():
                 batch.done.set_result(batch.answers)
+
+    async def _still_ours(self) -> bool:
+        assert self._write_conn is not None
+        assert self._fence is not None
+        epoch = await journal.fetch_epoch(self._write_conn, part=self._part)
+        return epoch == self._fence.epoch
 
     # Faults -------------------------------------------------------------------------------------
 

@@ -45,6 +45,7 @@ _LINE_BYTES_MIN = 60
 _BLOCK_LEAVES = 4096
 _OBJECT_BYTES_MAX = 16 * 1024 * 1024
 _SEEN_BY_ISSUER, _SEEN_BY_ACCEPTOR = 1, 2
+_NO_MORE = object()  # None is an object that a stream may hold
 _NOT_READ = NotChecked("The statements cannot be read.", "对账单无法读取，未核对。")
 
 
@@ -185,7 +186,7 @@ class StatementsVerifier:
         for number, value in enumerate(objects, 1):
             if isinstance(value, dict):
                 totals = read_totals(value, number)
-                if next(objects, None) is not None:
+                if next(objects, _NO_MORE) is not _NO_MORE:
                     raise SchemaError(f"$[{number}]", "the totals do not end the file")
                 yield totals
                 return
@@ -357,12 +358,14 @@ def _objects(file: BinaryIO, size: int) -> Iterator[object]:
     unpacker = msgpack.Unpacker(
         file, raw=False, strict_map_key=True, max_buffer_size=_OBJECT_BYTES_MAX
     )
-    number = 0
+    number = end = 0
     try:
         for value in unpacker:
+            # Asked for after each object: after a broken one it would count what was tried in vain.
+            end = unpacker.tell()
             yield value
             number += 1
     except (ValueError, msgpack.UnpackException, RecursionError) as error:
         raise SchemaError(f"$[{number}]", f"not msgpack: {error}") from error
-    if unpacker.tell() != size:
+    if end != size:
         raise SchemaError(f"$[{number}]", "the file ends within an object")

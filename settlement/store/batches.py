@@ -32,14 +32,17 @@ async def fetch_cycle_parts(conn: Connection, *, cycle_no: int) -> list[Record]:
 async def fetch_uncut_before(conn: Connection, *, cycle_no: int) -> int | None:
     """Find the first cycle before this one whose batch is still to be cut; None if there is none.
 
-    A cycle that was counted as settled without a batch had nothing to settle, and gets none.
+    A cycle that was counted as settled without a batch and owes nothing gets none.
     """
     found: int | None = await conn.fetchval(
         """
         SELECT min(c.cycle_no)
           FROM settlement.cycle AS c
-         WHERE c.cycle_no < $1 AND c.state <> 'settled'
+         WHERE c.cycle_no < $1
            AND NOT EXISTS (SELECT FROM settlement.batch AS b WHERE b.cycle_no = c.cycle_no)
+           AND (c.state <> 'settled'
+                OR EXISTS (SELECT FROM settlement.obligation AS o
+                            WHERE o.part = c.part AND o.cycle_no = c.cycle_no))
         """,
         cycle_no,
     )
@@ -70,6 +73,14 @@ async def fetch_batch_before(conn: Connection, *, cycle_no: int) -> Record | Non
         """,
         cycle_no,
     )
+
+
+async def has_batch_after(conn: Connection, *, cycle_no: int) -> bool:
+    """Tell whether the chain of packages has gone past a cycle."""
+    found: bool = await conn.fetchval(
+        "SELECT EXISTS (SELECT FROM settlement.batch WHERE cycle_no > $1)", cycle_no
+    )
+    return found
 
 
 async def fetch_obligations(conn: Connection, *, cycle_no: int) -> list[Obligation]:

@@ -100,6 +100,14 @@ async def raise_epoch(
     return Fence(part=part, epoch=row["epoch"], flush_no=row["flush_no"], digest=row["digest"])
 
 
+async def fetch_epoch(conn: Connection, *, part: int) -> int | None:
+    """The epoch of the partition's present writer; None if there is no such partition."""
+    epoch: int | None = await conn.fetchval(
+        "SELECT epoch FROM settlement.partition WHERE part = $1", part
+    )
+    return epoch
+
+
 async def load_books(conn: Connection, part: int) -> Books:
     """Load the partition's state as the last committed flush left it."""
     head = await conn.fetchrow(
@@ -338,14 +346,6 @@ async def write_cycles(conn: Connection, *, part: int, changes: Changes) -> None
                 change.cycle_no,
                 change.at_us,
             )
-
-
-async def fetch_flush_digest(conn: Connection, *, part: int, flush_no: int) -> bytes | None:
-    """Digest of a committed flush: the commit marker of a flush whose COMMIT was not answered."""
-    digest: bytes | None = await conn.fetchval(
-        "SELECT digest FROM settlement.flush WHERE part = $1 AND flush_no = $2", part, flush_no
-    )
-    return digest
 
 
 async def fetch_by_keys(

@@ -6,6 +6,8 @@ import signal
 
 import pytest
 
+from exchange.cli.context import Home
+from exchange.cli.demo import MARK, clean
 from tests.cli.conftest import Command, assert_one_sentence
 
 
@@ -15,6 +17,16 @@ def test_a_folder_that_no_demo_made_is_left_alone(private_tongdui, home):
     (home / "demo" / "precious").write_text("x")
     assert "move it away" in assert_one_sentence(private_tongdui("demo"))
     assert (home / "demo" / "precious").exists()
+
+
+def test_what_an_earlier_demo_left_is_removed(private_tongdui, home):
+    """A second run starts from a clean state: nothing of the first is in its folder."""
+    demo = Home(folder=home / "demo")
+    clean(demo)
+    (demo.folder / "packages").mkdir()
+    (demo.folder / "positions.csv").write_text("old")
+    clean(demo)
+    assert {path.name for path in demo.folder.iterdir()} == {MARK, "run"}
 
 
 @pytest.mark.slow

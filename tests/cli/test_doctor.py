@@ -252,8 +252,9 @@ def test_a_skew_within_the_error_of_its_measurement_is_not_wrong():
 
 def test_a_clock_that_jumps_is_found(monkeypatch):
     """A wall clock that is set in steps is found by the even one beside it."""
-    steps = iter([1000.0, 1000.1 + 0.5])
-    monkeypatch.setattr(time, "time", lambda: next(steps))
-    findings = [each for each in check_clock(sample_seconds=0.1) if each.state == "wrong"]
+    walls, evens = iter([1000.0, 1000.75]), iter([5.0, 5.25])
+    monkeypatch.setattr(time, "time", lambda: next(walls))
+    monkeypatch.setattr(time, "monotonic", lambda: next(evens))
+    findings = [each for each in check_clock(sample_seconds=0) if each.state == "wrong"]
     assert [each.check for each in findings] == ["clock"]
     assert "jumped by +0.5" in findings[0].what

@@ -6,8 +6,8 @@ import sys
 import click
 import pytest
 
-from exchange.cli import COMMANDS
-from exchange.cli import tongdui as entrance
+from exchange.cli.entrance import COMMANDS
+from exchange.cli.entrance import tongdui as entrance
 from tests.cli.conftest import assert_one_sentence
 
 

@@ -300,6 +300,34 @@ def test_a_writer_that_was_fenced_off_ends_the_server(tongdui, dsn, serving):
     assert "the writer is gone" in server.process.popen.communicate()[1]
 
 
+def test_a_command_elsewhere_does_not_take_the_ledger_over(tongdui, make_home, dsn, serving):
+    """From another home, a command that would need a writer refuses instead of fencing the one that serves."""
+    server = serving(tongdui)
+    elsewhere = Command(home=make_home(), database_url=dsn)
+    sentence = assert_one_sentence(
+        elsewhere("merchant", "add", "A", "--spend", "1/1", "--cap", "1")
+    )
+    assert "not started from this home" in sentence
+    assert elsewhere.json("merchant", "list") == []
+    assert server.json("GET", "/readyz")["ready"] is True
+    assert server.stop() == 0
+    assert elsewhere("merchant", "add", "A", "--spend", "1/1", "--cap", "1").returncode == 0
+
+
+def test_a_start_that_is_interrupted_leaves_nothing(private_tongdui, home):
+    """SIGTERM while it starts ends it with status 0; the database it made is stopped again."""
+    process = private_tongdui.start("serve", "--port", 0)
+    deadline = time.monotonic() + 60
+    while not (home / "database" / "data" / "postmaster.pid").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.popen.send_signal(signal.SIGTERM)
+    process.popen.send_signal(signal.SIGTERM)
+    assert process.popen.wait(timeout=60) == 0
+    process.popen.communicate()
+    assert not (home / "database" / "data" / "postmaster.pid").exists()
+
+
 def test_a_closed_cycle_gets_its_package(tongdui, home, serving):
     """A cycle that is closed over HTTP is cut without being asked for, and can be downloaded and verified."""
     server = serving(tongdui)

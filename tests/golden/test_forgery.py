@@ -261,3 +261,23 @@ def test_a_party_may_not_change_its_number(package: Path) -> None:
     netting["parties"][0]["no"] = netting["parties"][1]["no"]
     resign(package, netting=netting)
     assert "control_totals" in failed(package)
+
+
+def test_a_line_moved_to_another_counterparty_fails(package: Path) -> None:
+    """Totals and figure of the merchant are the same; only the pairs tell."""
+    path = package / "statements/AIR.msgpack"
+    objects = lines_of(path)
+    objects[1][8] = "SPECTACLES"
+    write_lines(path, objects)
+    edit(package / "statements/AIR.csv", "issuer,NOODLES,1001", "issuer,SPECTACLES,1001")
+    resign(package)
+    assert failed(package) == ["statements"]
+
+
+@pytest.mark.parametrize("tail", [b"\xd9", b"\xc0", b"\x81\xa1"])
+def test_bytes_after_the_totals_fail(package: Path, tail: bytes) -> None:
+    """Nothing may follow, neither a whole object nor the beginning of one."""
+    path = package / "statements/AIR.msgpack"
+    path.write_bytes(path.read_bytes() + tail)
+    resign(package)
+    assert "statements" in failed(package)

@@ -46,7 +46,7 @@ def test_every_example_runs(namespace) -> None:
     assert not re.search(
         r"^\s*(?:from|import) (?:schemas|settlement|exchange)", "".join(BLOCKS), re.MULTILINE
     )
-    assert namespace["two"]
+    assert namespace["flush_2"]
 
 
 def test_the_flush_chain_is_the_one_that_is_written(namespace) -> None:
@@ -55,7 +55,7 @@ def test_the_flush_chain_is_the_one_that_is_written(namespace) -> None:
     one = chain_digest(
         bytes(32), event, part=1, flush_no=1, epoch=1, first_seq=2, count=1, at_us=at_us
     )
-    assert one == namespace["one"]
+    assert one == namespace["flush_1"]
 
 
 def test_the_columns_of_an_event_are_described() -> None:

@@ -255,12 +255,15 @@ class Oracle:
 
     def expire(self, *, limit=10_000, at=0):
         """End every hold whose time has come."""
+        before = self.now
         if at and (why := self.administrative_time(at)):
             return [self.unwritten(why)]
         due = sorted(
             (hold for hold in self.open_holds() if hold["due"] <= self.now),
             key=lambda hold: (hold["due"], hold["order"]),
         )
+        if not due:
+            self.now = before
         return [self.finish(hold, "expired") for hold in due[:limit]]
 
     def administrative_time(self, at):

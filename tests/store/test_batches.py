@@ -135,6 +135,21 @@ async def test_a_zero_value_cycle_settles_too(dsn, pool, keyring, out) -> None:
         assert {check.status.value for check in report.checks} == {"passed"}
 
 
+async def test_a_settled_cycle_that_owes_nothing_may_be_left_out(dsn, pool, keyring, out) -> None:
+    """Rule K1: the chain goes past it, and it cannot be put in afterwards."""
+    books = BooksBuilder()
+    books.open_cycle("quiet")
+    books.close_cycle(settled=True)
+    books.open_cycle("busy")
+    books.clear("A", "B", debit=100)
+    books.close_cycle()
+    await put(dsn, books)
+    assert (await cut(pool, 2, keyring, out)).sequence == 1
+    refusal = await cut_batch(pool, cycle_no=1, keyring=keyring, out=out)
+    assert isinstance(refusal, Refusal)
+    assert "a later one has been cut" in refusal.detail
+
+
 async def test_cutting_again_writes_the_same_folder(dsn, pool, keyring, out) -> None:
     """Rules K3 and K9: a lost or damaged folder is made again, byte by byte, also after a rotation."""
     await put(dsn, small_books())
@@ -309,6 +324,9 @@ async def test_thousands_of_lines_stream_through(dsn, pool, keyring, out) -> Non
         assert isinstance(proof, bytes)
         assert verify_proof(proof, trusted=keyring.trusted()).ok
         assert json.loads(proof)["leaf_index"] == number
+        # The first leaves have the same path in a tree that is a little smaller.
+        lie = proof.replace(b'"tree_size": 10000', b'"tree_size": 9999')
+        assert "inclusion" in verify_proof(lie, trusted=keyring.trusted()).failed
 
 
 async def test_what_cannot_be_proven_is_refused(dsn, pool, keyring, out) -> None:

@@ -227,7 +227,11 @@ class LotBook:
         """Points given by their own merchant; no value moves between parties."""
         assert self.catalogue is not None
         programme = self.catalogue.programmes.get(accrual.merchant_no)
-        reason = REASON_BY_NUMBER.get(accrual.reason) or books.till_time(accrual.occurred_at_us)
+        reason = (
+            REASON_BY_NUMBER[accrual.reason]
+            if accrual.reason
+            else books.till_time(accrual.occurred_at_us)
+        )
         if reason is None and (programme is None or accrual.merchant_no not in books.accounts):
             reason = Reason.UNKNOWN_MERCHANT
         elif reason is None and programme is not None and not programme.hosted:

@@ -1,0 +1,230 @@
+"""Books and lots without a database: the pure core behind a pipeline of dicts, for thousands of histories."""
+
+from typing import Any
+
+from exchange.core.catalogue import Catalogue, NumberedRate, Programme
+from exchange.programme.core.command import LapseLots
+from exchange.programme.core.lotbook import LotBook
+from exchange.programme.core.lots import Lot
+from schemas.values.rate import Rate
+from schemas.values.reason import Reason
+from settlement.core.audit import AuditReport, FlushRow, JournalAudit
+from settlement.core.books import Books
+from settlement.core.chain import GENESIS, chain_digest
+from settlement.core.command import (
+    ADMINISTRATIVE,
+    Answer,
+    CloseCycle,
+    Command,
+    End,
+    Join,
+    Order,
+    unstored_refusal,
+)
+from settlement.core.event import Kind, unpack_event
+from tests.simulation.ground import BODY, START_US, new_key
+from tests.simulation.histories import FEE_BPS, MERCHANTS
+
+WHY_ENDED = {
+    Kind.CLEARED: Reason.ORDER_ALREADY_CLEARED,
+    Kind.VOIDED: Reason.ORDER_ALREADY_VOIDED,
+    Kind.EXPIRED: Reason.HOLD_EXPIRED,
+    Kind.REFUSED: Reason.ORDER_REFUSED,
+}
+COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+
+
+def catalogue() -> Catalogue:
+    """The merchants of the histories, as the exchange would load them."""
+    programmes = {}
+    rates = {}
+    for number, (code, hosted, (num, den), (earn_num, earn_den), days, _) in enumerate(
+        MERCHANTS, start=1
+    ):
+        programmes[number] = Programme(
+            merchant_no=number,
+            code=code,
+            name=code,
+            hosted=hosted,
+            unit="point",
+            scale=0,
+            earn_num=earn_num,
+            earn_den=earn_den,
+            valid_days=days,
+            units_min=1,
+            units_max=10**12,
+        )
+        rates[number] = [
+            NumberedRate(rate_no=number, effective_at_us=0, rate=Rate(num=num, den=den))
+        ]
+    return Catalogue(
+        programmes=programmes,
+        by_code={programme.code: number for number, programme in programmes.items()},
+        spend=rates,
+        issue=rates,
+        tariff=[(0, FEE_BPS)],
+    )
+
+
+class PureHouse:
+    """Decides commands on books and lots, and keeps what they hand over, as a database would."""
+
+    def __init__(self, *, caller_clock: bool) -> None:
+        """Start with the merchants joined and the first cycle open."""
+        self.now_us = START_US
+        self.books = Books(part=1, caller_clock=caller_clock)
+        self.lots = LotBook(last_lot_no=0)
+        self.lots.catalogue = catalogue()
+        self.lots.put_members(range(10), [])
+        self.events: list[bytes] = []
+        self.flushes: list[FlushRow] = []
+        self.positions: dict[tuple[int, int], int] = {}
+        self.obligations: dict[tuple[int, int, int], tuple[int, int, int, int]] = {}
+        self.accounts: dict[int, tuple[int, int, int]] = {}
+        self.holds: set[int] = set()
+        self.cycles: dict[int, tuple[str, str]] = {}
+        self.lot_rows: dict[int, Lot] = {}
+        self.left: dict[int, int] = {}
+        self._stored: dict[tuple[int, bytes], tuple[bytes, Answer]] = {}
+        start: list[Command] = [
+            Join(caller=0, key=new_key(), body=BODY, merchant_no=number, cap_cu=cap)
+            for number, (*_, cap) in enumerate(MERCHANTS, start=1)
+        ]
+        self.submit(
+            [
+                *start,
+                CloseCycle(caller=0, key=new_key(), body=BODY, cycle_no=0, next_id="first"),
+            ]
+        )
+
+    def submit(self, commands: list[Command]) -> list[Answer]:
+        """Decide one group and take what it changed."""
+        self.books.tick(self.now_us)
+        answers = [self._decide(command) for command in commands]
+        self._take()
+        return answers
+
+    def _decide(self, command: Command) -> Answer:
+        if isinstance(command, End):
+            return [self._end(command)]
+        key = command.caller, command.key
+        if key in self._stored:
+            body, answer = self._stored[key]
+            conflict = [unstored_refusal(Reason.IDEMPOTENCY_CONFLICT)]
+            return answer if body == command.body else conflict
+        if isinstance(command, LapseLots):
+            self._take()
+            expired = [
+                Lot(*_columns(lot, self.left[lot.lot_no]))
+                for lot in self.lot_rows.values()
+                if self.left[lot.lot_no] and lot.expires_at_us <= command.as_of_us
+            ]
+            self.lots.expired[command.key] = sorted(expired)[: command.limit]
+        hosted = isinstance(command, Order) and command.hosted and not command.reason
+        if hosted or not isinstance(command, (Order, *ADMINISTRATIVE)):
+            answer = self.lots.decide(command, self.books)
+        else:
+            answer = self.books.decide(command)  # type: ignore[arg-type] # narrowed by the line above
+        if answer and answer[0].seq:
+            self._stored[key] = command.body, answer
+        return answer
+
+    def _end(self, command: End) -> Any:
+        if command.order_seq in self.books.holds:
+            return self.books.decide(command)[0]
+        self._take()
+        events = [unpack_event(data) for data in self.events]
+        of_order = [event for event in events if event.order_seq == command.order_seq != 0]
+        if not of_order or command.caller not in (0, of_order[0].caller):
+            return unstored_refusal(Reason.ORDER_NOT_FOUND, command.order_seq)
+        last = of_order[-1]
+        if last.kind != command.kind:
+            return unstored_refusal(WHY_ENDED[Kind(last.kind)], command.order_seq)
+        from settlement.core.command import Entry
+
+        return Entry(
+            last.seq, last.order_seq, last.kind, last.reason, last.at_us, last.due_at_us,
+            last.cycle_no, last.issuer, last.acceptor, last.units, last.debit_cu, last.value_cu,
+            last.fee_cu, last.credited_units, last.lot_no, last.rate_no,
+        )  # fmt: skip
+
+    def _take(self) -> None:
+        """Keep what one flush would write."""
+        books = self.books
+        changes, lots = books.take(), self.lots.take()
+        if changes.events:
+            digest = chain_digest(
+                self.flushes[-1].digest if self.flushes else GENESIS,
+                b"".join(changes.events),
+                part=1,
+                flush_no=len(self.flushes) + 1,
+                epoch=1,
+                first_seq=changes.first_seq,
+                count=len(changes.events),
+                at_us=books.clock_us,
+            )
+            self.flushes.append(
+                FlushRow(
+                    len(self.flushes) + 1,
+                    1,
+                    changes.first_seq,
+                    len(changes.events),
+                    books.clock_us,
+                    digest,
+                )
+            )
+        self.events += changes.events
+        self.positions |= changes.positions
+        self.obligations |= changes.obligations
+        self.accounts |= changes.accounts
+        self.holds |= {hold.order_seq for hold in changes.opened}
+        assert self.holds >= set(changes.ended), "an end of a hold that was never stored"
+        self.holds -= set(changes.ended)
+        for change in changes.cycles:
+            if change.kind is Kind.CYCLE_OPENED:
+                self.cycles[change.cycle_no] = change.cycle_id, "open"
+            else:
+                state = "closed" if change.kind is Kind.CYCLE_CLOSED else "settled"
+                self.cycles[change.cycle_no] = self.cycles[change.cycle_no][0], state
+        for lot in lots.made:
+            self.lot_rows[lot.lot_no] = lot
+            self.left[lot.lot_no] = lot.earned_units
+        for lot_no, _, units, left in lots.uses:
+            self.left[lot_no] -= units
+            assert self.left[lot_no] == left >= 0
+
+    def figures(self) -> dict[str, Any]:
+        """What is stored, in the words of `tests.simulation.compare`."""
+        return {
+            "positions": {key: cu for key, cu in self.positions.items() if cu},
+            "obligations": self.obligations,
+            "accounts": self.accounts,
+            "holds": self.holds,
+            "cycles": self.cycles,
+            "lots": {
+                lot.lot_no: (
+                    lot.member_no,
+                    lot.merchant_no,
+                    lot.earned_units,
+                    self.left[lot.lot_no],
+                )
+                for lot in self.lot_rows.values()
+            },
+        }
+
+    def audit(self) -> JournalAudit:
+        """Audit the bytes as a stream, cut into pieces of odd sizes."""
+        audit = JournalAudit(AuditReport(part=1))
+        audit.expect(self.flushes)
+        stream = b"".join((COPY_HEADER, *self.events, b"\xff\xff"))
+        for start in range(0, len(stream), 777):
+            audit.feed(stream[start : start + 777])
+        audit.end_stream()
+        return audit
+
+
+def _columns(lot: Lot, left: int) -> tuple[int, ...]:
+    return (
+        lot.lot_no, lot.member_no, lot.merchant_no, lot.earned_units, left, lot.expires_at_us,
+        lot.made_seq,
+    )  # fmt: skip
