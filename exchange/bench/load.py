@@ -448,11 +448,11 @@ def look(plan: Plan, requests: list[Request], answers: list[Answer]) -> tuple[in
         else:
             seen.wrong.append(f"end {answer.ended.decode()}: {answer.end_body[:200]!r}")
         firsts[answer.request] = (told.order_id, told.reason)
-        first = requests[answer.request].first
-        if first >= 0:
+        source = requests[answer.request].first
+        if source >= 0:
             seen.duplicates += 1
-            if firsts.get(first) != (told.order_id, told.reason):
-                seen.wrong.append(f"request {answer.request} got another answer than {first}")
+            if firsts.get(source) != (told.order_id, told.reason):
+                seen.wrong.append(f"request {answer.request} got another answer than {source}")
     return orders, seen
 
 

@@ -1,4 +1,4 @@
-"""The replay's rules as one plain pass over the file, in memory and with nothing kept: what the books are measured against.
+"""The replay's rules as one plain pass over the file, in memory: what the books are measured against.
 
 python -m exchange.bench.model PURCHASES.csv PROGRAMMES.toml      prints the outcome as JSON
 

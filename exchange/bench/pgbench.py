@@ -1,4 +1,4 @@
-"""PostgreSQL's own benchmark on the same server: the measure for everything else, since it knows the disk and the day."""
+"""PostgreSQL's own benchmark on the same server: the measure for all else, since it knows disk and day."""
 
 from __future__ import annotations
 
@@ -62,12 +62,17 @@ async def measure(bin_dir: Path, dsn: str, *, seconds: int, threads: int) -> Mea
             ],
             seconds_max=seconds + 60,
         )
-        latencies_ms = sorted(
-            int(line.split()[2]) / 1000
-            for log in Path(folder).iterdir()
-            for line in log.read_text().splitlines()
-        )
+        latencies_ms = _latencies_ms(Path(folder))
     found = _RATE.search(done.output)
     if found is None:
         raise Failed(f"pgbench told no rate: {done.output[-500:]}")
     return Measured(rate=float(found[1]), cpu_seconds=done.cpu_seconds, latencies_ms=latencies_ms)
+
+
+def _latencies_ms(folder: Path) -> list[float]:
+    """Latencies from pgbench's logs, whose third column is microseconds."""
+    return sorted(
+        int(line.split()[2]) / 1000
+        for log in folder.iterdir()
+        for line in log.read_text().splitlines()
+    )

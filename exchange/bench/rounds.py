@@ -8,7 +8,6 @@ import os
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +21,7 @@ from exchange.bench.report import CycleRun, LoadRun, Memory, ReplayRun, Round, p
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
     from exchange.bench.house import House, Operator
 
@@ -32,6 +32,8 @@ _PACKAGE_SECONDS_MAX: Final = 300.0
 _BUILD_SECONDS_MAX: Final = 180.0
 _LINE_BYTES_MAX: Final = 1 << 27
 _LOAD_SECONDS_MIN: Final = 1.0
+_FILLS_MAX: Final = 20
+_QUICK_FILL_SECONDS: Final = 5.0
 _AROUND_LOAD_SECONDS: Final = 0.5
 """Connecting before a load, and reading its answers after it."""
 
@@ -287,7 +289,7 @@ class Bench:
 
     async def measure_cycle(self, number: int) -> CycleRun:
         """Fill the open cycle up to its size, close it, and have its package written and verified."""
-        await self._fill(number)
+        await self.fill(number)
         began = perf_counter()
         answer = await self.operator.call("POST", "/v1/cycles/close", b"{}")
         cycle = answer["closed"]
@@ -320,17 +322,23 @@ class Bench:
         )
         return run
 
-    async def _fill(self, number: int) -> None:
+    async def fill(self, number: int) -> None:
+        """Send bulk orders until the open cycle has its size; in a quick run no longer than its share of the time.
+
+        Raises:
+            Failed: Nothing clears any more.
+        """
         spec = LoadSpec(name="fill", shape="bulk", keys="uuid7", callers=4, rate_max=0)
-        for attempt in range(20):
+        for attempt in range(_FILLS_MAX):
             cycles = (await self.operator.call("GET", "/v1/cycles"))["cycles"]
             missing = self.sizes.cycle_orders - int(cycles[-1].get("orders") or 0)
-            if missing <= 0:
+            if missing <= 0 or (self.deadline is not None and attempt):
                 return
+            seconds = _PACKAGE_SECONDS_MAX if self.deadline is None else _QUICK_FILL_SECONDS
             plan = self._plan(spec, int(missing * 1.08), seed=1_000 * number + 100 + 10 * attempt)
             async with sending(plan) as sender:
                 await sender.ready()
-                sent = await sender.go(_PACKAGE_SECONDS_MAX)
+                sent = await sender.go(seconds)
             self.faults += [f"fill: {each}" for each in sent.wrong]
             if not sent.cleared:
                 break
@@ -411,7 +419,8 @@ class Bench:
             agree=agree,
         )
         self.say(
-            f"replay of {run.lines:,} lines in {run.seconds:.1f} s, model {run.model_seconds:.2f} s, ratio {run.ratio:.1f}"
+            f"replay of {run.lines:,} lines in {run.seconds:.1f} s, model {run.model_seconds:.2f} s, "
+            f"ratio {run.ratio:.1f}"
         )
         return run
 

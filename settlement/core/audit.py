@@ -356,7 +356,7 @@ class JournalAudit:
                     self._finish_flush()
                     flush_end = self._flush_end()
             if at < last_at or row_part != part:
-                self._misplaced(seq, at, row_part)
+                self._misplaced(seq, at, last_at, row_part)
             last_at = at
             if kind == _CLEARED and order_seq == seq:
                 self._clear(seq, issuer, acceptor, units, debit, value, fee, cycle_no)
@@ -454,14 +454,16 @@ class JournalAudit:
     def _event(self, seq: int, rule: str, expected: object, found: object) -> None:
         self.report.differ("settlement.event", f"seq {seq}", rule, expected, found)
 
-    def _misplaced(self, seq: int, at: int, part: int) -> None:
+    def _misplaced(self, seq: int, at: int, before: int, part: int) -> None:
         if part != self.report.part:
             self._event(seq, "part", self.report.part, part)
-        if at < self.last_at:
+        if at < before:
             self._event(
-                seq, "at",
-                f">= {instant_text(self.last_at + EPOCH_2000_US)}", instant_text(at + EPOCH_2000_US),
-            )  # fmt: skip
+                seq,
+                "at",
+                f">= {instant_text(before + EPOCH_2000_US)}",
+                instant_text(at + EPOCH_2000_US),
+            )
 
     def _account(self, seq: int, merchant_no: int) -> AccountFigures:
         account = self.accounts.get(merchant_no)

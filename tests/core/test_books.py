@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from settlement.core.audit import obligation_rows, position_rows
 from settlement.core.books import Account, Books
-from settlement.core.command import Command, Join, Order, SetCap
+from settlement.core.command import Join, Order, SetCap
 from settlement.core.event import Kind, unpack_event
 from tests.simulation.compare import told_figures
 from tests.simulation.ground import BODY, START_US, new_key
@@ -48,7 +48,10 @@ def play(history: list[tuple], *, caller_clock: bool) -> tuple[PureHouse, Script
 @THOROUGH
 @given(history=HISTORIES, caller_clock=st.booleans())
 def test_books_and_lots_say_what_the_oracle_says(history, caller_clock):
-    """Any history: each answer, and every figure that a flush would write, is the oracle's; the audit of the bytes is clean."""
+    """Any history: each answer, and every figure that a flush would write, is the oracle's.
+
+    The audit of the journal's bytes is clean.
+    """
     house, script = play(history, caller_clock=caller_clock)
     assert house.figures() == told_figures(script.oracle)
     audit = house.audit()
@@ -65,7 +68,10 @@ def test_books_and_lots_say_what_the_oracle_says(history, caller_clock):
 @THOROUGH
 @given(history=HISTORIES, caller_clock=st.booleans())
 def test_postings_sum_to_zero_everywhere(history, caller_clock):
-    """Rules B2 and B3: postings sum to zero for each order, for each cycle and overall, and positions are their sums."""
+    """Rules B2 and B3: postings sum to zero for each order, for each cycle and overall.
+
+    Stored positions are their sums.
+    """
     house, _ = play(history, caller_clock=caller_clock)
     sums: Counter[tuple[int, int]] = Counter()
     for event in map(unpack_event, house.events):
@@ -91,7 +97,10 @@ def test_postings_sum_to_zero_everywhere(history, caller_clock):
 @THOROUGH
 @given(history=HISTORIES, caller_clock=st.booleans())
 def test_every_order_is_in_exactly_one_cycle(history, caller_clock):
-    """Rule N1: each cleared order stands between the opening and the closing of the one cycle that it names, and ends once."""
+    """Rules B7 and N1: each cleared order stands between opening and closing of the one cycle that it names.
+
+    No order ends twice.
+    """
     house, _ = play(history, caller_clock=caller_clock)
     opened: dict[int, int] = {}
     closed: dict[int, int] = {}
@@ -147,7 +156,7 @@ def test_cap_is_exact_to_the_last_unit(hold_us):
 
 
 def test_credit_of_the_open_cycle_helps_orders_and_not_holds():
-    """Rules C2 and C3: what a merchant is to receive in this cycle pays for an order that clears now, and never for a hold."""
+    """Rules C2 and C3: what a merchant is to receive in this cycle pays for what clears now, never for a hold."""
     books = fresh_books(1_000, 0)
     books.decide(order(1, 2, 500))
     [held] = books.decide(order(2, 1, 1, hold_us=10**6))
@@ -156,7 +165,7 @@ def test_credit_of_the_open_cycle_helps_orders_and_not_holds():
 
 
 def test_breach_stops_accepts_and_nothing_else():
-    """Rules C4 and C5: after a cut of the cap new orders are refused, and holds that stand still clear, void and expire."""
+    """Rules C4 and C5: after a cut of the cap new orders are refused, and a hold that stands still clears."""
     from settlement.core.command import End
 
     books = fresh_books(1_000, 0)
@@ -192,7 +201,7 @@ def test_closing_moves_a_debt_into_the_base_until_it_is_settled():
     books.decide(order(1, 2, 600))
     close = CloseCycle(caller=0, key=new_key(), body=BODY, cycle_no=1, next_id="two")
     books.decide(close)
-    wishes: list[Command] = [order(1, 2, 401), order(1, 2, 400), order(2, 1, 1_401)]
+    wishes = [order(1, 2, 401), order(1, 2, 400), order(2, 1, 1_401)]
     assert [books.decide(wish)[0].kind for wish in wishes] == [
         Kind.REFUSED,
         Kind.CLEARED,

@@ -73,7 +73,7 @@ def test_a_figure_that_does_not_fit_is_no_event(column: str):
         **fields, column: 2**63 + EPOCH_2000_US, "key": bytes(16), "body": bytes(16), "reference": "",
     }  # fmt: skip
     with pytest.raises(struct.error):
-        pack_event(*(values[name] for name in COLUMNS))
+        pack_event(*(values[name] for name in COLUMNS))  # type: ignore[arg-type] # of many types
 
 
 def test_the_columns_are_the_events_attributes():
@@ -87,7 +87,7 @@ HEADER = {"part": 1, "flush_no": 7, "epoch": 3, "first_seq": 100, "count": 2, "a
 
 @given(events, events, st.sampled_from(sorted(HEADER)))
 def test_the_digest_of_a_flush_covers_everything(one: Event, other: Event, name: str):
-    """Rule B6: another event, another order of events, another header field or another digest before gives another digest."""
+    """Rule B6: another event, order of events, header field or digest before gives another digest."""
     first, second = repack_event(one), repack_event(other)
     digest = chain_digest(GENESIS, first + second, **HEADER)
     assert len(digest) == 32

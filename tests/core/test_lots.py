@@ -18,7 +18,7 @@ STEPS = st.lists(
 
 @given(STEPS)
 def test_first_to_expire_is_first_spent(steps):
-    """Rules L1 and L2: units come from live lots only, earliest expiry first, then lowest number; what is left is exact."""
+    """Rules L1 and L2: units come from live lots only, earliest expiry first, then lowest number, exactly."""
     purse: Purse = []
     plain: list[list[int]] = []
     for number, (what, at, units) in enumerate(steps, start=1):

@@ -109,7 +109,9 @@ async def test_answers_fit_the_document(house: House):
         {"key": "2", "member": "anna", "issuer": "AIR", "acceptor": "AIR", "units": 10},
         {},
     ]
-    check("post", "/v1/orders/bulk", await house.call("POST", "/v1/orders/bulk", wishes, packed=True))
+    check(
+        "post", "/v1/orders/bulk", await house.call("POST", "/v1/orders/bulk", wishes, packed=True)
+    )
     purchases = [
         {"key": "3", "member": "anna", "merchant": "EYE", "amount_fen": "9", "discount_fen": "7"}
     ]

@@ -54,7 +54,9 @@ async def test_enrolling_again_changes_nothing(house: House):
     before = await house.pool.fetch("SELECT * FROM exchange.member WHERE reference = 'anna'")
     answer = await house.call("POST", "/v1/members", {"members": ["anna", "carl", "carl"]})
     assert answer.body == {"enrolled": 2}
-    assert await house.pool.fetch("SELECT * FROM exchange.member WHERE reference = 'anna'") == before
+    assert (
+        await house.pool.fetch("SELECT * FROM exchange.member WHERE reference = 'anna'") == before
+    )
     many = await house.call("POST", "/v1/members", {"members": [f"m{n}" for n in range(10_000)]})
     assert many.body == {"enrolled": 10_000}
 

@@ -270,7 +270,7 @@ class Script:
         return stretch
 
     def step(self, step: tuple) -> str:
-        """Add one step; returns what to do once everything is sent: nothing, `wait`, `lapse`, …"""
+        """Add one step; returns what to do once everything is sent: nothing, or the step's own name."""
         name, *rest = step
         if name in ("wait", "takeover", "restart", "lapse"):
             return name

@@ -400,7 +400,7 @@ class Oracle:
                 issuer=merchant,
                 acceptor=merchant,
                 lot=len(self.lots) + 1 if units else 0,
-            )  # fmt: skip
+            )
         )
         if units:
             self.make_lot(member, merchant, units, expires)
@@ -442,7 +442,7 @@ class Oracle:
                     value=worth,
                     issuer=lot["merchant"],
                     lot=lot["lot"],
-                )  # fmt: skip
+                )
             )
             lot["left"] = 0
         return answers

@@ -124,7 +124,7 @@ class PureHouse:
         if hosted or not isinstance(command, (Order, *ADMINISTRATIVE)):
             answer = self.lots.decide(command, self.books)
         else:
-            answer = self.books.decide(command)  # type: ignore[arg-type] # narrowed by the line above
+            answer = self.books.decide(command)
         if answer and answer[0].seq:
             self._stored[key] = command.body, answer
         return answer

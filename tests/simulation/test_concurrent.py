@@ -1,4 +1,7 @@
-"""Several gateways in front of one writer: whatever order it gave their commands, the oracle gives the same answers in that order."""
+"""Several gateways in front of one writer.
+
+Whatever order it gave their commands, the oracle gives the same answers in that order.
+"""
 
 import asyncio
 import random
@@ -10,7 +13,8 @@ from typing import Any
 import pytest
 
 from exchange.programme.core.command import AnyCommand
-from settlement.core.command import Answer
+from schemas.values.faults import Unavailable
+from settlement.core.command import Answer, Command
 from settlement.service.link import LinkServer, RemoteClearing
 from tests.simulation.compare import assert_audits_clean, assert_same_figures
 from tests.simulation.ground import DAY_US, HOUR_US, House, make_writer, open_house
@@ -162,6 +166,7 @@ async def assert_serial(house: House, script: Script, said: list[Said]) -> None:
             row = await house.pool.fetchrow(
                 "SELECT kind, order_seq FROM settlement.event WHERE seq = $1", seq
             )
+            assert row is not None
             assert row["kind"] == 5
             late = {"what": "end", "caller": 0, "order": row["order_seq"], "how": "voided"}
             assert oracle.decide(late)[0]["reason"] == "hold_expired"
@@ -178,7 +183,10 @@ async def assert_serial(house: House, script: Script, said: list[Said]) -> None:
 async def test_answers_through_several_gateways_are_those_of_some_order(
     dsn: str, tmp_path: Path, seed: int
 ):
-    """Two gateways with many callers, repeats and conflicts: the numbers that the writer gave explain every answer; no accept broke a cap, no order is in two cycles."""
+    """Two gateways with many callers, repeats and conflicts: the numbers that the writer gave explain every answer.
+
+    No accept broke a cap, no order is in two cycles.
+    """
     async with (
         open_house(dsn, *merchant_terms(), fee_bps=FEE_BPS) as house,
         gateways(house, tmp_path, 2) as (one, other),
@@ -203,7 +211,10 @@ async def test_answers_through_several_gateways_are_those_of_some_order(
 
 
 async def test_gateways_follow_a_takeover_and_nothing_is_lost(dsn: str, tmp_path: Path):
-    """Writers that take over from each other under load from two gateways: every caller gets an answer, each command takes effect once."""
+    """Writers that take over from each other under load from two gateways.
+
+    Every caller gets an answer, each command takes effect once.
+    """
     async with open_house(dsn, *merchant_terms(), fee_bps=FEE_BPS) as house:
         path = tmp_path / "writer.sock"
         server = LinkServer(house.writer, path, AnyCommand)
@@ -240,20 +251,20 @@ async def test_gateways_follow_a_takeover_and_nothing_is_lost(dsn: str, tmp_path
 
 async def _stubborn(crowd: Crowd, gateway: RemoteClearing, said: list[Said]) -> None:
     """A caller that sends the same again when the writer is away."""
-    from schemas.values.faults import Unavailable
-
     deadline = asyncio.get_running_loop().time() + 0.8
     while asyncio.get_running_loop().time() < deadline:
         wishes = [crowd.wish() for _ in range(crowd.random.choice([1, 1, 2]))]
-        commands = [command_of(wish) for wish in wishes]
-        while True:
-            try:
-                answers = await gateway.submit(commands)
-                break
-            except Unavailable:
-                await asyncio.sleep(0.02)
+        answers = await _insist(gateway, [command_of(wish) for wish in wishes])
         for wish, answer in zip(wishes, answers, strict=True):
             entries = [plain(entry) for entry in answer]
             said.append((wish, entries))
             if entries and entries[0]["kind"] == "accepted":
                 crowd.accepted.append((entries[0]["order"], wish["caller"]))
+
+
+async def _insist(gateway: RemoteClearing, commands: list[Command]) -> list[Answer]:
+    while True:
+        try:
+            return await gateway.submit(commands)
+        except Unavailable:
+            await asyncio.sleep(0.02)

@@ -1,4 +1,7 @@
-"""kill -9 of the database, the writer and the gateways under load: nothing acknowledged is lost, nothing is booked twice."""
+"""kill -9 of the database, the writer and the gateways under load.
+
+Nothing acknowledged is lost, nothing is booked twice.
+"""
 
 import asyncio
 import contextlib
@@ -39,8 +42,9 @@ SINGLE_CALLERS = 24
 BULK_CALLERS = 2
 BULK_ORDERS = 150
 TWO_PHASE_CALLERS = 6
-ROUNDS = ("writer", "gateway", "backend", "writer", "postmaster", "gateway") + (
-    "writer", "backend", "gateway", "postmaster",
+ROUNDS = (
+    "writer", "gateway", "backend", "writer", "postmaster", "gateway", "writer", "backend", "gateway",
+    "postmaster",
 )  # fmt: skip
 SETTLING_SECONDS = 0.8
 """How long load runs between two kills, once answers come again."""
@@ -269,7 +273,9 @@ class Load:
     async def _two_phase(self, http: aiohttp.ClientSession) -> None:
         while not self.stop:
             key = self.key()
-            order = {"member": "m0", "issuer": "OWN", "acceptor": "ALFA", "units": "3"}
+            order: dict[str, object] = {
+                "member": "m0", "issuer": "OWN", "acceptor": "ALFA", "units": "3",
+            }  # fmt: skip
             self.sent[key] = order
             answer = await self._post(http, "/v1/orders", order, key=key)
             self._note(key, answer)
@@ -410,7 +416,11 @@ async def _wait_for_answers(
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 async def test_ten_kills_under_load_lose_nothing_and_double_nothing(served: Served, capsys):
-    """kill -9 of writer, gateways, database and its backends, ten times in a row under singles, bulk and two-phase orders over HTTP: every acknowledged order is there once with the acknowledged figures, and the books equal their rows."""
+    """Ten times kill -9 of writer, gateways, database and backends under load over HTTP.
+
+    Singles, bulk and two-phase orders: every acknowledged order is there once with the acknowledged
+    figures, and the books equal their rows.
+    """
     await _setup(served)
     dsn = served.dsn
     load = Load(url=served.ready["url"], operator=served.operator)
@@ -468,7 +478,10 @@ async def _wait_epoch(house: House, epoch: int) -> None:
 
 @pytest.mark.kill
 async def test_frozen_writer_is_fenced_when_it_thaws(dsn: str, tmp_path: Path):
-    """A writer process that stops in the middle of load and goes on after another took over writes nothing more and ends as fenced; gateways find the new one and nobody loses an order."""
+    """A writer process that freezes under load and thaws after another took over ends as fenced.
+
+    It writes nothing more, gateways find the new one, and nobody loses an order.
+    """
     async with open_house(dsn, terms("A", hosted=False), terms("B", hosted=False)) as house:
         await house.writer.stop()
         path = tmp_path / "writer.sock"

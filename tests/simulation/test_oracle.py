@@ -4,13 +4,10 @@ import asyncio
 import itertools
 import os
 
-import pytest
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
 from deploy.database.embedded import EmbeddedServer
-from schemas.values.faults import Unavailable
-from settlement.service.clearing import Fenced
 from tests.simulation.compare import assert_audits_clean, assert_same_figures
 from tests.simulation.ground import House, make_writer, open_house
 from tests.simulation.histories import (
@@ -95,7 +92,10 @@ async def play_history(
 @PATIENT
 @given(history=steps(), together=st.booleans())
 def test_history_in_wall_time_is_what_the_oracle_says(server, history, together):
-    """Any history of orders, holds, purchases, lapses, cycles, caps, repeats and take-overs: every answer, position, obligation, hold and lot is the oracle's, and the audit is clean."""
+    """Any history of orders, holds, purchases, lapses, cycles, caps, repeats and take-overs.
+
+    Every answer, position, obligation, hold and lot is the oracle's, and the audit is clean.
+    """
     in_database(
         server, lambda dsn: play_history(dsn, history, caller_clock=False, together=together)
     )

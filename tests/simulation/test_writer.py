@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable
+from typing import Any
 
 import asyncpg
 import pytest
@@ -165,7 +166,7 @@ async def test_repeats_while_memory_of_keys_turns_over_are_found(dsn: str, monke
 
 
 async def test_repeated_ends_get_the_same_answer(dsn: str):
-    """Rule O4: an order ends once; asking for the same end again, in one bulk, in flight or later, gives the first answer."""
+    """Rule B7: an order ends once; the same end asked again, in bulk, in flight or later, is the first answer."""
     async with open_house(dsn, A, B) as house:
         order = await house.one(order_of(house, "A", "B", 100, hold_us=HOUR_US))
         clear, void = end_of(house, order), end_of(house, order, kind=Kind.VOIDED)
@@ -203,7 +204,7 @@ async def test_end_after_expiry_says_expired(dsn: str, by: str):
 
 
 async def test_hold_that_was_voided_can_never_clear(dsn: str):
-    """DESIGN 11, "a rejected hold can still be committed, double voids": a void is final, and a second one is the same."""
+    """DESIGN 11, "a rejected hold can still be committed, double voids": a void is final, a second one the same."""
     async with open_house(dsn, A, B) as house:
         order = await house.one(order_of(house, "A", "B", 100, hold_us=HOUR_US))
         void, clear = end_of(house, order, kind=Kind.VOIDED), end_of(house, order)
@@ -221,7 +222,7 @@ async def test_hold_that_was_voided_can_never_clear(dsn: str):
 
 def poison(house: House) -> dict[str, Command]:
     """Commands that no gateway sends, since it checks; the writer must not depend on that."""
-    same = {"caller": 0, "body": BODY}
+    same: dict[str, Any] = {"caller": 0, "body": BODY}
     return {
         "same merchant": order_of(house, "A", "A", 100),
         "no units": order_of(house, "A", "B", 100, units=0),
@@ -300,7 +301,10 @@ def _exchange_into_nobody(house: House) -> Order:
 
 @pytest.mark.timeout(60)
 async def test_what_cannot_be_booked_harms_nobody_else(dsn: str):
-    """One command that neither books nor tables can hold is refused alone; what came with it, before and after it, is booked."""
+    """One command that neither books nor tables can hold is refused alone.
+
+    What came with it, before and after it, is booked.
+    """
     async with open_house(dsn, A, B, terms("C")) as house:
         give = Accrual(caller=0, key=new_key(), body=BODY, member_no=7, merchant_no=3, units=50)
         assert (await house.one(give)).kind == Kind.ACCRUED
@@ -431,7 +435,10 @@ async def test_points_spent_in_the_same_group_do_not_lapse(dsn: str):
 
 
 async def test_points_that_late_orders_may_still_spend_do_not_lapse(dsn: str):
-    """Rule L6: an expiry run leaves lots alone that expired less than seven days ago; a late purchase spends them, once."""
+    """Rule L6: an expiry run leaves lots alone that expired less than seven days ago.
+
+    A late purchase spends them, once.
+    """
     async with open_house(dsn, terms("A"), terms("B")) as house:
         start = house.clock.us
         await house.submit(purchase_of(house, "A", 1000, 0, start))
@@ -444,7 +451,7 @@ async def test_points_that_late_orders_may_still_spend_do_not_lapse(dsn: str):
             await asyncio.sleep(0)
         [bought] = await house.submit(purchase_of(house, "B", 0, 4, start + 9 * DAY_US))
         assert await lapsing == [[]]
-        assert [(entry.kind, entry.units) for entry in bought][0] == (Kind.CLEARED, 4)
+        assert (bought[0].kind, bought[0].units) == (Kind.CLEARED, 4)
         house.clock.us += 6 * DAY_US
         [lapsed] = await house.submit(lapse_of(house.clock.us))
         assert [(entry.kind, entry.units) for entry in lapsed] == [(Kind.LAPSED, 6)]
@@ -495,7 +502,7 @@ async def test_two_expiry_runs_in_one_group_leave_nothing_behind(dsn: str):
 
 
 async def test_successor_fences_the_writer_before_it(dsn: str):
-    """DESIGN 5: a writer that was taken over cannot write again, says so, and its callers hear that they must ask again."""
+    """DESIGN 5: a writer that was taken over cannot write again, and its callers hear that they must ask again."""
     async with open_house(dsn, A, B) as house:
         first = await house.one(order_of(house, "A", "B", 100))
         successor = make_writer(dsn, house.clock)
@@ -528,7 +535,10 @@ async def test_fenced_writer_gives_no_final_answer_from_stale_books(dsn: str):
 
 
 async def test_callers_are_answered_when_the_writer_is_fenced_while_it_recovers(dsn: str):
-    """Connection lost in the middle of a flush and another writer has taken over: every caller is told, none waits for ever."""
+    """Connection lost in the middle of a flush and another writer has taken over.
+
+    Every caller is told, none waits for ever.
+    """
     async with open_house(dsn, A, B) as house:
         async with _row_locked(dsn) as lock:
             waiting = [
@@ -548,7 +558,10 @@ async def test_callers_are_answered_when_the_writer_is_fenced_while_it_recovers(
 
 
 async def test_flush_whose_connection_is_lost_is_booked_once(dsn: str):
-    """Connection lost before, in or after a flush: the commands are booked once and every caller gets the booked answer."""
+    """Connection lost before, in or after a flush.
+
+    The commands are booked once and every caller gets the booked answer.
+    """
     async with open_house(dsn, A, B) as house:
         for _ in range(5):
             async with _row_locked(dsn) as lock:
@@ -606,7 +619,10 @@ class LostAtCommit:
 
 
 async def test_answer_lost_at_commit_is_read_from_the_journal(dsn: str):
-    """DESIGN 5: connection lost at COMMIT, and the flush had committed: callers get what is stored, nothing is booked twice."""
+    """DESIGN 5: connection lost at COMMIT, and the flush had committed.
+
+    Callers get what is stored, nothing is booked twice.
+    """
     async with open_house(dsn, A, B, terms("C")) as house:
         held = await house.one(order_of(house, "A", "B", 100, hold_us=HOUR_US))
         due = await house.one(order_of(house, "A", "B", 100, hold_us=HOUR_US // 2))
@@ -624,7 +640,7 @@ async def test_answer_lost_at_commit_is_read_from_the_journal(dsn: str):
             SetCap(caller=0, key=new_key(), body=BODY, merchant_no=1, cap_cu=5),
         ]
         answers = await soon(house.submit(*commands))
-        assert broken.times == 0 or broken.times == 2
+        assert broken.times in (0, 2)
         assert [entry.kind for [entry] in answers] == [
             Kind.CLEARED,
             Kind.CLEARED,
@@ -694,7 +710,7 @@ async def test_full_queue_turns_away_and_loses_nothing(dsn: str):
 
 
 async def test_caller_that_went_away_changes_nothing_for_others(dsn: str):
-    """A caller that hangs up while its command is in flight: the command is booked or not, and everybody else is answered."""
+    """When a caller hangs up while its command is in flight, everybody else is answered all the same."""
     async with open_house(dsn, A, B) as house:
         async with _row_locked(dsn):
             tasks = [
