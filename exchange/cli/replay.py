@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
 import secrets
-from contextlib import contextmanager, suppress
+import sys
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -18,7 +20,9 @@ from exchange.cli.context import Home, Unusable, exclusive, keyring_of, pool_of,
 from exchange.cli.output import out, print_json, progress_bar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
+
+    from asyncpg import Pool
 
     from exchange.service.replay import ReplaySummary
 
@@ -118,7 +122,7 @@ def _replay(
         "purchases_sha256": file_digest(purchases).hex(),
         "programmes_sha256": hashlib.sha256(programmes.read_bytes()).hexdigest(),
     }
-    keyring = keyring_of(home, make=True)
+    keyring_of(home, make=True)
     with purchases.open("rb") as file:
         lines = sum(chunk.count(b"\n") for chunk in iter(partial(file.read, 1 << 20), b""))
     with _own_database(home, folder, identity, fresh=fresh) as dsn:
@@ -128,7 +132,7 @@ def _replay(
             from deploy.database.connection import open_writer_connection
             from exchange.service.replay import replay as replay_file
 
-            async with pool_of(dsn) as pool:
+            async with pool_of(dsn) as pool, _packager(dsn, home.keys, folder) as packager:
                 with progress_bar("clearing 清算", total=max(0, lines - 1)) as advance:
                     return await replay_file(
                         pool=pool,
@@ -136,11 +140,45 @@ def _replay(
                         purchases=purchases,
                         programmes=programmes,
                         out=folder,
-                        keyring=keyring,
+                        packages_stand=partial(_cut_rest, packager, pool, home.keys, folder),
                         progress=advance,
                     )
 
         return run(work())
+
+
+@asynccontextmanager
+async def _packager(
+    dsn: str, keys: Path, folder: Path
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Cut packages beside the replay, in a process of their own, as beside a gateway."""
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "exchange.cli.child", str(os.getpid()), "exchange.worker.packager",
+        "--dsn", "env:TONGDUI_DSN", "--keys", str(keys), "--packages", str(folder / "packages"),
+        "--orders-only", env=os.environ | {"TONGDUI_DSN": dsn}, stdout=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        yield child
+    finally:
+        await _stop(child)
+
+
+async def _stop(child: asyncio.subprocess.Process) -> None:
+    """Ask the packager to end; a package that it has begun is finished first."""
+    with suppress(ProcessLookupError):
+        child.terminate()
+    await child.wait()
+
+
+async def _cut_rest(
+    child: asyncio.subprocess.Process, pool: Pool, keys: Path, folder: Path
+) -> None:
+    """Cut here what the packager has not cut yet; a fault of a package shows here too."""
+    from exchange.worker.packager import cut_missing
+
+    await _stop(child)
+    if not await cut_missing(pool, keys=keys, packages=folder / "packages", orders_only=True):
+        raise Unusable("a package cannot be cut; `tongdui audit` says what is wrong with the books")
 
 
 @contextmanager

@@ -33,7 +33,6 @@ from schemas.values.ids import HOUSE, HOUSE_CODES
 from schemas.values.rate import Rate
 from schemas.values.reason import Reason, Refusal
 from settlement.service import cycles, ledger, parties
-from settlement.service.batches import cut_batch
 from settlement.service.clearing import Writer
 
 if TYPE_CHECKING:
@@ -45,7 +44,6 @@ if TYPE_CHECKING:
     from schemas.files.programmes import ProgrammeFile
     from schemas.files.purchases import PurchaseLine
     from settlement.service.clearing import Clearing
-    from settlement.signing.keyring import Keyring
 
 CHUNK_LINES = 4_000
 CHUNKS_IN_FLIGHT = 3
@@ -90,18 +88,20 @@ async def replay(
     purchases: Path,
     programmes: Path,
     out: Path,
-    keyring: Keyring,
+    packages_stand: Callable[[], Awaitable[None]],
     progress: Callable[[int], None] = lambda _: None,
 ) -> ReplaySummary:
-    """Replay a file of purchases into a ledger of its own, and write positions, packages and a summary.
+    """Replay a file of purchases into a ledger of its own, and write positions and a summary.
+
+    Packages are cut beside it by a packager, as they are beside a gateway.
 
     Args:
         pool: Connections to the replay's own migrated database.
         connect: Opens the writer's connections to it.
         purchases: `occurred_at,member,merchant,amount_fen,discount_fen`.
         programmes: The programmes file (TOML).
-        out: Folder for `positions.csv`, `packages/` and `summary.json`.
-        keyring: Signs the packages.
+        out: Folder for `positions.csv` and `summary.json`.
+        packages_stand: Awaited when everything is booked: waits until every package stands.
         progress: Called with the number of lines that were handled since the last call.
 
     Raises:
@@ -111,10 +111,8 @@ async def replay(
     terms, digest = await asyncio.to_thread(_read_inputs, purchases, programmes, out)
     async with _writer(pool, connect) as writer:
         await register_programmes(pool, writer, terms)
-        run = _Run(
-            pool=pool, writer=writer, digest=digest, out=out, keyring=keyring, progress=progress
-        )
-        await run.feed(purchases)
+        await _Run(pool=pool, writer=writer, digest=digest, progress=progress).feed(purchases)
+    await packages_stand()
     summary = await _summarise(pool, out, began)
     (out / "summary.json").write_bytes(
         msgspec.json.format(msgspec.json.encode(asdict(summary))) + b"\n"
@@ -177,8 +175,6 @@ class _Run:
     pool: Pool
     writer: Writer
     digest: bytes
-    out: Path
-    keyring: Keyring
     progress: Callable[[int], None]
 
     async def feed(self, purchases: Path) -> None:
@@ -239,29 +235,21 @@ class _Run:
         return self.digest[:6] + b"\x80\x00\x80" + line_no.to_bytes(7, "big")
 
     async def _turn_to(self, week: str) -> None:
-        """Make `week` the open cycle: close, cut and settle the one before, once each."""
-        known = {row["cycle_id"]: row for row in await cycles.list_cycles(self.pool)}
+        """Make `week` the open cycle: close the one before, and count it as settled at once."""
+        known = {row["cycle_id"] for row in await cycles.list_cycles(self.pool)}
         if week not in known:
             monday = datetime.fromisoformat(week).replace(tzinfo=UTC)
-            outcome = await cycles.close_cycle(
-                self.writer,
-                cycle_no=self.writer.open_cycle,
-                next_id=week,
-                at_us=int(monday.timestamp()) * 1_000_000,
+            _insist(
+                await cycles.close_cycle(
+                    self.writer,
+                    cycle_no=self.writer.open_cycle,
+                    next_id=week,
+                    at_us=int(monday.timestamp()) * 1_000_000,
+                )
             )
-            _insist(outcome)
         for row in await cycles.list_cycles(self.pool):
             if row["state"] == "closed":
-                await self._finish(row["cycle_no"])
-
-    async def _finish(self, cycle_no: int) -> None:
-        """Cut a closed cycle's package, if an order was attempted in it, and count it as settled."""
-        if await ledger.had_orders(self.pool, cycle_no=cycle_no):
-            cut = await cut_batch(
-                self.pool, cycle_no=cycle_no, keyring=self.keyring, out=self.out / "packages"
-            )
-            _insist(cut)
-        _insist(await cycles.settle_cycle(self.writer, cycle_no=cycle_no))
+                _insist(await cycles.settle_cycle(self.writer, cycle_no=row["cycle_no"]))
 
 
 _NO_BODY = bytes(16)

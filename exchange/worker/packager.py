@@ -1,6 +1,6 @@
 """The packager process: cuts the signed package of every cycle that has closed, in order.
 
-python -m exchange.worker.packager --dsn DSN --keys FOLDER --packages FOLDER
+python -m exchange.worker.packager --dsn DSN --keys FOLDER --packages FOLDER [--orders-only]
 
 It stands beside the writer, not in it: a package of a million lines takes seconds, and no order may wait for it. A
 cycle whose folder is missing is cut, be it for the first time or again; cutting again writes the same bytes. So it
@@ -22,7 +22,7 @@ import structlog
 from deploy.database.connection import open_pool
 from exchange.service.outage import is_outage
 from schemas.values.reason import Refusal
-from settlement.service import cycles
+from settlement.service import cycles, ledger
 from settlement.service.batches import BooksDiffer, cut_batch
 from settlement.service.package_folder import PackageDiffers
 from settlement.signing.keyring import Keyring, KeyringUnusable
@@ -39,7 +39,12 @@ _FOR_PEOPLE = (BooksDiffer, PackageDiffers, KeyringUnusable, PermissionError)
 
 
 async def cut_missing(
-    pool: Pool, *, keys: Path, packages: Path, stop: asyncio.Event | None = None
+    pool: Pool,
+    *,
+    keys: Path,
+    packages: Path,
+    orders_only: bool = False,
+    stop: asyncio.Event | None = None,
 ) -> bool:
     """Cut every closed cycle whose package does not stand, oldest first.
 
@@ -47,6 +52,7 @@ async def cut_missing(
         pool: The books.
         keys: Folder of the operator's keys; opened anew, so that a rotation counts at once.
         packages: Folder of all packages.
+        orders_only: Pass over settled cycles in which no order was attempted, as a replay does.
         stop: When set, no further package is begun.
 
     Returns:
@@ -62,6 +68,8 @@ async def cut_missing(
             continue
         if stop is not None and stop.is_set():
             return False
+        if orders_only and not await ledger.had_orders(pool, cycle_no=row["cycle_no"]):
+            continue
         batch = await cut_batch(
             pool, cycle_no=row["cycle_no"], keyring=Keyring.open(keys), out=packages
         )
@@ -73,7 +81,12 @@ async def cut_missing(
 
 
 async def run_packager(
-    *, dsn: str, keys: Path, packages: Path, stop: asyncio.Event | None = None
+    *,
+    dsn: str,
+    keys: Path,
+    packages: Path,
+    orders_only: bool = False,
+    stop: asyncio.Event | None = None,
 ) -> None:
     """Cut until asked to stop; SIGTERM and SIGINT ask, and a package that is being written is finished first."""
     stop = stop or asyncio.Event()
@@ -88,7 +101,9 @@ async def run_packager(
                 head = await cycles.ledger_head(pool)
                 open_no = head["cycle_no"] if head else 0
                 if open_no > cut_up_to:
-                    if await cut_missing(pool, keys=keys, packages=packages, stop=stop):
+                    if await cut_missing(
+                        pool, keys=keys, packages=packages, orders_only=orders_only, stop=stop
+                    ):
                         cut_up_to = open_no
                     else:
                         wait_seconds = PATIENCE_SECONDS
@@ -112,8 +127,16 @@ def main() -> None:
     parser.add_argument("--dsn", required=True)
     parser.add_argument("--keys", required=True, type=Path)
     parser.add_argument("--packages", required=True, type=Path)
+    parser.add_argument("--orders-only", action="store_true")
     arguments = parser.parse_args()
-    asyncio.run(run_packager(dsn=arguments.dsn, keys=arguments.keys, packages=arguments.packages))
+    asyncio.run(
+        run_packager(
+            dsn=arguments.dsn,
+            keys=arguments.keys,
+            packages=arguments.packages,
+            orders_only=arguments.orders_only,
+        )
+    )
     sys.exit(0)
 
 

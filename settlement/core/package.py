@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from schemas.files.instant import instant_text
 from schemas.files.manifest import (
     NO_PREVIOUS,
@@ -169,3 +171,21 @@ def netting_facts(netting: Netting, codes: Mapping[int, str]) -> NettingFacts:
         saved_multilateral_cu=str(netting.saved_multilateral_cu),
         parties=sorted(parties, key=lambda one: (":" in one.party, one.party)),
     )
+
+
+def difference(stored: Manifest, found: Manifest) -> str:
+    """Name the first field in which two manifests differ."""
+    return _difference("$", msgspec.to_builtins(stored), msgspec.to_builtins(found))
+
+
+def _difference(path: str, stored: object, found: object) -> str:
+    if isinstance(stored, dict) and isinstance(found, dict):
+        pairs = [(f"{path}.{key}", stored.get(key), found.get(key)) for key in stored | found]
+    elif isinstance(stored, list) and isinstance(found, list) and len(stored) == len(found):
+        pairs = [
+            (f"{path}[{index}]", old, new)
+            for index, (old, new) in enumerate(zip(stored, found, strict=True))
+        ]
+    else:
+        return f"{path} was {stored!r} and is {found!r} now"
+    return next(_difference(*pair) for pair in pairs if pair[1] != pair[2])

@@ -12,14 +12,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from schemas.files.instant import microseconds
 from schemas.files.manifest import (
     CYCLE_ID_PATTERN,
     ChainHead,
     FileFacts,
-    Manifest,
     read_manifest,
     write_manifest,
 )
@@ -33,6 +30,7 @@ from settlement.core.package import (
     Cycle,
     PlaceInChain,
     compose_manifest,
+    difference,
 )
 from settlement.render.statements import StatementsHead, StatementsWriter
 from settlement.render.tables import (
@@ -411,21 +409,3 @@ def _require_same_positions(facts: _Facts, netting: Netting) -> None:
                 f"netting gives {figures.get(party, 0)} CU, the position says "
                 f"{facts.positions.get(party, 0)} CU"
             )
-
-
-def difference(stored: Manifest, found: Manifest) -> str:
-    """Name the first field in which two manifests differ."""
-    return _difference("$", msgspec.to_builtins(stored), msgspec.to_builtins(found))
-
-
-def _difference(path: str, stored: object, found: object) -> str:
-    if isinstance(stored, dict) and isinstance(found, dict):
-        pairs = [(f"{path}.{key}", stored.get(key), found.get(key)) for key in stored | found]
-    elif isinstance(stored, list) and isinstance(found, list) and len(stored) == len(found):
-        pairs = [
-            (f"{path}[{index}]", old, new)
-            for index, (old, new) in enumerate(zip(stored, found, strict=True))
-        ]
-    else:
-        return f"{path} was {stored!r} and is {found!r} now"
-    return next(_difference(*pair) for pair in pairs if pair[1] != pair[2])

@@ -2,7 +2,7 @@
 
 `keyring.json` says which keys there are and for how long they sign; each private key is a PKCS #8
 PEM file of its own. Keys rotate with overlap: from the rotation until the old key retires both
-sign, so that whoever trusts only one of them can follow. A retired key signs nothing new and stays
+sign, so that each can be checked on its own. A retired key signs nothing new and stays
 trusted for what it signed; a revoked key is never trusted again.
 
 Every time is an argument; nothing here reads a clock.

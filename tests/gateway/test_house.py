@@ -375,5 +375,8 @@ async def test_graceful_stop_answers_what_is_in_flight_and_takes_nothing_new(hou
     for order_id in answered:
         shown = await house.call("GET", f"/v1/orders/{order_id}")
         assert shown.body["status"] == "cleared"
-    with pytest.raises(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+    with (
+        pytest.raises(ConnectionRefusedError),
+        socket.create_connection(("127.0.0.1", port), timeout=1),
+    ):
         pass

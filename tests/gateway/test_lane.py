@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from exchange.gateway.app import GATE
 from exchange.gateway.lane import Lanes
 from exchange.service.orders import OrderDesk
 from tests.gateway.conftest import House
@@ -198,7 +199,7 @@ async def test_idle_and_half_sent_connections_are_hung_up_on(house: House, monke
     monkeypatch.setattr("exchange.gateway.lane.IDLE_SECONDS", 0.5)
     monkeypatch.setattr("exchange.gateway.lane.BODY_SECONDS", 0.5)
     monkeypatch.setattr("exchange.gateway.lane.SWEEP_SECONDS", 0.1)
-    lanes = Lanes(house.app[_gate_key()], lambda: asyncio.Protocol())
+    lanes = Lanes(house.app[GATE], asyncio.Protocol)
     server = await asyncio.get_running_loop().create_server(lanes, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     for sent in (b"", http(house, PLAIN, key="k")[:-1]):
@@ -208,9 +209,3 @@ async def test_idle_and_half_sent_connections_are_hung_up_on(house: House, monke
         writer.close()
     server.close()
     await lanes.stop(1)
-
-
-def _gate_key():
-    from exchange.gateway.app import GATE
-
-    return GATE

@@ -190,6 +190,7 @@ async def test_administrative_events_are_no_orders(house: House):
     row = await house.pool.fetchrow(
         "SELECT seq, (extract(epoch FROM at) * 1000000)::bigint AS at_us FROM settlement.event WHERE kind = 10"
     )
+    assert row is not None
     order = uuid.UUID(int=(row["at_us"] // 1000) << 80 | 7 << 76 | 1 << 64 | 2 << 62 | row["seq"])
     assert (await house.call("GET", f"/v1/orders/{order}")).reason == "order_not_found"
 

@@ -1,7 +1,7 @@
 """What the writer must survive: repeats, poison, lost connections, successors, frozen predecessors."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
 import asyncpg
@@ -667,6 +667,35 @@ async def test_successor_of_a_frozen_writer_does_not_wait_for_ever(dsn: str):
         assert (await successor.submit([order_of(house, "A", "B", 100)]))[0][0].kind == Kind.CLEARED
         frozen.terminate()
         await successor.stop()
+
+
+async def test_successor_of_a_writer_that_froze_in_its_copy_does_not_wait_for_ever(dsn: str):
+    """A writer that froze while it sent events: its server process waits for bytes, where no time-out reaches."""
+    async with open_house(dsn, A, B) as house:
+        frozen = await open_writer_connection(dsn)
+        await frozen.execute("BEGIN")
+        await frozen.execute("UPDATE settlement.partition SET flush_no = flush_no WHERE part = 1")
+        began = asyncio.Event()
+
+        async def nothing() -> AsyncIterator[bytes]:
+            began.set()
+            await asyncio.sleep(3600)
+            yield b""
+
+        copying = asyncio.create_task(
+            frozen.copy_to_table("event", schema_name="settlement", source=nothing(), format="binary")
+        )
+        await soon(began.wait())
+        successor = make_writer(dsn, house.clock)
+        try:
+            await soon(successor.start(), 20)
+            [[cleared]] = await successor.submit([order_of(house, "A", "B", 100)])
+            assert cleared.kind == Kind.CLEARED
+        finally:
+            frozen.terminate()
+            copying.cancel()
+            await asyncio.gather(copying, return_exceptions=True)
+            await successor.stop()
 
 
 async def test_stop_commits_everything_that_was_accepted(dsn: str):

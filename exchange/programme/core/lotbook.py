@@ -9,7 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from exchange.programme.core.command import Accrual, LapseLots, Purchase
-from exchange.programme.core.lots import DAY_US, Lot, Purse, add_lot, available, first_live, spend
+from exchange.programme.core.lots import (
+    DAY_US,
+    Lot,
+    Purse,
+    add_lot,
+    available,
+    drop_expired,
+    first_live,
+    spend,
+)
 from schemas.values.amounts import AMOUNT_LIMIT, CU_PER_FEN
 from schemas.values.rate import fee_floor
 from schemas.values.reason import REASON_BY_NUMBER, Reason
@@ -193,13 +202,16 @@ class LotBook:
         assert catalogue is not None
         acceptor, member_no = purchase.merchant_no, purchase.member_no
         fee_bps = catalogue.fee_bps(at_us)
-        candidates = [
-            (lot.expires_at_us, lot.lot_no, issuer, purse)
-            for issuer, purse in self.members[member_no].items()
-            if issuer != acceptor
-            for lot in (first_live(purse, at_us),)
-            if lot is not None
-        ]
+        candidates = []
+        for issuer, purse in self.members[member_no].items():
+            if issuer == acceptor or not purse:
+                continue
+            lot: Lot | None = purse[0]
+            if purse[0].expires_at_us <= at_us:
+                drop_expired(purse, _settled_until(books))
+                lot = first_live(purse, at_us)
+            if lot is not None:
+                candidates.append((lot.expires_at_us, lot.lot_no, issuer, purse))
         candidates.sort()
         for _, _, issuer, purse in candidates:
             numbered = catalogue.spend_rate(issuer, at_us)
@@ -260,9 +272,7 @@ class LotBook:
         loaded = self.expired.pop(command.key, None)
         if loaded is None:
             return answer
-        # Where time is the wall clock's, an offline order may still come for what expired lately.
-        latest_us = books.clock_us if books.caller_clock else books.clock_us - BACKDATE_US
-        as_of_us = min(command.as_of_us, latest_us)
+        as_of_us = min(command.as_of_us, _settled_until(books))
         for stored in loaded:
             # A command before this one in the same group may have spent from the lot.
             lot = self._spent.get(stored.lot_no, stored)
@@ -304,3 +314,11 @@ class LotBook:
         lot = Lot(self.last_lot_no, member_no, merchant_no, units, units, expires_at_us, made_seq)
         add_lot(self.members[member_no].setdefault(merchant_no, []), lot)
         self._made.append(lot)
+
+
+def _settled_until(books: Books) -> int:
+    """The instant before which no order can come any more.
+
+    Where time is the wall clock's, an offline order may still be on its way.
+    """
+    return books.clock_us if books.caller_clock else books.clock_us - BACKDATE_US

@@ -62,6 +62,21 @@ def add_lot(purse: Purse, lot: Lot) -> None:
         insort(purse, lot)
 
 
+def drop_expired(purse: Purse, until_us: int) -> None:
+    """Forget the lots that expired by an instant, so that nobody walks over them again.
+
+    Args:
+        purse: Lots in order of spending.
+        until_us: No order may come any more that was made at or before this instant.
+    """
+    gone = 0
+    for lot in purse:
+        if lot.expires_at_us > until_us:
+            break
+        gone += 1
+    del purse[:gone]
+
+
 def first_live(purse: Purse, at_us: int) -> Lot | None:
     """The lot that would be spent first at `at_us`; None if nothing is live. Expiry itself is too late."""
     for lot in purse:
