@@ -66,6 +66,8 @@ class LoadRun(msgspec.Struct, frozen=True, kw_only=True):
         duplicate_share: Orders under a key that was used before, of all.
         refused: Refusals by reason.
         cpu_us_per_order: Processor time of each part, microseconds an order.
+        cpu_ratio: Processor time of a transaction of pgbench in the same round over that of an order, all parts
+            together: the ratio of rates that the processors allow, whoever else uses them.
         wal_bytes_per_order: Bytes of write-ahead log an order.
     """
 
@@ -79,6 +81,7 @@ class LoadRun(msgspec.Struct, frozen=True, kw_only=True):
     duplicate_share: float = 0.0
     refused: dict[str, int] = {}
     cpu_us_per_order: dict[str, float] = {}
+    cpu_ratio: float = 0.0
     wal_bytes_per_order: float = 0.0
 
 
@@ -92,6 +95,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     refused_share: Spread
     duplicate_share: Spread
     cpu_us_per_order: dict[str, Spread]
+    cpu_ratio: Spread
     wal_bytes_per_order: Spread
 
 
@@ -239,6 +243,7 @@ def sum_up_loads(rounds: Sequence[Round]) -> dict[str, Load]:
                 part: spread((run.cpu_us_per_order.get(part, 0.0) for run in runs), digits=1)
                 for part in parts
             },
+            cpu_ratio=spread((run.cpu_ratio for run in runs), digits=2),
             wal_bytes_per_order=spread((run.wal_bytes_per_order for run in runs), digits=1),
         )
     return summed

@@ -58,8 +58,8 @@ class LoadSpec:
 
 
 LOADS: Final = (
-    LoadSpec(name="bulk_random", shape="bulk", keys="random", callers=4, rate_max=80_000),
-    LoadSpec(name="bulk_uuid7", shape="bulk", keys="uuid7", callers=4, rate_max=80_000),
+    LoadSpec(name="bulk_random", shape="bulk", keys="random", callers=4, rate_max=60_000),
+    LoadSpec(name="bulk_uuid7", shape="bulk", keys="uuid7", callers=4, rate_max=60_000),
     LoadSpec(name="single_64", shape="single", keys="uuid7", callers=64, rate_max=16_000),
     LoadSpec(name="single_512", shape="single", keys="uuid7", callers=512, rate_max=16_000),
     LoadSpec(name="two_phase_512", shape="two-phase", keys="uuid7", callers=512, rate_max=10_000),
@@ -219,9 +219,7 @@ class Bench:
             spec = LOADS[(place + number - 1) % len(LOADS)]
             await senders[spec.name].ready()
             seconds = self._load_seconds(len(LOADS) - place)
-            runs[spec.name] = await self._measure_load(
-                spec.name, senders[spec.name], seconds, base.rate
-            )
+            runs[spec.name] = await self._measure_load(spec.name, senders[spec.name], seconds, base)
         return {name: runs[name] for name in (PGBENCH, *(spec.name for spec in LOADS))}
 
     def _load_seconds(self, left: int) -> float:
@@ -248,13 +246,14 @@ class Bench:
             p50_ms=percentile(measured.latencies_ms, 0.5),
             p99_ms=percentile(measured.latencies_ms, 0.99),
             cpu_us_per_order={part: cpu_us[part] for part in ("postgres", "client")},
+            cpu_ratio=1.0,
             wal_bytes_per_order=round((await self._wal_bytes() - wal_before) / orders, 1),
         )
         self._say_run(PGBENCH, run)
         return run
 
     async def _measure_load(
-        self, name: str, sender: Sending, seconds: float, base_rate: float
+        self, name: str, sender: Sending, seconds: float, base: LoadRun
     ) -> LoadRun:
         wal_before, use_before = await self._wal_bytes(), self._use()
         sent = await sender.go(seconds)
@@ -263,17 +262,21 @@ class Bench:
         self.faults += [f"{name}: {each}" for each in sent.wrong]
         orders = max(1, sent.orders)
         rate = sent.orders / sent.seconds if sent.seconds else 0.0
+        cpu_us = _cpu(use_before, use_after, orders, {"client": sent.cpu_seconds})
         run = LoadRun(
             orders=sent.orders,
             seconds=round(sent.seconds, 3),
             rate=round(rate, 1),
-            ratio=round(rate / base_rate, 3),
+            ratio=round(rate / base.rate, 3),
             p50_ms=percentile(sent.latencies_ms, 0.5),
             p99_ms=percentile(sent.latencies_ms, 0.99),
             refused_share=round(sum(sent.refused.values()) / orders, 4),
             duplicate_share=round(sent.duplicates / orders, 4),
             refused=sent.refused,
-            cpu_us_per_order=_cpu(use_before, use_after, orders, {"client": sent.cpu_seconds}),
+            cpu_us_per_order=cpu_us,
+            cpu_ratio=round(
+                sum(base.cpu_us_per_order.values()) / max(0.1, sum(cpu_us.values())), 2
+            ),
             wal_bytes_per_order=round((wal_after - wal_before) / orders, 1),
         )
         self._say_run(name, run)

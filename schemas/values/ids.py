@@ -8,7 +8,6 @@ partition in `rand_a`, 62 bits of sequence number in `rand_b` (a counter, RFC 95
 from __future__ import annotations
 
 import hashlib
-import re
 import uuid
 from typing import TYPE_CHECKING, Final
 
@@ -29,7 +28,6 @@ HOUSE_CODES: Final = {
 
 MERCHANT_CODE_PATTERN: Final = r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,47}\Z"
 KEY_PATTERN: Final = r"\A[\x21-\x7e]{1,64}\Z"
-_UUID_TEXT = re.compile(r"\A[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
 _SEQ_LIMIT = 1 << 62
 _PART_LIMIT = 1 << 12
 
@@ -77,8 +75,14 @@ def key_bytes(text: str) -> bytes:
     Args:
         text: 1 to 64 visible ASCII characters, already checked against `KEY_PATTERN`.
     """
-    if len(text) == 36 and _UUID_TEXT.match(text):
-        return bytes.fromhex(text.replace("-", ""))
+    if len(text) == 36 and text[8] == text[13] == text[18] == text[23] == "-":
+        # Half the time of a regular expression; `fromhex` skips blanks, which no key has.
+        try:
+            raw = bytes.fromhex(text.replace("-", ""))
+        except ValueError:
+            raw = b""
+        if len(raw) == 16:
+            return raw
     digest = bytearray(hashlib.sha256(b"tongdui key\0" + text.encode()).digest()[:16])
     digest[6] = digest[6] & 0x0F | 0x80
     digest[8] = digest[8] & 0x3F | 0x80

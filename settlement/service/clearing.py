@@ -375,7 +375,7 @@ class Writer:
         # A key from a clock that runs ahead tells nothing about when it was used.
         until_ms = self._now_us() // 1000 + 1000
         for command in commands:
-            if isinstance(command, End):
+            if type(command) is End:
                 if command.order_seq not in self._books.holds:
                     ends.add(command.order_seq)
                 continue

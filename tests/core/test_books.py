@@ -17,7 +17,7 @@ from tests.simulation.histories import PRELUDE, Script, command_of, plain, steps
 from tests.simulation.pure import PureHouse
 
 HISTORIES = steps(without=("takeover", "restart"))
-EXAMPLES = int(os.environ.get("TONGDUI_HISTORIES", "60"))
+EXAMPLES = int(os.environ.get("TONGDUI_HISTORIES", "40"))
 THOROUGH = settings(deadline=None, max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
 
 

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import os
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
@@ -25,7 +26,7 @@ _numbers = itertools.count(1)
 
 PATIENT = settings(
     deadline=None,
-    max_examples=int(os.environ.get("TONGDUI_HISTORIES", "25")),
+    max_examples=int(os.environ.get("TONGDUI_HISTORIES", "12")),
     suppress_health_check=list(HealthCheck),
     # Shrinking takes minutes, since each try has a database of its own: add Phase.shrink by hand.
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
@@ -89,6 +90,16 @@ async def play_history(
         assert await assert_audits_clean(house.pool) == len(script.oracle.log)
 
 
+@pytest.fixture(params=["usual memory", "little memory"])
+def _memory(request, monkeypatch):
+    """Once as it runs, and once with a writer that forgets keys and lots at once and takes few commands at a time."""
+    if request.param == "little memory":
+        monkeypatch.setattr("settlement.service.clearing.REMEMBERED_KEYS", 3)
+        monkeypatch.setattr("settlement.service.clearing.FLUSH_LIMIT", 3)
+        monkeypatch.setattr("exchange.programme.service.rider.MEMBERS_MAX", 1)
+
+
+@pytest.mark.usefixtures("_memory")
 @PATIENT
 @given(history=steps(), together=st.booleans())
 def test_history_in_wall_time_is_what_the_oracle_says(server, history, together):
@@ -101,6 +112,7 @@ def test_history_in_wall_time_is_what_the_oracle_says(server, history, together)
     )
 
 
+@pytest.mark.usefixtures("_memory")
 @PATIENT
 @given(history=steps(), together=st.booleans())
 def test_history_in_business_time_is_what_the_oracle_says(server, history, together):

@@ -683,7 +683,9 @@ async def test_successor_of_a_writer_that_froze_in_its_copy_does_not_wait_for_ev
             yield b""
 
         copying = asyncio.create_task(
-            frozen.copy_to_table("event", schema_name="settlement", source=nothing(), format="binary")
+            frozen.copy_to_table(
+                "event", schema_name="settlement", source=nothing(), format="binary"
+            )
         )
         await soon(began.wait())
         successor = make_writer(dsn, house.clock)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from exchange.programme.core.command import Accrual, LapseLots, Purchase
 from exchange.programme.core.lotbook import LotBook
@@ -44,46 +44,46 @@ class ProgrammeRider:
 
     async def load(self, conn: Connection, commands: Sequence[Command], at_us: int) -> None:
         """Load reference data when it may be stale, and the lots of members not seen before."""
-        merchants = {
-            command.merchant_no for command in commands if isinstance(command, Purchase | Accrual)
-        }
-        merchants |= {
-            command.acceptor
-            for command in commands
-            if isinstance(command, Order) and command.credited_units
-        }
-        known = self._catalogue.programmes if self._catalogue else {}
+        merchants: set[int] = set()
+        members: set[int] = set()
+        lapses: list[LapseLots] = []
+        for command in commands:
+            kind = type(command)
+            if kind is Order:
+                order = cast("Order", command)
+                if order.hosted:
+                    members.add(order.member_no)
+                    if order.credited_units:
+                        merchants.add(order.acceptor)
+            elif isinstance(command, Purchase | Accrual):
+                members.add(command.member_no)
+                merchants.add(command.merchant_no)
+            elif isinstance(command, LapseLots):
+                lapses.append(command)
         if (
             self._catalogue is None
             or monotonic() - self._loaded_at > CATALOGUE_SECONDS
-            or not merchants <= known.keys()
+            or not merchants <= self._catalogue.programmes.keys()
         ):
             self._catalogue = await fetch_catalogue(conn)
             self._loaded_at = monotonic()
         if self._book is None or len(self._book.members) > MEMBERS_MAX:
             self._book = LotBook(last_lot_no=await self._last_lot_no(conn))
         self._book.catalogue = self._catalogue
-        members = {
-            command.member_no
-            for command in commands
-            if isinstance(command, Purchase | Accrual)
-            or (isinstance(command, Order) and command.hosted)
-        } - self._book.members.keys()
-        if members:
+        # Not a difference of sets: that walks over everybody who was ever loaded.
+        loaded = self._book.members
+        unseen = sorted([member_no for member_no in members if member_no not in loaded])
+        if unseen:
             self._book.put_members(
-                members,
+                unseen,
                 await store.fetch_live_lots(
-                    conn,
-                    part=self._part,
-                    members=sorted(members),
-                    expires_after_us=at_us - BACKDATE_US,
+                    conn, part=self._part, members=unseen, expires_after_us=at_us - BACKDATE_US
                 ),
             )
-        for command in commands:
-            if isinstance(command, LapseLots):
-                self._book.expired[command.key] = await store.fetch_expired_lots(
-                    conn, part=self._part, as_of_us=command.as_of_us, limit=command.limit
-                )
+        for command in lapses:
+            self._book.expired[command.key] = await store.fetch_expired_lots(
+                conn, part=self._part, as_of_us=command.as_of_us, limit=command.limit
+            )
 
     async def _last_lot_no(self, conn: Connection) -> int:
         if self._book is not None:

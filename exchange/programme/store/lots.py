@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import struct
 from typing import TYPE_CHECKING
 
 from exchange.programme.core.lots import Lot
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from asyncpg import Connection, Pool
 
 _EPOCH_2000_US = 946_684_800_000_000
@@ -110,13 +111,18 @@ async def copy_uses(conn: Connection, rows: list[bytes]) -> None:
     await _copy(conn, "lot_use", _USE_COLUMNS, rows)
 
 
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    """Give everything at once; asyncpg would read a file in a thread, at twice the cost."""
+    yield data
+
+
 async def _copy(conn: Connection, table: str, columns: tuple[str, ...], rows: list[bytes]) -> None:
     await conn.copy_to_table(
         table,
         schema_name="exchange",
         columns=columns,
         format="binary",
-        source=io.BytesIO(b"".join((_COPY_HEADER, *rows, _COPY_TRAILER))),
+        source=_once(b"".join((_COPY_HEADER, *rows, _COPY_TRAILER))),
     )
 
 
