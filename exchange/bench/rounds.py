@@ -290,9 +290,8 @@ class Bench:
 
     # --- cycles ---
 
-    async def measure_cycle(self, number: int) -> CycleRun:
-        """Fill the open cycle up to its size, close it, and have its package written and verified."""
-        await self.fill(number)
+    async def measure_cycle(self) -> CycleRun:
+        """Close the open cycle, which was filled before, and have its package written and verified."""
         began = perf_counter()
         answer = await self.operator.call("POST", "/v1/cycles/close", b"{}")
         cycle = answer["closed"]
@@ -430,8 +429,8 @@ class Bench:
     # --- one round ---
 
     async def run_round(self, number: int, senders: dict[str, Sending]) -> Round:
-        """Everything once."""
-        cycle = await self.measure_cycle(number)
+        """Everything once; the open cycle was filled before."""
+        cycle = await self.measure_cycle()
         loads = await self.measure_loads(number, senders)
         return Round(loads=loads, cycle=cycle, replay=await self.measure_replay(number))
 

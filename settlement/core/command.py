@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from schemas.values.reason import Reason
 
 
-class Command(msgspec.Struct, frozen=True, gc=False, array_like=True, kw_only=True):
+class Command(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What every command carries.
 
     Attributes:
@@ -31,7 +31,7 @@ class Command(msgspec.Struct, frozen=True, gc=False, array_like=True, kw_only=Tr
     body: bytes
 
 
-class Order(Command, frozen=True, gc=False, array_like=True, kw_only=True, tag=1):
+class Order(Command, frozen=True, gc=False, array_like=True, tag=1):
     """Spend points of an issuer for value at an acceptor.
 
     Attributes:
@@ -68,7 +68,7 @@ class Order(Command, frozen=True, gc=False, array_like=True, kw_only=True, tag=1
     reference: str = ""
 
 
-class End(Command, frozen=True, gc=False, array_like=True, kw_only=True, tag=2):
+class End(Command, frozen=True, gc=False, array_like=True, tag=2):
     """Clear or void an accepted order; `key` is the order's id.
 
     Attributes:
@@ -80,7 +80,7 @@ class End(Command, frozen=True, gc=False, array_like=True, kw_only=True, tag=2):
     kind: int
 
 
-class ExpireHolds(Command, frozen=True, gc=False, array_like=True, kw_only=True, tag=3):
+class ExpireHolds(Command, frozen=True, gc=False, array_like=True, tag=3):
     """End every hold whose time has come, at most `limit` of them.
 
     Attributes:
@@ -92,7 +92,7 @@ class ExpireHolds(Command, frozen=True, gc=False, array_like=True, kw_only=True,
     at_us: int = 0
 
 
-class Join(Command, frozen=True, gc=False, array_like=True, kw_only=True, tag=4):
+class Join(Command, frozen=True, gc=False, array_like=True, tag=4):
     """Open the account of a merchant.
 
     Attributes:
@@ -104,7 +104,7 @@ class Join(Command, frozen=True, gc=False, array_like=True, kw_only=True, tag=4)
     cap_cu: int
 
 
-class SetCap(Command, frozen=True, gc=False, array_like=True, kw_only=True, tag=5):
+class SetCap(Command, frozen=True, gc=False, array_like=True, tag=5):
     """Change a net debit cap; a cut is never refused and may leave the merchant in breach.
 
     Attributes:
@@ -116,7 +116,7 @@ class SetCap(Command, frozen=True, gc=False, array_like=True, kw_only=True, tag=
     cap_cu: int
 
 
-class SetCollateral(Command, frozen=True, gc=False, array_like=True, kw_only=True, tag=6):
+class SetCollateral(Command, frozen=True, gc=False, array_like=True, tag=6):
     """Mirror the collateral that a bank holds for a merchant; a withdrawal is tested against the cap.
 
     Attributes:
@@ -128,7 +128,7 @@ class SetCollateral(Command, frozen=True, gc=False, array_like=True, kw_only=Tru
     collateral_cu: int
 
 
-class CloseCycle(Command, frozen=True, gc=False, array_like=True, kw_only=True, tag=7):
+class CloseCycle(Command, frozen=True, gc=False, array_like=True, tag=7):
     """Fence the open cycle and open the next; on a new ledger (cycle 0) only open the first.
 
     Attributes:
@@ -144,7 +144,7 @@ class CloseCycle(Command, frozen=True, gc=False, array_like=True, kw_only=True, 
     at_us: int = 0
 
 
-class SettleCycle(Command, frozen=True, gc=False, array_like=True, kw_only=True, tag=8):
+class SettleCycle(Command, frozen=True, gc=False, array_like=True, tag=8):
     """Count a closed cycle as funded and paid, so that its positions no longer weigh on caps.
 
     Attributes:

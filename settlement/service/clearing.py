@@ -53,6 +53,9 @@ PART = 1
 
 FLUSH_LIMIT = 10_000
 REMEMBERED_KEYS = 250_000
+BLOCKED_SECONDS = 6.0
+"""A take-over that waits longer for the partition's row ends whoever holds it: longer than the time-out
+that ends a transaction of a frozen writer by itself."""
 _LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 _LOST_CLASSES = frozenset({"08", "25", "40", "53", "55", "57", "58"})
 """SQLSTATE classes that say nothing about what was to be written: connection, transaction state,
@@ -546,9 +549,14 @@ class Writer:
         self._read_conn = await self._connect()
         for conn in (self._write_conn, self._read_conn):
             await journal.prepare_writer_connection(conn)
-        fence = await journal.raise_epoch(
-            self._write_conn, part=self._part, expected=expected, writer=self._identity
+        raising = asyncio.ensure_future(
+            journal.raise_epoch(
+                self._write_conn, part=self._part, expected=expected, writer=self._identity
+            )
         )
+        while not (await asyncio.wait({raising}, timeout=BLOCKED_SECONDS))[0]:
+            await journal.end_blockers(self._read_conn, pid=self._write_conn.get_server_pid())
+        fence = await raising
         if fence is None:
             raise Fenced(f"part {self._part} has another writer, or was never opened")
         self._fence = fence

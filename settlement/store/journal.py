@@ -99,6 +99,22 @@ async def raise_epoch(
     return Fence(part=part, epoch=row["epoch"], flush_no=row["flush_no"], digest=row["digest"])
 
 
+async def end_blockers(conn: Connection, *, pid: int) -> None:
+    """End the server processes that a take-over waits for.
+
+    A writer that froze while it sent events leaves its server process reading bytes, where no time-out
+    reaches; only the role that logged in may end its own.
+    """
+    await conn.execute("SET ROLE NONE")
+    try:
+        await conn.execute(
+            "SELECT pg_terminate_backend(pid) FROM unnest(pg_blocking_pids($1)) AS blocking (pid)",
+            pid,
+        )
+    finally:
+        await conn.execute("SET ROLE tongdui_app")
+
+
 async def fetch_epoch(conn: Connection, *, part: int) -> int | None:
     """The epoch of the partition's present writer; None if there is no such partition."""
     epoch: int | None = await conn.fetchval(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from exchange.core.catalogue import Catalogue, NumberedRate, Programme
@@ -165,6 +165,7 @@ def test_first_offer_is_the_largest_exact_amount(rate, units, is_exchange, issue
 
 
 @given(rates, st.integers(1, 10**5))
+@example(Rate(num=500, den=1), 3)
 def test_exact_offer_never_pays_more_than_the_bill(rate, fen):
     """Rule Q6: for a value wanted, the amount without remainder stays within the value."""
     terms = make_terms(rate, units_max=10**15)
@@ -266,6 +267,22 @@ def test_every_altered_character_is_noticed():
             if new != old:
                 altered = token[:place] + new + token[place + 1 :]
                 assert isinstance(unseal(altered, {key_id(KEY): KEY}), Refusal), (place, new)
+
+
+@pytest.mark.parametrize("units", [250, 70_000, 5_000_000_000])
+def test_another_spelling_of_the_same_bytes_is_noticed(units):
+    """Rule Q8: characters that base64 would pass over, and bits that it would drop, are refused."""
+    priced = price(make_terms(Rate(num=333, den=1), fee_bps=50), units)
+    assert isinstance(priced, Price)
+    quote = make_quote(make_terms(Rate(num=333, den=1)), priced, caller=2, deadline_us=1)
+    token = seal(quote, KEY)
+    keys = {key_id(KEY): KEY}
+    assert unseal(token, keys) == quote
+    spellings = [token + "=", token + "\n", "!" + token, token[:9] + "." + token[9:], token + "A"]
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    spellings += [token[:-1] + last for last in alphabet if last != token[-1]]
+    for spelling in spellings:
+        assert isinstance(unseal(spelling, keys), Refusal), spelling
 
 
 @given(st.text(max_size=200) | st.binary(max_size=90).map(lambda raw: raw.hex()))

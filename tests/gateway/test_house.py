@@ -16,6 +16,7 @@ from exchange.gateway.app import GATE, create_app
 from exchange.gateway.gate import Gate
 from exchange.gateway.run import serve
 from exchange.service.access import operator_key, revoke_api_key
+from exchange.service.orders import OrderDesk
 from tests.gateway.conftest import House, merchant, new_key, soon
 
 PLAIN = {"member": "anna", "issuer": "AIR", "acceptor": "EYE", "units": "10"}
@@ -343,40 +344,53 @@ async def test_without_a_database_reads_are_unavailable(house: House):
     assert (await house.call("GET", "/readyz")).status == 503
 
 
-async def test_graceful_stop_answers_what_is_in_flight_and_takes_nothing_new(house: House):
-    """Orders in flight at the stop are answered, what was answered is booked, new connections are refused."""
+@pytest.mark.parametrize("headers", [{}, {"TE": "trailers"}], ids=["lane", "general"])
+async def test_graceful_stop_answers_what_is_in_flight_and_takes_nothing_new(
+    house: House, monkeypatch, headers
+):
+    """Every order that was taken before the stop is answered and booked; then nobody is let in any more."""
     app = create_app(house.services)
-    headers = {"Authorization": f"Bearer {house.operator}"}
-    answered: list[str] = []
+    headers = headers | {"Authorization": f"Bearer {house.operator}"}
+    taken = 0
+    go_on = asyncio.Event()
+    decide = OrderDesk.decide
+
+    async def slow(self, asked):
+        nonlocal taken
+        taken += len(asked)
+        await go_on.wait()
+        return await decide(self, asked)
+
+    monkeypatch.setattr(OrderDesk, "decide", slow)
     async with aiohttp.ClientSession() as http:
 
-        async def one(n: int, port: int) -> None:
-            try:
-                async with http.post(
-                    f"http://127.0.0.1:{port}/v1/orders",
-                    json=PLAIN,
-                    headers=headers | {"Idempotency-Key": f"stop-{n}"},
-                ) as response:
-                    body = await response.json()
-                    if response.status == 201:
-                        answered.append(body["order_id"])
-                    else:
-                        assert response.status == 503
-            except aiohttp.ClientConnectionError:
-                pass  # Not accepted, so not acknowledged.
+        async def one(n: int, port: int) -> tuple[int, dict[str, str]]:
+            async with http.post(
+                f"http://127.0.0.1:{port}/v1/orders",
+                json=PLAIN,
+                headers=headers | {"Idempotency-Key": f"stop-{n}"},
+            ) as response:
+                return response.status, await response.json()
 
-        tasks: list[asyncio.Task[None]] = []
         async with serve(app, host="127.0.0.1", port=0) as port:
-            tasks = [asyncio.create_task(one(n, port)) for n in range(200)]
-            while not answered:
+            tasks = [asyncio.create_task(one(n, port)) for n in range(50)]
+            while taken < 50:
                 await asyncio.sleep(0.001)
-        await asyncio.gather(*tasks)
-    assert answered
-    for order_id in answered:
-        shown = await house.call("GET", f"/v1/orders/{order_id}")
+            asyncio.get_running_loop().call_later(0.3, go_on.set)
+        answers = await asyncio.gather(*tasks)
+    assert [status for status, _ in answers] == [201] * 50
+    for _, body in answers:
+        shown = await house.call("GET", f"/v1/orders/{body['order_id']}")
         assert shown.body["status"] == "cleared"
-    with (
-        pytest.raises(ConnectionRefusedError),
-        socket.create_connection(("127.0.0.1", port), timeout=1),
-    ):
+    with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), 1):
         pass
+
+
+async def test_a_stopping_gateway_says_so(house: House):
+    """While it stops, a gateway answers what still arrives with 503 and is not ready."""
+    house.app[GATE].stopping = True
+    answer = await house.order(PLAIN)
+    assert (answer.status, answer.reason) == (503, "unavailable")
+    assert (await house.call("GET", "/v1/cycles")).status == 503
+    ready = await house.call("GET", "/readyz")
+    assert (ready.status, ready.body["stopping"]) == (503, True)

@@ -173,7 +173,8 @@ TAMPERINGS = {
     "DELETE FROM settlement.flush WHERE flush_no = 4": ("settlement.flush", r"flush 4", "row"),
     "DELETE FROM settlement.flush WHERE flush_no = (SELECT max(flush_no) FROM settlement.flush)": (
         "settlement.event", r"seq \d+ to \d+", "flush"),
-    f"UPDATE settlement.event SET debit_cu = 701 WHERE {ORDER}": ("settlement.position", r"cycle 1, merchant 1", "net_cu"),
+    f"UPDATE settlement.event SET debit_cu = 701 WHERE {ORDER}": (
+        "settlement.position", r"cycle 1, merchant 1", "net_cu"),
     f"UPDATE settlement.event SET key = gen_random_uuid() WHERE {ORDER}": ("settlement.flush", r"flush \d+", "digest"),
     f"UPDATE settlement.event SET reference = 'x' WHERE {ORDER}": ("settlement.flush", r"flush \d+", "digest"),
     f"UPDATE settlement.event SET member_no = 8 WHERE {ORDER}": ("settlement.flush", r"flush \d+", "digest"),

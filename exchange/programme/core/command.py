@@ -5,7 +5,7 @@ from __future__ import annotations
 from settlement.core.command import BooksCommand, Command
 
 
-class Purchase(Command, frozen=True, gc=False, array_like=True, kw_only=True, tag=20):
+class Purchase(Command, frozen=True, gc=False, array_like=True, tag=20):
     """One purchase at the till: a discount paid with the member's points of other programmes, then the accrual.
 
     Attributes:
@@ -25,7 +25,7 @@ class Purchase(Command, frozen=True, gc=False, array_like=True, kw_only=True, ta
     reference: str = ""
 
 
-class Accrual(Command, frozen=True, gc=False, array_like=True, kw_only=True, tag=21):
+class Accrual(Command, frozen=True, gc=False, array_like=True, tag=21):
     """Give a member points of one programme.
 
     Attributes:
@@ -45,7 +45,7 @@ class Accrual(Command, frozen=True, gc=False, array_like=True, kw_only=True, tag
     reference: str = ""
 
 
-class LapseLots(Command, frozen=True, gc=False, array_like=True, kw_only=True, tag=22):
+class LapseLots(Command, frozen=True, gc=False, array_like=True, tag=22):
     """Book breakage for lots that expired unused, first to expire first.
 
     Attributes:
