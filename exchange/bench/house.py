@@ -30,7 +30,7 @@ FEE_BPS: Final = 5
 """Small, since fees leave the merchants for good: a larger fee would use up all caps in a long run."""
 CAP_ORDERS_HOSTED: Final = 2_000.0
 """Debits of so many orders are the sum of all caps: soon used up, so that caps bind nearly from the start."""
-CAP_ORDERS_OWN: Final = 1_500.0
+CAP_ORDERS_OWN: Final = 1_250.0
 """The same for merchants with their own systems, which see fewer orders in a run."""
 PATIENCE_SECONDS: Final = 30.0
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)

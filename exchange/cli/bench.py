@@ -313,12 +313,12 @@ def _report(
 # --- for people ---
 
 _NAMES: Final = {
-    "pgbench": "pgbench TPC-B, 16 clients",
+    "pgbench": "pgbench, 16",
     "bulk_random": "bulk, random keys",
     "bulk_uuid7": "bulk, UUIDv7 keys",
-    "single_64": "singles, 64 callers",
-    "single_512": "singles, 512 callers",
-    "two_phase_512": "two-phase, 512 callers",
+    "single_64": "singles, 64",
+    "single_512": "singles, 512",
+    "two_phase_512": "two-phase, 512",
 }
 
 
@@ -352,7 +352,7 @@ def _loads_table(report: Report) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table("load 负载", box=SIMPLE_HEAD)
+    table = Table("load, callers 负载", box=SIMPLE_HEAD)
     for heading in ("orders/s 笔/秒", "to pgbench", "p50 ms", "p99 ms"):
         table.add_column(heading, justify="right")
     for name, load in report.loads.items():
@@ -375,7 +375,7 @@ def _costs_table(report: Report) -> Table:
     table = Table(
         "an order 每笔",
         box=SIMPLE_HEAD,
-        title="processor time in µs, and log",
+        title="processor time of an order in µs, and its log",
         title_justify="left",
     )
     for heading in (*parts, "CPU ratio", "log bytes", "refused", "repeated"):
@@ -457,7 +457,7 @@ def _range(spread: Spread, form: str) -> str:
     """The median, and the range where there is one."""
     if spread.min == spread.max:
         return format(spread.median, form)
-    return f"{spread.median:{form}} ({spread.min:{form}} to {spread.max:{form}})"
+    return f"{spread.median:{form}} ({spread.min:{form}}–{spread.max:{form}})"
 
 
 def _mib(count: float) -> str:

@@ -92,6 +92,7 @@ def entry_order_id(entry: Entry) -> str | None:
 
 
 _VARIANT: Final = 2 << 62
+_NOT_TAKEN: Final = (SchemaError, Forbidden)
 
 
 def _order_id(entry: Entry) -> str:
@@ -121,11 +122,11 @@ def bulk_orders(
     rendered: list[BulkOrderAnswer[int] | BulkOrderAnswer[str]] = []
     append = rendered.append
     for answer in answers:
-        if isinstance(answer, SchemaError | Forbidden):
+        if isinstance(answer, _NOT_TAKEN):
             append(BulkOrderAnswer(*_not_taken(answer)))
             continue
         status = _BULK_STATUS.get(answer.kind)
-        order_id = entry_order_id(answer)
+        order_id = _order_id(answer) if answer.order_seq else None
         if status is None:
             problem = _PROBLEMS[answer.reason]
             refused(problem.reason)
