@@ -26,7 +26,7 @@ _numbers = itertools.count(1)
 
 PATIENT = settings(
     deadline=None,
-    max_examples=int(os.environ.get("TONGDUI_HISTORIES", "12")),
+    max_examples=int(os.environ.get("TONGDUI_HISTORIES", "9")),
     suppress_health_check=list(HealthCheck),
     # Shrinking takes minutes, since each try has a database of its own: add Phase.shrink by hand.
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
