@@ -6,7 +6,8 @@ Source: schemas/FORMAT.md, "Purchases".
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from schemas.values.faults import SchemaError
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 COLUMNS = ("occurred_at", "member", "merchant", "amount_fen", "discount_fen")
-_TIME = re.compile(r"\A\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\Z")
+_TIME = re.compile(r"\A\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\Z", re.ASCII)
 _AMOUNT = re.compile(r"\A[0-9]{1,13}\Z", re.ASCII)
 _TEXT = re.compile(r'\A[^\s,"\x00-\x1f\x7f]{1,64}\Z')
 
@@ -93,12 +94,25 @@ def _instant(line_no: int, text: str) -> tuple[int, str]:
     if not _TIME.match(text):
         raise _not_a_time(line_no, text)
     try:
-        at = datetime.fromisoformat(text).replace(tzinfo=UTC)
+        midnight_us, week = _day(text[:10])
     except ValueError:
         raise _not_a_time(line_no, text) from None
-    seconds = int(at.timestamp())
-    monday = datetime.fromtimestamp(seconds - at.weekday() * 86_400, UTC)
-    return seconds * 1_000_000, monday.strftime("%Y-%m-%d")
+    hour, minute, second = int(text[11:13]), int(text[14:16]), int(text[17:])
+    if hour > 23 or minute > 59 or second > 59:
+        raise _not_a_time(line_no, text)
+    return midnight_us + (hour * 3600 + minute * 60 + second) * 1_000_000, week
+
+
+@lru_cache(maxsize=64)
+def _day(text: str) -> tuple[int, str]:
+    """A day's midnight in microseconds, and its week's Monday; days repeat line after line.
+
+    Raises:
+        ValueError: There is no such day.
+    """
+    midnight = datetime.fromisoformat(text).replace(tzinfo=UTC)
+    monday = midnight - timedelta(days=midnight.weekday())
+    return int(midnight.timestamp()) * 1_000_000, monday.strftime("%Y-%m-%d")
 
 
 def _not_a_time(line_no: int, text: str) -> SchemaError:

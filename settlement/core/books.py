@@ -34,7 +34,7 @@ from settlement.core.command import (
     SettleCycle,
     unstored_refusal,
 )
-from settlement.core.event import EPOCH_2000_US, PACK, Kind, pack_event
+from settlement.core.event import EPOCH_2000_US, PACK, Kind
 
 if TYPE_CHECKING:
     from settlement.core.command import BooksCommand, Command
@@ -726,34 +726,17 @@ class Books:
         due = due_at_us or at_us
         if cycle_no is None:
             cycle_no = self.cycle_no
+        text = reference.encode() if reference else b""
         self._events.append(
-            pack_event(
-                seq,
-                order,
-                at_us,
-                occurred_at_us or at_us,
-                due,
-                member_no,
-                units,
-                debit_cu,
-                value_cu,
-                fee_cu,
-                credited_units,
-                lot_no,
-                command.key,
-                command.body,
-                cycle_no,
-                command.caller,
-                issuer,
-                acceptor,
-                rate_no,
-                self.part,
-                kind,
-                step,
-                reason,
-                reference,
+            PACK(
+                24, 8, seq, 8, order, 8, at_us - EPOCH_2000_US,
+                8, (occurred_at_us or at_us) - EPOCH_2000_US, 8, due - EPOCH_2000_US, 8, member_no,
+                8, units, 8, debit_cu, 8, value_cu, 8, fee_cu, 8, credited_units, 8, lot_no,
+                16, command.key, 16, command.body, 4, cycle_no, 4, command.caller, 4, issuer,
+                4, acceptor, 4, rate_no, 2, self.part, 2, kind, 2, step, 2, reason, len(text),
             )
-        )
+            + text
+        )  # fmt: skip
         return Entry(
             seq, order, kind, reason, at_us, due, cycle_no, issuer, acceptor, units, debit_cu,
             value_cu, fee_cu, credited_units, lot_no, rate_no,
