@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import os
 import struct
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -35,7 +36,7 @@ _LENGTH = struct.Struct(">I")
 _encoder = msgspec.msgpack.Encoder()
 
 
-class _Frames(asyncio.Protocol):
+class _Frames(asyncio.Protocol, ABC):
     """Cuts a byte stream into frames."""
 
     def __init__(self) -> None:
@@ -69,8 +70,9 @@ class _Frames(asyncio.Protocol):
         if self.transport and not self.transport.is_closing():
             self.transport.write(_LENGTH.pack(len(payload)) + payload)
 
+    @abstractmethod
     def frame_received(self, payload: bytes) -> None:
-        raise NotImplementedError
+        """Take one whole frame, without its length."""
 
 
 # The writer's side ---------------------------------------------------------------------------------
