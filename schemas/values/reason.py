@@ -122,6 +122,61 @@ class Reason(Enum):
         "托管积分订单即时清算，不支持预留。",
     )
     CYCLE_EXISTS = (28, False, "A cycle with this id exists already.", "该结算周期编号已存在。")
+    MEMBER_NOT_AUTHORISED = (
+        29,
+        True,
+        "The member has not authorised this.",
+        "会员未授权该操作。",
+    )
+    CODE_SPENT = (30, True, "This spending code was used before.", "该付款码已被使用。")
+    MEMBER_LIMIT_EXCEEDED = (
+        31,
+        True,
+        "The member has reached a limit of value or of orders.",
+        "会员已达到金额或次数限额。",
+    )
+    MERCHANT_UNAVAILABLE = (
+        32,
+        True,
+        "The merchant's own system does not take calls now.",
+        "商户系统当前不可用。",
+    )
+    DECIDED_TOO_LATE = (
+        33,
+        True,
+        "The order was not decided in time; nothing of it will stand.",
+        "订单未能按时完成，已取消且不会生效。",
+    )
+    CREDIT_UNDER_WAY = (
+        34,
+        True,
+        "The credit may have been sent, so the order cannot be voided now.",
+        "入账可能已发出，当前无法撤销。",
+    )
+    CALL_NOT_FOUND = (
+        35,
+        False,
+        "The merchant's own system knows no such call.",
+        "商户系统中没有该笔请求。",
+    )
+    MERCHANT_REFUSED = (
+        36,
+        False,
+        "The merchant's own system refused.",
+        "商户系统已拒绝。",
+    )
+    BASKET_NOT_COVERED = (
+        37,
+        True,
+        "Not every part of the basket could be paid, so none was.",
+        "组合支付未能全部完成，已整体取消。",
+    )
+    MERCHANT_NOT_CERTIFIED = (
+        38,
+        True,
+        "The merchant's adapter has no certificate that is in force.",
+        "商户适配器没有有效的认证证书。",
+    )
 
     def __init__(self, number: int, retryable: bool, english: str, chinese: str) -> None:  # noqa: FBT001 - the table above reads best without keywords
         """Unpack one row of the catalogue."""
