@@ -13,7 +13,8 @@ The rules that every adapter keeps, each a clause of the conformance kit (`adapt
   number, the adapter says so in `Receipt.units`, and the order's life stops and asks people.
 - An adapter translates and does nothing else: deadlines, retries, circuits, secrets and logs belong
   to the kit. No method raises for what a merchant's system does; a bug of the adapter may raise, and
-  the kit then takes the outcome as unknown.
+  the kit then takes the outcome as unknown. The one exception that means something is `NotSent`: no
+  byte of the call left us, so it certainly did not happen and may be made later.
 """
 
 from __future__ import annotations
@@ -155,6 +156,21 @@ class StatementLine:
 
 class Incomplete(Exception):  # noqa: N818 - it says what the statement is
     """A statement could not be read whole; what was yielded before must not be relied upon."""
+
+
+class NotSent(Exception):  # noqa: N818 - it says what happened
+    """A call was not sent: certainly nothing of it took effect, and the same call may be made later.
+
+    Attributes:
+        detail: Why, one English sentence for people.
+        retry_after_seconds: When it is worth trying again; 0 if nothing is known about that.
+    """
+
+    def __init__(self, detail: str, *, retry_after_seconds: float = 0.0) -> None:
+        """Say why, and when to try again."""
+        super().__init__(detail)
+        self.detail = detail
+        self.retry_after_seconds = retry_after_seconds
 
 
 Answers = Callable[[str, Receipt], Awaitable[None]]

@@ -1,0 +1,1 @@
+"""Merchants' systems that speak real protocols over real sockets, with their own books and faults."""
