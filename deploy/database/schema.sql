@@ -335,13 +335,17 @@ CREATE TABLE settlement.hold (
     issuer integer NOT NULL,
     debit_cu bigint NOT NULL,
     due_at timestamp with time zone NOT NULL,
-    CONSTRAINT hold_debit_cu_check CHECK ((debit_cu > 0))
+    pinned_seq bigint,
+    CONSTRAINT hold_debit_cu_check CHECK ((debit_cu > 0)),
+    CONSTRAINT hold_pinned_later CHECK ((pinned_seq > order_seq))
 );
 
 ALTER TABLE ONLY settlement.hold
     ADD CONSTRAINT hold_pkey PRIMARY KEY (order_seq, part);
 
 GRANT SELECT,INSERT,DELETE ON TABLE settlement.hold TO tongdui_app;
+
+GRANT UPDATE(pinned_seq) ON TABLE settlement.hold TO tongdui_app;
 
 CREATE TABLE settlement.instruction (
     cycle_no integer NOT NULL,

@@ -40,7 +40,9 @@ COPY_HEADER_BYTES: Final = len(COPY_SIGNATURE) + 8
 _ROW: Final = struct.Struct(">h" + "4xq" * 11 + "12x" + "20x" * 2 + "4xi" * 5 + "4xh" * 4 + "i")
 _FLUSH_HEADER: Final = struct.Struct(">hqqqiq")
 
-_ACCEPTED, _REFUSED, _CLEARED, _VOIDED, _EXPIRED, _ADJUSTED, _ACCRUED, _LAPSED = range(1, 9)
+_ACCEPTED, _REFUSED, _CLEARED, _VOIDED, _EXPIRED, _ADJUSTED, _ACCRUED, _LAPSED, _PINNED = range(
+    1, 10
+)
 _CAP_REASON: Final = Reason.NET_DEBIT_CAP_EXCEEDED.number
 _BASIS_DATE: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -204,10 +206,17 @@ class Figures(NamedTuple):
 
 
 class OpenHold(NamedTuple):
-    """An accepted order that has not ended; `due_at` counts microseconds from 2000, as the bytes do."""
+    """An accepted order that has not ended.
+
+    Attributes:
+        due_at: When it ends by itself, microseconds from 2000, as the bytes have it.
+        figures: What was accepted.
+        pinned_seq: Event that pinned it; None while nothing did.
+    """
 
     due_at: int
     figures: Figures
+    pinned_seq: int | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -360,12 +369,15 @@ class JournalAudit:
             last_at = at
             if kind == _CLEARED and order_seq == seq:
                 self._clear(seq, issuer, acceptor, units, debit, value, fee, cycle_no)
-            elif kind in (_CLEARED, _VOIDED, _EXPIRED):
+            elif kind in (_CLEARED, _VOIDED, _EXPIRED, _PINNED):
                 figures = Figures(
                     occurred_at, member_no, units, debit, value, fee, credited, caller, issuer,
                     acceptor, rate_no, data[place + row_bytes : end],
                 )  # fmt: skip
-                self._end(seq, order_seq, at, kind, step, figures, cycle_no)
+                if kind == _PINNED:
+                    self._pin(seq, order_seq, at, step, figures, cycle_no)
+                else:
+                    self._end(seq, order_seq, at, kind, step, figures, cycle_no)
             elif kind == _ACCEPTED:
                 figures = Figures(
                     occurred_at, member_no, units, debit, value, fee, credited, caller, issuer,
@@ -564,26 +576,24 @@ class JournalAudit:
         cycle_no: int,
         /,
     ) -> None:
-        """The end of a hold: once, with the figures that were accepted, in time (rule C4)."""
+        """The end of a hold: once, with the figures that were accepted, in time (rules C4 and C7)."""
         hold = self.holds.pop(order_seq, None)
         if hold is None:
             self._event(seq, "order_seq", "an order with an open hold", order_seq)
             return
         self.accounts[hold.figures.issuer].held -= hold.figures.debit
-        if hold.figures != figures:
-            self._event(seq, "figures", hold.figures, figures)
-        if step != -1:
-            self._event(seq, "step", -1, step)
+        self._follow(seq, hold, step, -1, figures)
+        if kind == _EXPIRED and hold.pinned_seq:
+            self._event(
+                seq, "kind", f"no expiry after the pin of event {hold.pinned_seq}", "expired"
+            )
         if kind == _EXPIRED and at < hold.due_at:
             self._event(
                 seq, "at", f"expiry at {instant_text(hold.due_at + EPOCH_2000_US)} or later",
                 instant_text(at + EPOCH_2000_US),
             )  # fmt: skip
-        if kind != _EXPIRED and at >= hold.due_at:
-            self._event(
-                seq, "at", f"before the expiry at {instant_text(hold.due_at + EPOCH_2000_US)}",
-                instant_text(at + EPOCH_2000_US),
-            )  # fmt: skip
+        if kind != _EXPIRED and not hold.pinned_seq:
+            self._in_time(seq, hold, at)
         if kind == _CLEARED:
             self._book(
                 seq,
@@ -594,7 +604,40 @@ class JournalAudit:
                 figures.fee,
                 cycle_no,
             )
-        elif self.open is None or self.open.cycle_no != cycle_no:
+        else:
+            self._in_open_cycle(seq, cycle_no)
+
+    def _pin(
+        self, seq: int, order_seq: int, at: int, step: int, figures: Figures, cycle_no: int, /
+    ) -> None:
+        """The pin of a hold: at most once, with the figures that were accepted, in time (rule C7)."""
+        hold = self.holds.get(order_seq)
+        if hold is None or hold.pinned_seq:
+            self._event(
+                seq, "order_seq", "an order with an open hold that is not pinned", order_seq
+            )
+            return
+        self._follow(seq, hold, step, -2, figures)
+        self._in_time(seq, hold, at)
+        self._in_open_cycle(seq, cycle_no)
+        self.holds[order_seq] = hold._replace(pinned_seq=seq)
+
+    def _follow(self, seq: int, hold: OpenHold, step: int, expected: int, figures: Figures) -> None:
+        """What every later event of an accepted order must repeat."""
+        if hold.figures != figures:
+            self._event(seq, "figures", hold.figures, figures)
+        if step != expected:
+            self._event(seq, "step", expected, step)
+
+    def _in_time(self, seq: int, hold: OpenHold, at: int) -> None:
+        if at >= hold.due_at:
+            self._event(
+                seq, "at", f"before the expiry at {instant_text(hold.due_at + EPOCH_2000_US)}",
+                instant_text(at + EPOCH_2000_US),
+            )  # fmt: skip
+
+    def _in_open_cycle(self, seq: int, cycle_no: int) -> None:
+        if self.open is None or self.open.cycle_no != cycle_no:
             self._event(
                 seq, "cycle_no", self.open.cycle_no if self.open else "an open cycle", cycle_no
             )

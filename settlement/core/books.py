@@ -24,11 +24,13 @@ from schemas.values.reason import Reason
 from settlement.core.command import (
     Answer,
     CloseCycle,
+    Command,
     End,
     Entry,
     ExpireHolds,
     Join,
     Order,
+    Pin,
     SetCap,
     SetCollateral,
     SettleCycle,
@@ -37,7 +39,7 @@ from settlement.core.command import (
 from settlement.core.event import EPOCH_2000_US, PACK, Kind
 
 if TYPE_CHECKING:
-    from settlement.core.command import BooksCommand, Command
+    from settlement.core.command import BooksCommand
 
 NO_KEY = bytes(16)
 BACKDATE_US = 7 * 86_400_000_000
@@ -47,6 +49,8 @@ HOLD_US_MAX = 35 * 86_400_000_000
 SUM_LIMIT = 2**62
 END_STEP = -1
 """Step of the event that ends a hold; no request of a client reaches it, whatever its key."""
+PIN_STEP = -2
+"""Step of the event that pins a hold."""
 
 
 class Account:
@@ -132,6 +136,7 @@ class Changes:
         obligations: (cycle, issuer, acceptor) to (orders, debit, value, fee).
         accounts: merchant to (cap, collateral, held).
         opened: Holds that were opened and are still open.
+        pinned: Open hold to the sequence number of the event that pinned it.
         ended: Sequence numbers of stored holds that ended.
         cycles: Cycles that changed, in order.
     """
@@ -142,6 +147,7 @@ class Changes:
     obligations: dict[tuple[int, int, int], tuple[int, int, int, int]] = field(default_factory=dict)
     accounts: dict[int, tuple[int, int, int]] = field(default_factory=dict)
     opened: list[Hold] = field(default_factory=list)
+    pinned: dict[int, int] = field(default_factory=dict)
     ended: list[int] = field(default_factory=list)
     cycles: list[CycleChange] = field(default_factory=list)
 
@@ -167,6 +173,7 @@ class Books:
         self.rounding_cu = 0
         self.obligations: dict[tuple[int, int], Obligation] = {}
         self.holds: dict[int, Hold] = {}
+        self.pins: dict[int, Entry] = {}
         self.recent_ends: dict[int, tuple[int, Entry]] = {}
         self.cycle_ids: set[str] = set()
         self.unsettled: dict[int, dict[int, int]] = {}
@@ -188,6 +195,10 @@ class Books:
         if len(self._due) > 2 * len(self.holds) + 1000:
             self._due = [(hold.due_at_us, hold.order_seq) for hold in self.holds.values()]
             heapq.heapify(self._due)
+
+    def restore_pin(self, pin: Entry) -> None:
+        """Put back what pinned an open hold."""
+        self.pins[pin.order_seq] = pin
 
     def restore_unsettled(self, cycle_no: int, nets: dict[int, int]) -> None:
         """Put back the positions of a closed, unsettled cycle."""
@@ -364,6 +375,8 @@ class Books:
         Clearing tests no cap: the value was reserved when the order was accepted.
         """
         del self.holds[hold.order_seq]
+        if self.pins.pop(hold.order_seq, None) is not None:
+            self._changes.pinned.pop(hold.order_seq, None)
         if self._opened.pop(hold.order_seq, None) is None:
             self._ended.append(hold.order_seq)
         debtor = self.accounts[hold.issuer]
@@ -375,17 +388,25 @@ class Books:
                 self.accounts[hold.acceptor], hold.issuer, hold.acceptor,
                 hold.debit_cu, hold.value_cu, hold.fee_cu,
             )  # fmt: skip
+        entry = self._write_of_hold(hold, END_STEP, kind)
+        self.recent_ends[hold.order_seq] = (hold.caller, entry)
+        return entry
+
+    def pin(self, hold: Hold) -> Entry:
+        """Keep a hold until its order is cleared, or proven never to be (rule C7)."""
+        entry = self.pins[hold.order_seq] = self._write_of_hold(hold, PIN_STEP, Kind.PINNED)
+        self._changes.pinned[hold.order_seq] = entry.seq
+        return entry
+
+    def _write_of_hold(self, hold: Hold, step: int, kind: Kind) -> Entry:
+        """Write one more event of an accepted order; it repeats the figures of the acceptance."""
         order = order_id(hold.accepted_at_us, self.part, hold.order_seq)
-        command = End(
-            caller=hold.caller, key=order.bytes, body=NO_KEY, order_seq=hold.order_seq, kind=kind
-        )
-        entry = self._write(
-            command, END_STEP, kind, 0, hold.order_seq, hold.occurred_at_us, 0, hold.member_no, hold.units,
+        command = Command(caller=hold.caller, key=order.bytes, body=NO_KEY)
+        return self._write(
+            command, step, kind, 0, hold.order_seq, hold.occurred_at_us, 0, hold.member_no, hold.units,
             hold.debit_cu, hold.value_cu, hold.fee_cu, hold.credited_units, 0,
             hold.issuer, hold.acceptor, hold.rate_no, hold.reference,
         )  # fmt: skip
-        self.recent_ends[hold.order_seq] = (hold.caller, entry)
-        return entry
 
     def refuse_order(self, order: Order, reason: int) -> Entry:
         """Write down that an order is refused; final for its key."""
@@ -465,8 +486,8 @@ class Books:
         """Decide one command of the books; orders of hosted issuers go to the rider instead."""
         if isinstance(command, Order):
             return [self._decide_order(command)]
-        if isinstance(command, End):
-            return [self._decide_end(command)]
+        if isinstance(command, End | Pin):
+            return [self._decide_open(command)]
         if isinstance(command, ExpireHolds):
             return self._expire_holds(command)
         if isinstance(command, CloseCycle):
@@ -494,13 +515,25 @@ class Books:
             0, 0, 0, order.reference,
         )  # fmt: skip
 
-    def _decide_end(self, command: End) -> Entry:
+    def _decide_open(self, command: End | Pin) -> Entry:
+        """End or pin an open hold; which of several comes first decides, expiry included (rule C7).
+
+        Raises:
+            ValueError: The wish is for an end that nobody can ask for.
+        """
         hold = self.holds.get(command.order_seq)
         if hold is None or command.caller not in (hold.caller, HOUSE):
             return unstored_refusal(Reason.ORDER_NOT_FOUND, command.order_seq)
-        if hold.due_at_us <= self.clock_us:
+        pin = self.pins.get(command.order_seq)
+        if pin is None and hold.due_at_us <= self.clock_us:
             self.end(hold, Kind.EXPIRED)
             return unstored_refusal(Reason.HOLD_EXPIRED, command.order_seq)
+        if isinstance(command, Pin):
+            return pin or self.pin(hold)
+        if command.kind not in (Kind.CLEARED, Kind.VOIDED):
+            raise ValueError(f"no end that can be asked for: {command.kind}")
+        if pin is not None and command.kind == Kind.VOIDED and not command.proven:
+            return unstored_refusal(Reason.CREDIT_UNDER_WAY, command.order_seq)
         return self.end(hold, Kind(command.kind))
 
     def _expire_holds(self, command: ExpireHolds) -> Answer:
@@ -510,7 +543,8 @@ class Books:
         answer: Answer = []
         while self._due and self._due[0][0] <= self.clock_us and len(answer) < command.limit:
             _, order_seq = heapq.heappop(self._due)
-            if hold := self.holds.get(order_seq):
+            hold = self.holds.get(order_seq)
+            if hold is not None and order_seq not in self.pins:
                 answer.append(self.end(hold, Kind.EXPIRED))
         if not answer and self.caller_clock:
             # Nothing that is written says that this time had come, so it has not.

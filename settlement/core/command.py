@@ -74,10 +74,25 @@ class End(Command, frozen=True, gc=False, array_like=True, tag=2):
     Attributes:
         order_seq: Number of the order's first event.
         kind: `Kind.CLEARED` or `Kind.VOIDED`.
+        proven: Whether the acceptor has proven that it did not credit and never will; without that
+            a pinned hold is not voided.
     """
 
     order_seq: int
     kind: int
+    proven: bool = False
+
+
+class Pin(Command, frozen=True, gc=False, array_like=True, tag=9):
+    """Keep an accepted order's hold, because its credit may be sent now; `key` is the order's id.
+
+    From the answer on, the hold does not expire, and is voided only by an `End` that is `proven`.
+
+    Attributes:
+        order_seq: Number of the order's first event.
+    """
+
+    order_seq: int
 
 
 class ExpireHolds(Command, frozen=True, gc=False, array_like=True, tag=3):
@@ -154,8 +169,14 @@ class SettleCycle(Command, frozen=True, gc=False, array_like=True, tag=8):
     cycle_no: int
 
 
-BooksCommand = Order | End | ExpireHolds | Join | SetCap | SetCollateral | CloseCycle | SettleCycle
+BooksCommand = (
+    Order | End | Pin | ExpireHolds | Join | SetCap | SetCollateral | CloseCycle | SettleCycle
+)
 """Commands that the books decide without a rider."""
+
+UNKEYED = frozenset({End, Pin})
+"""Those of them that name an accepted order instead of carrying a key: a repeat is answered by what the
+order is by then."""
 
 ADMINISTRATIVE = (ExpireHolds, Join, SetCap, SetCollateral, CloseCycle, SettleCycle)
 """Those of them that carry a key and are no orders."""

@@ -21,7 +21,7 @@ import msgspec
 
 
 class Kind(IntEnum):
-    """What happened. Numbers are permanent; 1 to 6 move value, 7 and 8 points, 10 on are administrative."""
+    """What happened. Numbers are permanent; 1 to 6 move value, 7 and 8 points, 9 holds, 10 on are administrative."""
 
     ACCEPTED = 1
     REFUSED = 2
@@ -31,6 +31,7 @@ class Kind(IntEnum):
     ADJUSTED = 6
     ACCRUED = 7
     LAPSED = 8
+    PINNED = 9
     JOINED = 10
     CAP_SET = 11
     COLLATERAL_SET = 12
@@ -82,7 +83,7 @@ class Event(msgspec.Struct, frozen=True, gc=False, array_like=True):
         rate_no: The issuer's rate; 0 where none was used.
         part: Partition.
         kind: What happened.
-        step: Place among the events of one request, from 0; -1 for the end of a two-phase order.
+        step: Place among the events of one request, from 0; -1 for the end of a two-phase order, -2 for its pin.
         reason: Number of the reason of a refusal; 0 otherwise.
         reference: The merchant's own reference; for a cycle's opening, the cycle's id.
     """

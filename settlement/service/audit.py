@@ -250,18 +250,19 @@ async def _compare_accounts(conn: Connection, journal: JournalAudit) -> None:
     report.holds = len(journal.holds)
     report.compare_rows(
         "settlement.hold",
-        ("issuer", "debit_cu", "due_at"),
+        ("issuer", "debit_cu", "due_at", "pinned_seq"),
         {
             f"order {seq}": (
                 hold.figures.issuer,
                 hold.figures.debit,
                 instant_text(hold.due_at + EPOCH_2000_US),
+                hold.pinned_seq,
             )
             for seq, hold in journal.holds.items()
         },
         {
-            f"order {order_seq}": (issuer, debit_cu, instant_text(due_us))
-            for order_seq, issuer, debit_cu, due_us in await store.fetch_holds(
+            f"order {order_seq}": (issuer, debit_cu, instant_text(due_us), pinned_seq)
+            for order_seq, issuer, debit_cu, due_us, pinned_seq in await store.fetch_holds(
                 conn, part=report.part
             )
         },

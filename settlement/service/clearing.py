@@ -35,7 +35,15 @@ from schemas.values.faults import Unavailable
 from schemas.values.ids import HOUSE, key_milliseconds
 from schemas.values.reason import Reason
 from settlement.core.chain import chain_digest
-from settlement.core.command import ADMINISTRATIVE, Command, End, Order, unstored_refusal
+from settlement.core.command import (
+    ADMINISTRATIVE,
+    UNKEYED,
+    Command,
+    End,
+    Order,
+    Pin,
+    unstored_refusal,
+)
 from settlement.core.event import Kind
 from settlement.store import journal
 
@@ -378,9 +386,11 @@ class Writer:
         # A key from a clock that runs ahead tells nothing about when it was used.
         until_ms = self._now_us() // 1000 + 1000
         for command in commands:
-            if type(command) is End:
-                if command.order_seq not in self._books.holds:
-                    ends.add(command.order_seq)
+            kind = type(command)
+            if kind is not Order and kind in UNKEYED:
+                order_seq: int = command.order_seq  # type: ignore[attr-defined] # its type was just compared
+                if order_seq not in self._books.holds:
+                    ends.add(order_seq)
                 continue
             key = (command.caller, command.key)
             if key in pending:
@@ -426,7 +436,7 @@ class Writer:
             self.figures.commands += len(batch.commands)
             for command in batch.commands:
                 kind = type(command)
-                if kind is End:
+                if kind is not Order and kind in UNKEYED:
                     answer_with([self._end(command, orders)])  # type: ignore[arg-type] # its type was just compared
                     continue
                 key = (command.caller, command.key)
@@ -455,8 +465,8 @@ class Writer:
             last_seq=books.seq,
         )
 
-    def _end(self, command: End, orders: dict[int, tuple[int, list[Entry]]]) -> Entry:
-        """End an open hold; for one that has ended, repeat or refuse according to how it ended."""
+    def _end(self, command: End | Pin, orders: dict[int, tuple[int, list[Entry]]]) -> Entry:
+        """End or pin an open hold; for one that has ended, repeat or refuse according to how it ended."""
         assert self._books is not None
         if command.order_seq in self._books.holds:
             return self._books.decide(command)[0]
@@ -470,7 +480,7 @@ class Writer:
         if entry.kind == Kind.ACCEPTED:
             # Stored as open, and not open in these books: another writer accepted it.
             raise Fenced(f"order {command.order_seq} was accepted by a later writer")
-        if entry.kind == command.kind:
+        if isinstance(command, End) and entry.kind == command.kind:
             self.figures.duplicates += 1
             return entry
         return unstored_refusal(_WHY_ENDED[Kind(entry.kind)], command.order_seq)
@@ -511,6 +521,8 @@ class Writer:
                     await journal.delete_holds(conn, part=self._part, order_seqs=changes.ended)
                 if changes.opened:
                     await journal.insert_holds(conn, part=self._part, holds=changes.opened)
+                if changes.pinned:
+                    await journal.pin_holds(conn, part=self._part, pinned=changes.pinned)
                 if changes.cycles:
                     await journal.write_cycles(conn, part=self._part, changes=changes)
                 await journal.write_projections(

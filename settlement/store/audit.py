@@ -164,7 +164,8 @@ async def fetch_holds(conn: Connection, *, part: int) -> list[asyncpg.Record]:
     """Stored holds; instants as microseconds since 1970."""
     rows: list[asyncpg.Record] = await conn.fetch(
         """
-        SELECT order_seq, issuer, debit_cu, (extract(epoch FROM due_at) * 1000000)::bigint AS due_us
+        SELECT order_seq, issuer, debit_cu, (extract(epoch FROM due_at) * 1000000)::bigint AS due_us,
+               pinned_seq
           FROM settlement.hold
          WHERE part = $1
         """,

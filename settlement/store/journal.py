@@ -170,6 +170,17 @@ async def load_books(conn: Connection, part: int) -> Books:
         part,
     ):
         books.restore_hold(Hold(*row.values()))
+    for row in await conn.fetch(
+        """
+        SELECT e.seq, e.order_seq, e.kind, e.reason, e.at, e.due_at, e.cycle_no, e.issuer, e.acceptor,
+               e.units, e.debit_cu, e.value_cu, e.fee_cu, e.credited_units, e.lot_no, e.rate_no
+          FROM settlement.hold AS h
+          JOIN settlement.event AS e ON e.part = h.part AND e.seq = h.pinned_seq
+         WHERE h.part = $1
+        """,
+        part,
+    ):
+        books.restore_pin(Entry(*row.values()))
     return books
 
 
@@ -316,6 +327,20 @@ async def insert_holds(conn: Connection, *, part: int, holds: Sequence[Hold]) ->
         [hold.issuer for hold in holds],
         [hold.debit_cu for hold in holds],
         [hold.due_at_us for hold in holds],
+    )
+
+
+async def pin_holds(conn: Connection, *, part: int, pinned: dict[int, int]) -> None:
+    """Note for open holds, by their order, which event pinned them."""
+    await conn.execute(
+        """
+        UPDATE settlement.hold AS h SET pinned_seq = pinned.seq
+          FROM unnest($2::bigint[], $3::bigint[]) AS pinned (order_seq, seq)
+         WHERE h.part = $1 AND h.order_seq = pinned.order_seq
+        """,
+        part,
+        list(pinned),
+        list(pinned.values()),
     )
 
 

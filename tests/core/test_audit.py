@@ -32,8 +32,8 @@ def journal() -> list[Event]:
     send(**ORDER)  # 7
     for _ in range(3):
         send(**(ORDER | {"hold": HOUR_US}))  # 8, 9, 10
-    send(what="end", caller=5, order=8, how="cleared")  # 11
-    send(what="end", caller=5, order=9, how="voided")  # 12
+    send(what="end", caller=5, order=8, how="cleared", proven=False)  # 11
+    send(what="end", caller=5, order=9, how="voided", proven=False)  # 12
     house.now_us = START_US + HOUR_US
     send(what="expire", caller=0, limit=10, at=0)  # 13
     send(**(ORDER | {"debit": 100_000, "value": 100_000}))  # 14: refused for the cap
@@ -41,6 +41,10 @@ def journal() -> list[Event]:
     send(what="close", caller=0, cycle=1, next_id="second", at=0)  # 16, 17
     send(**ORDER)  # 18
     send(what="settle", caller=0, cycle=1)  # 19
+    send(**(ORDER | {"hold": HOUR_US}))  # 20
+    send(what="pin", caller=5, order=20)  # 21
+    house.now_us += 2 * HOUR_US
+    send(what="end", caller=5, order=20, how="cleared", proven=False)  # 22
     return [unpack_event(data) for data in house.events]
 
 
@@ -74,10 +78,10 @@ def audit(events: list[Event]) -> AuditReport:
 def test_an_honest_journal_has_no_difference():
     """The journal that the cases below forge is clean as it stands."""
     events = journal()
-    assert len(events) == 19
+    assert len(events) == 22
     report = audit(events)
     assert report.differences == []
-    assert report.orders == 3
+    assert report.orders == 4
 
 
 def change(seq: int, **columns: Any) -> Callable[[list[Event]], None]:
@@ -117,23 +121,29 @@ FORGERIES = {
     "an order in a cycle that is closed": (change(18, cycle_no=1), "seq 18", "cycle_no"),
     "an order in a cycle to come": (change(7, cycle_no=2), "seq 7", "cycle_no"),
     "an end in another cycle": (change(12, cycle_no=2), "seq 12", "cycle_no"),
-    "a second end": (append(11, order_seq=8, cycle_no=2), "seq 20", "order_seq"),
-    "an end of an order that was never accepted": (append(11, order_seq=7, cycle_no=2), "seq 20", "order_seq"),
+    "a second end": (append(11, order_seq=8, cycle_no=2), "seq 23", "order_seq"),
+    "an end of an order that was never accepted": (append(11, order_seq=7, cycle_no=2), "seq 23", "order_seq"),
     "an end with other figures": (change(11, debit_cu=301), "seq 11", "figures"),
     "an end with another reference": (change(11, reference="another"), "seq 11", "figures"),
     "an expiry before its time": (change(12, kind=Kind.EXPIRED), "seq 12", "at"),
     "a clearing after the expiry": (change(13, kind=Kind.CLEARED), "seq 13", "at"),
+    "an expiry of a pinned hold": (change(22, kind=Kind.EXPIRED), "seq 22", "kind"),
+    "a pin after the expiry": (change(21, at_us=START_US + 3 * HOUR_US), "seq 21", "at"),
+    "a pin with other figures": (change(21, debit_cu=301), "seq 21", "figures"),
+    "a pin in another cycle": (change(21, cycle_no=1), "seq 21", "cycle_no"),
+    "a pin as a request": (change(21, step=0), "seq 21", "step"),
+    "a pin of an order that has ended": (append(21), "seq 23", "order_seq"),
     "an acceptance that is another's": (change(8, order_seq=7), "seq 8", "order_seq"),
     "an end as a request": (change(12, step=0), "seq 12", "step"),
     "time that runs back": (change(10, at_us=START_US - 1), "seq 10", "at"),
     "another partition": (change(10, part=2), "seq 10", "part"),
     "a cycle that is skipped": (change(17, cycle_no=3), "seq 17", "cycle_no"),
     "a cycle's id used twice": (change(17, reference="first"), "seq 17", "reference"),
-    "a cycle opened beside another": (append(17, cycle_no=3, reference="third"), "seq 20", "kind"),
-    "a cycle closed twice": (append(16, cycle_no=1), "seq 20", "cycle_no"),
-    "a cycle settled twice": (append(19), "seq 20", "cycle_no"),
-    "a merchant that joins twice": (append(1, cycle_no=2), "seq 20", "merchant"),
-    "a kind that does not exist": (append(7, kind=99), "seq 20", "kind"),
+    "a cycle opened beside another": (append(17, cycle_no=3, reference="third"), "seq 23", "kind"),
+    "a cycle closed twice": (append(16, cycle_no=1), "seq 23", "cycle_no"),
+    "a cycle settled twice": (append(19), "seq 23", "cycle_no"),
+    "a merchant that joins twice": (append(1, cycle_no=2), "seq 23", "merchant"),
+    "a kind that does not exist": (append(7, kind=99), "seq 23", "kind"),
 }  # fmt: skip
 
 
@@ -157,7 +167,7 @@ def test_a_gap_is_named():
         ("seq 7", "-"),
         ("seq 8 to 9", "-"),
     ]
-    assert report.events == 16
+    assert report.events == 19
 
 
 @pytest.mark.parametrize("cut", [1, 10, 40, 300, 2_000])

@@ -3,6 +3,7 @@
 import re
 import tomllib
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from exchange.gateway.routes import ROUTES
 from schemas.values.reason import REASON_BY_NUMBER, Reason
 from settlement.core.books import Books
-from settlement.core.command import End, Entry, Join, Order
+from settlement.core.command import End, Entry, Join, Order, Pin
 from settlement.core.event import Kind
 from settlement.service.clearing import Writer
 from tests.documents.text import ROOT, plain, table
@@ -90,13 +91,13 @@ def accepted_order(books: Books) -> Entry:
     )[0]  # fmt: skip
 
 
-def answer_in_words(entry: Entry, wish: Kind, stored: Entry | None) -> str:
+def answer_in_words(entry: Entry, stored: Entry | None) -> str:
     """What the table of ends calls an answer."""
     if entry.kind == Kind.REFUSED:
         return f"`{REASON_BY_NUMBER[entry.reason].code}`"
     if entry is stored:
         return "the same answer"
-    return {Kind.CLEARED: "clears", Kind.VOIDED: "voids"}[wish] if entry.kind == wish else "?"
+    return {Kind.CLEARED: "clears", Kind.VOIDED: "voids", Kind.PINNED: "pins"}[Kind(entry.kind)]
 
 
 @pytest.mark.parametrize("row", table(DOCUMENT, "States of an order"))
@@ -108,18 +109,27 @@ def test_state_table_of_orders_has_known_states(row: list[str]):
     assert start == "–" or start in states
 
 
+WISHES: dict[str, Callable[[dict[str, Any]], End | Pin]] = {
+    "clear": lambda same: End(**same, kind=Kind.CLEARED),
+    "void": lambda same: End(**same, kind=Kind.VOIDED),
+    "void, proven": lambda same: End(**same, kind=Kind.VOIDED, proven=True),
+    "pin": lambda same: Pin(**same),
+}
+"""What may be wished of an order, in the order of the table's columns."""
+
+
 def ends() -> list[list[str]]:
-    """Rows of the table that says what a wish to end an order is answered."""
+    """Rows of the table that says what a wish to end or to pin an order is answered."""
     after = TEXT[TEXT.index("| The order is |") :]
     lines = after[: after.index("\n\n")].splitlines()[2:]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
 @pytest.mark.parametrize("row", ends(), ids=lambda row: row[0])
-@pytest.mark.parametrize("wish", [Kind.CLEARED, Kind.VOIDED])
-def test_ends_are_answered_as_the_table_says(row: list[str], wish: Kind):
-    """Clearing or voiding an order in any state is answered as the table says (rule I7)."""
-    state, *told = row
+@pytest.mark.parametrize(("column", "wish"), [*enumerate(WISHES, 1)], ids=str)
+def test_wishes_are_answered_as_the_table_says(row: list[str], column: int, wish: str):
+    """Clearing, voiding or pinning an order in any state is answered as the table says (rules C7 and I7)."""
+    state = row[0]
     writer = Writer(connect=no_connection, now_us=lambda: 0)
     writer._books = books = Books(part=1)
     entry = accepted_order(books)
@@ -128,17 +138,19 @@ def test_ends_are_answered_as_the_table_says(row: list[str], wish: Kind):
     orders: dict[int, tuple[int, list[Entry]]] = {}
     if state.startswith("unknown"):
         caller = OTHER
+    elif state == "accepted and pinned":
+        stored = books.pin(books.holds[entry.order_seq])
     elif state != "accepted":
         books.holds.clear()
         stored = Entry(
             2, entry.order_seq, Kind[state.upper()], 1, 0, 0, 1, SENDER, OTHER, 10, 100, 100, 0, 0, 0, 1
         )  # fmt: skip
         orders = {entry.order_seq: (SENDER, [entry, stored])}
-    command = End(
-        caller=caller, key=bytes(16), body=bytes(16), order_seq=entry.order_seq, kind=wish
-    )
-    answer = writer._end(command, orders)
-    assert answer_in_words(answer, wish, stored) == told[0 if wish is Kind.CLEARED else 1]
+    same: dict[str, Any] = {
+        "caller": caller, "key": bytes(16), "body": bytes(16), "order_seq": entry.order_seq
+    }  # fmt: skip
+    command = WISHES[wish](same)
+    assert answer_in_words(writer._end(command, orders), stored) == row[column]
 
 
 def test_every_dependency_has_its_reason():

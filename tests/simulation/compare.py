@@ -19,7 +19,7 @@ async def stored_figures(pool: asyncpg.Pool) -> dict[str, Any]:
     accounts = await pool.fetch(
         "SELECT merchant_no, cap_cu, collateral_cu, held_cu FROM settlement.account"
     )
-    holds = await pool.fetch("SELECT order_seq FROM settlement.hold")
+    holds = await pool.fetch("SELECT order_seq, pinned_seq FROM settlement.hold")
     cycles = await pool.fetch("SELECT cycle_no, cycle_id, state FROM settlement.cycle")
     lots = await pool.fetch(
         "SELECT lot_no, member_no, merchant_no, earned_units, units FROM exchange.lot_balance"
@@ -28,7 +28,7 @@ async def stored_figures(pool: asyncpg.Pool) -> dict[str, Any]:
         "positions": {(row[0], row[1]): row[2] for row in positions if row[2]},
         "obligations": {(row[0], row[1], row[2]): tuple(row)[3:] for row in obligations},
         "accounts": {row[0]: tuple(row)[1:] for row in accounts},
-        "holds": {row[0] for row in holds},
+        "holds": {row[0]: row[1] for row in holds},
         "cycles": {row[0]: (row[1], row[2]) for row in cycles},
         "lots": {row[0]: tuple(row)[1:] for row in lots},
     }
@@ -57,7 +57,10 @@ def told_figures(oracle: Oracle) -> dict[str, Any]:
             merchant: (oracle.cap(merchant), oracle.collateral(merchant), oracle.held(merchant))
             for merchant in oracle.merchants()
         },
-        "holds": {event["order"] for event in oracle.open_holds()},
+        "holds": {
+            event["order"]: next((pin["seq"] for pin in oracle.pins(event["order"])), None)
+            for event in oracle.open_holds()
+        },
         "cycles": {
             event["cycle"]: (
                 event["id"],

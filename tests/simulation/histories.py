@@ -17,6 +17,7 @@ from settlement.core.command import (
     ExpireHolds,
     Join,
     Order,
+    Pin,
     SetCap,
     SetCollateral,
     SettleCycle,
@@ -26,7 +27,7 @@ from tests.simulation.oracle import Oracle, floor
 
 KIND_NAMES = {
     1: "accepted", 2: "refused", 3: "cleared", 4: "voided", 5: "expired", 7: "accrued", 8: "lapsed",
-    10: "joined", 11: "cap_set", 12: "collateral_set", 13: "cycle_opened", 14: "cycle_closed",
+    9: "pinned", 10: "joined", 11: "cap_set", 12: "collateral_set", 13: "cycle_opened", 14: "cycle_closed",
     15: "cycle_settled",
 }  # fmt: skip
 FEE_BPS = 50
@@ -106,7 +107,10 @@ def command_of(wish: dict[str, Any]) -> Command:
             body=bytes(16),
             order_seq=w["order"],
             kind={"cleared": 3, "voided": 4}[w["how"]],
+            proven=w["proven"],
         )
+    if what == "pin":
+        return Pin(caller=w["caller"], key=bytes(16), body=bytes(16), order_seq=w["order"])
     same = {
         "caller": w["caller"],
         "key": key_bytes_of(w["key"]),
@@ -199,6 +203,7 @@ STEPS = {
     "accrue": st.tuples(st.just("accrue"), _small, _small, _units, _small),
     "again": st.tuples(st.just("again"), st.integers(0, 30), _small),
     "end": st.tuples(st.just("end"), st.integers(0, 30), st.booleans(), _small),
+    "pin": st.tuples(st.just("pin"), st.integers(0, 30), _small),
     "expire": st.tuples(st.just("expire"), _small),
     "lapse": st.tuples(st.just("lapse"), _small),
     "cap": st.tuples(st.just("cap"), _small, st.integers(0, 5_000)),
@@ -219,6 +224,7 @@ WEIGHTS = {
     "accrue": 2,
     "again": 3,
     "end": 6,
+    "pin": 3,
     "send": 4,
     "wait": 2,
 }
@@ -393,17 +399,25 @@ class Script:
             wish |= {"body": wish["body"] + 2_000_000, "units": wish["units"] + 1}
         self._wish(**wish)
 
-    def _end(self, pick: int, clear: bool, who: int) -> None:
+    def _an_order(self, pick: int) -> dict[str, Any] | None:
+        """An order that was asked for: an accepted one for most picks."""
         orders = [e for e in self.oracle.log if e["order"] == e["seq"]]
         accepted = [e for e in orders if e["kind"] == "accepted"]
         # Nobody knows the id of an order before its first answer, which comes after the commit.
         orders = [e for e in orders if e["seq"] <= self.landed]
         choice = accepted if accepted and pick < 27 else orders
-        if not choice:
-            return
-        order = choice[-1 - pick % len(choice)]
-        caller = {0: 0, 1: order["issuer"]}.get(who, order["caller"])
-        self._wish("end", caller=caller, order=order["seq"], how="cleared" if clear else "voided")
+        return choice[-1 - pick % len(choice)] if choice else None
+
+    def _end(self, pick: int, clear: bool, who: int) -> None:
+        if order := self._an_order(pick):
+            caller = {0: 0, 1: order["issuer"]}.get(who, order["caller"])
+            how = "cleared" if clear else "voided"
+            self._wish("end", caller=caller, order=order["seq"], how=how, proven=who % 3 == 2)
+
+    def _pin(self, pick: int, who: int) -> None:
+        if order := self._an_order(pick):
+            caller = {0: 0, 1: order["issuer"]}.get(who, order["caller"])
+            self._wish("pin", caller=caller, order=order["seq"])
 
     def _at(self) -> int:
         return self.clock_us if self.caller_clock else 0

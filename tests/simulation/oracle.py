@@ -157,8 +157,8 @@ class Oracle:
         """Answer one wish: a list of what it did."""
         wish = dict(wish)
         what = wish.pop("what")
-        if what == "end":
-            return [self.end(**wish)]
+        if what in ("end", "pin"):
+            return [getattr(self, what)(**wish)]
         key = wish.pop("caller"), wish.pop("key")
         body = wish.pop("body")
         if key in self.keys:
@@ -226,8 +226,12 @@ class Oracle:
             self.make_lot(member, acceptor, credited, extra["due"])
         return [answer]
 
-    def end(self, *, caller, order, how):
-        """Clear or void an accepted order."""
+    def pins(self, order):
+        """What pinned an order: once, or never."""
+        return [event for event in self.events("pinned") if event["order"] == order]
+
+    def end(self, *, caller, order, how, proven=False):
+        """Clear or void an accepted order; `pinned` only says that its credit may be sent."""
         first = [e for e in self.log if e["order"] == order and e["seq"] == order]
         if not first or caller not in (0, first[0]["caller"]):
             return self.unwritten("order_not_found", order)
@@ -243,13 +247,22 @@ class Oracle:
                 "expired": "hold_expired",
             }
             return self.unwritten(why[ends[0]["kind"]], order)
-        if first[0]["due"] <= self.now:
+        if self.pins(order):
+            if how == "pinned":
+                return {field: self.pins(order)[0][field] for field in ANSWER_FIELDS}
+            if how == "voided" and not proven:
+                return self.unwritten("credit_under_way", order)
+        elif first[0]["due"] <= self.now:
             self.finish(first[0], "expired")
             return self.unwritten("hold_expired", order)
         return self.finish(first[0], how)
 
+    def pin(self, *, caller, order):
+        """Keep a hold, because its credit may be sent now."""
+        return self.end(caller=caller, order=order, how="pinned")
+
     def finish(self, accepted, how):
-        """End an open hold."""
+        """Write what becomes of an open hold."""
         same = ("caller", "issuer", "acceptor", "units", "debit", "value", "fee", "credited")
         return self.write(how, order=accepted["order"], **{name: accepted[name] for name in same})
 
@@ -259,7 +272,11 @@ class Oracle:
         if at and (why := self.administrative_time(at)):
             return [self.unwritten(why)]
         due = sorted(
-            (hold for hold in self.open_holds() if hold["due"] <= self.now),
+            (
+                hold
+                for hold in self.open_holds()
+                if hold["due"] <= self.now and not self.pins(hold["order"])
+            ),
             key=lambda hold: (hold["due"], hold["order"]),
         )
         if not due:

@@ -19,6 +19,7 @@ from settlement.core.command import (
     End,
     Join,
     Order,
+    Pin,
     unstored_refusal,
 )
 from settlement.core.event import Kind, unpack_event
@@ -81,7 +82,7 @@ class PureHouse:
         self.positions: dict[tuple[int, int], int] = {}
         self.obligations: dict[tuple[int, int, int], tuple[int, int, int, int]] = {}
         self.accounts: dict[int, tuple[int, int, int]] = {}
-        self.holds: set[int] = set()
+        self.holds: dict[int, int | None] = {}
         self.cycles: dict[int, tuple[str, str]] = {}
         self.lot_rows: dict[int, Lot] = {}
         self.left: dict[int, int] = {}
@@ -105,7 +106,7 @@ class PureHouse:
         return answers
 
     def _decide(self, command: Command) -> Answer:
-        if isinstance(command, End):
+        if isinstance(command, End | Pin):
             return [self._end(command)]
         key = command.caller, command.key
         if key in self._stored:
@@ -129,7 +130,7 @@ class PureHouse:
             self._stored[key] = command.body, answer
         return answer
 
-    def _end(self, command: End) -> Any:
+    def _end(self, command: End | Pin) -> Any:
         if command.order_seq in self.books.holds:
             return self.books.decide(command)[0]
         self._take()
@@ -138,7 +139,7 @@ class PureHouse:
         if not of_order or command.caller not in (0, of_order[0].caller):
             return unstored_refusal(Reason.ORDER_NOT_FOUND, command.order_seq)
         last = of_order[-1]
-        if last.kind != command.kind:
+        if isinstance(command, Pin) or last.kind != command.kind:
             return unstored_refusal(WHY_ENDED[Kind(last.kind)], command.order_seq)
         from settlement.core.command import Entry
 
@@ -177,9 +178,11 @@ class PureHouse:
         self.positions |= changes.positions
         self.obligations |= changes.obligations
         self.accounts |= changes.accounts
-        self.holds |= {hold.order_seq for hold in changes.opened}
-        assert self.holds >= set(changes.ended), "an end of a hold that was never stored"
-        self.holds -= set(changes.ended)
+        for order_seq in changes.ended:
+            del self.holds[order_seq]
+        self.holds |= {hold.order_seq: None for hold in changes.opened}
+        assert self.holds.keys() >= changes.pinned.keys(), "a pin of a hold that is not stored"
+        self.holds |= changes.pinned
         for change in changes.cycles:
             if change.kind is Kind.CYCLE_OPENED:
                 self.cycles[change.cycle_no] = change.cycle_id, "open"

@@ -13,7 +13,7 @@ from deploy.database.embedded import EmbeddedServer
 from exchange.programme.core.command import Accrual, LapseLots
 from exchange.programme.service.audit import audit_lots
 from settlement.core.audit import AuditReport
-from settlement.core.command import SetCollateral, SettleCycle
+from settlement.core.command import Pin, SetCollateral, SettleCycle
 from settlement.service.audit import audit, audit_books
 from settlement.service.batches import CutBatch, cut_batch
 from tests.golden.packages import golden_keyring
@@ -60,6 +60,8 @@ async def _live(house: House, out: Path) -> None:
         order_of(house, "C", "D", 100, hold_us=HOUR_US),
         order_of(house, "D", "C", 200, hold_us=40 * DAY_US // 2),
     )
+    pinned = await house.one(order_of(house, "D", "B", 50, hold_us=HOUR_US))
+    await house.submit(Pin(caller=0, key=bytes(16), body=BODY, order_seq=pinned.seq))
     await house.close_cycle(1, "second")
     assert isinstance(
         await cut_batch(house.pool, cycle_no=1, keyring=keyring, out=out, now=datetime.now(UTC)),
@@ -107,7 +109,7 @@ async def test_an_untouched_ledger_is_clean(house: House):
     """Rule B8: what the writer wrote is what the journal says, batches and lots included."""
     report = await audit(house.pool)
     assert report.differences == []
-    assert (report.cycles, report.batches, report.orders, report.holds) == (3, 2, 5, 2)
+    assert (report.cycles, report.batches, report.orders, report.holds) == (3, 2, 5, 3)
     assert report.events == await house.pool.fetchval("SELECT max(seq) FROM settlement.event")
     assert report.head == await house.pool.fetchval("SELECT digest FROM settlement.partition")
     seen: list[int] = []
@@ -148,6 +150,10 @@ TAMPERINGS = {
     "DELETE FROM settlement.hold WHERE issuer = 4": ("settlement.hold", r"order \d+", "row"),
     "UPDATE settlement.hold SET due_at = due_at + interval '1 second' WHERE issuer = 4": (
         "settlement.hold", r"order \d+", "due_at"),
+    "UPDATE settlement.hold SET pinned_seq = NULL WHERE pinned_seq > 0": (
+        "settlement.hold", r"order \d+", "pinned_seq"),
+    "UPDATE settlement.hold SET pinned_seq = order_seq + 1 WHERE issuer = 3": (
+        "settlement.hold", r"order \d+", "pinned_seq"),
     "UPDATE settlement.hold SET debit_cu = 1 WHERE issuer = 3": ("settlement.hold", r"order \d+", "debit_cu"),
     "UPDATE settlement.cycle SET state = 'closed', settled_at = NULL WHERE cycle_no = 1": (
         "settlement.cycle", r"cycle 1", "state"),

@@ -18,6 +18,7 @@ from settlement.core.command import (
     ExpireHolds,
     Join,
     Order,
+    Pin,
     SetCap,
     SetCollateral,
     SettleCycle,
@@ -47,7 +48,12 @@ def reasons(answers: list[list[Entry]]) -> list[str]:
 
 
 def end_of(
-    house: House, order: Entry, *, kind: Kind = Kind.CLEARED, caller: int | None = None
+    house: House,
+    order: Entry,
+    *,
+    kind: Kind = Kind.CLEARED,
+    caller: int | None = None,
+    proven: bool = False,
 ) -> End:
     """The end of an accepted order, asked by its acceptor."""
     return End(
@@ -56,7 +62,13 @@ def end_of(
         body=BODY,
         order_seq=order.seq,
         kind=kind,
+        proven=proven,
     )
+
+
+def pin_of(order: Entry) -> Pin:
+    """The pin of an accepted order, by the house."""
+    return Pin(caller=0, key=bytes(16), body=BODY, order_seq=order.seq)
 
 
 def purchase_of(
@@ -217,6 +229,70 @@ async def test_hold_that_was_voided_can_never_clear(dsn: str):
         )
 
 
+async def restart(house: House) -> None:
+    """Let the next writer take the ledger over."""
+    await house.writer.stop()
+    house.writer = make_writer(house.dsn, house.clock)
+    await house.writer.start()
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_pinned_hold_outlives_its_time(dsn: str, restarted: bool):
+    """Rule C7: from the pin on, a hold neither expires nor is voided without proof, after a take-over neither."""
+    async with open_house(dsn, A, B) as house:
+        kept, proven, open_one = [
+            answer[0]
+            for answer in await house.submit(
+                *(order_of(house, "A", "B", 100, hold_us=HOUR_US) for _ in range(3))
+            )
+        ]
+        pins = await house.submit(pin_of(kept), pin_of(proven))
+        assert [pin.kind for [pin] in pins] == [Kind.PINNED, Kind.PINNED]
+        house.clock.us += 2 * HOUR_US
+        if restarted:
+            await restart(house)
+        expired = await house.submit(ExpireHolds(caller=0, key=new_key(), body=BODY))
+        assert [entry.order_seq for entry in expired[0]] == [open_one.seq]
+        answers = await house.submit(
+            pin_of(kept),
+            end_of(house, kept, kind=Kind.VOIDED),
+            end_of(house, proven, kind=Kind.VOIDED, proven=True),
+            end_of(house, kept),
+            pin_of(kept),
+            pin_of(proven),
+            pin_of(open_one),
+        )
+        assert answers[0] == pins[0]
+        assert reasons(answers[1:]) == [
+            "credit_under_way", "", "", "order_already_cleared", "order_already_voided", "hold_expired",
+        ]  # fmt: skip
+        if restarted:
+            await restart(house)
+            assert reasons(await house.submit(pin_of(kept))) == ["order_already_cleared"]
+        held = await house.pool.fetch("SELECT held_cu FROM settlement.account")
+        assert [row[0] for row in held] == [0, 0]
+        await assert_audits_clean(house.pool)
+
+
+async def test_the_queue_decides_between_pin_and_expiry(dsn: str):
+    """Rule C7: a pin that arrives after the expiry of its hold finds it expired; one that came before keeps it."""
+    async with open_house(dsn, A, B) as house:
+        early, late = [
+            answer[0]
+            for answer in await house.submit(
+                *(order_of(house, "A", "B", 100, hold_us=HOUR_US) for _ in range(2))
+            )
+        ]
+        await house.submit(pin_of(early))
+        house.clock.us += HOUR_US
+        expire = ExpireHolds(caller=0, key=new_key(), body=BODY)
+        answers = await house.submit(pin_of(late), expire, pin_of(early), end_of(house, early))
+        assert reasons([answers[0]]) == ["hold_expired"]
+        assert answers[1] == []
+        assert [answers[2][0].kind, answers[3][0].kind] == [Kind.PINNED, Kind.CLEARED]
+        await assert_audits_clean(house.pool)
+
+
 # Poison ------------------------------------------------------------------------------------------------
 
 
@@ -270,6 +346,8 @@ def poison(house: House) -> dict[str, Command]:
         "hosted order of nothing": order_of(house, "C", "B", 100, hosted=True, units=0),
         "end of another kind": End(**same, key=bytes(16), order_seq=1, kind=9),
         "end beyond int64": End(**same, key=bytes(16), order_seq=2**63, kind=3),
+        "pin beyond int64": Pin(**same, key=bytes(16), order_seq=2**63),
+        "pin of no order": Pin(**same, key=bytes(16), order_seq=0),
     }
 
 
