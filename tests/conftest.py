@@ -43,6 +43,30 @@ def _clones(server: EmbeddedServer) -> Iterator[Callable[[], str]]:
         server.drop_database(name)
 
 
+_FIGURE = "figure"
+
+
+@pytest.fixture
+def tell_figure(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """A function that has one line printed at the end of the run: a count that a reader wants to see."""
+    return lambda line: record_property(_FIGURE, line)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the figures that tests told, whichever worker ran them."""
+    figures = [
+        value
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        for name, value in getattr(report, "user_properties", ())
+        if name == _FIGURE and report.when == "call"
+    ]
+    if figures:
+        terminalreporter.section("figures")
+        for line in figures:
+            terminalreporter.line(str(line))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _quiet_log() -> None:
     """Log lines below warnings stay out of the tests' output."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
@@ -34,9 +35,7 @@ def create_app(services: Services, *, in_flight_max: int = IN_FLIGHT_MAX) -> web
     """
     metrics = Metrics()
     gate = Gate(services=services, metrics=metrics, in_flight_max=in_flight_max)
-    gate.openapi = msgspec.json.format(
-        msgspec.json.encode(make_openapi(ROUTES, version=version("tongdui")))
-    )
+    gate.openapi = _openapi_document()
     metrics.gauge("tongdui_requests_in_flight", "Requests now.", lambda: gate.in_flight)
     waiting = getattr(services.clearing, "waiting", None)
     if isinstance(waiting, int):
@@ -53,6 +52,14 @@ def create_app(services: Services, *, in_flight_max: int = IN_FLIGHT_MAX) -> web
         )
     app.router.add_route("*", "/{rest:.*}", gate.guard("elsewhere", Who.ANYBODY, _elsewhere))
     return app
+
+
+@functools.cache
+def _openapi_document() -> bytes:
+    """The OpenAPI document as it is served; the routes are the same for every application of a process."""
+    return msgspec.json.format(
+        msgspec.json.encode(make_openapi(ROUTES, version=version("tongdui")))
+    )
 
 
 async def _elsewhere(call: Call) -> web.StreamResponse:

@@ -418,7 +418,7 @@ async def _wait_for_answers(
 @pytest.mark.kill
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-async def test_ten_kills_under_load_lose_nothing_and_double_nothing(served: Served, capsys):
+async def test_ten_kills_under_load_lose_nothing_and_double_nothing(served: Served, tell_figure):
     """Ten times kill -9 of writer, gateways, database and backends under load over HTTP.
 
     Singles, bulk and two-phase orders: every acknowledged order is there once with the acknowledged
@@ -452,13 +452,11 @@ async def test_ten_kills_under_load_lose_nothing_and_double_nothing(served: Serv
     assert epochs == sorted(epochs)
     assert len(set(epochs)) > ROUNDS.count("writer") + 1
     assert load.repeats > 0
-    with capsys.disabled():
-        print(f"\nacknowledged orders checked: {checked} ({events} events, {load.repeats} repeats,")
-        print(
-            f"  {sum(load.failures.values())} requests sent again, kills and seconds until answers came: ",
-            end="",
-        )
-        print(", ".join(f"{whom} {seconds:.1f}" for whom, seconds in outages) + ")")
+    kills = ", ".join(f"{whom} {seconds:.1f}" for whom, seconds in outages)
+    tell_figure(
+        f"acknowledged orders checked: {checked} ({events} events, {load.repeats} repeats, "
+        f"{sum(load.failures.values())} requests sent again, kills and seconds until answers came: {kills})"
+    )
 
 
 # A writer that is frozen ---------------------------------------------------------------------------------
