@@ -1,0 +1,364 @@
+"""An asyncio event loop whose time is virtual: when nothing is ready it jumps to the next timer.
+
+The loop is asyncio's own (`BaseEventLoop`) with another clock and without a selector, so tasks,
+futures, timers, streams and time-outs behave as they do in production. What makes a run repeatable
+byte for byte, also in another process:
+
+- Time is a figure of the loop and moves only when nothing is ready.
+- Tasks and futures hash by their serial number and not by their address, so a set of them
+  (`asyncio.wait`, `TaskGroup`) has the same order everywhere.
+- There are no threads: what is sent to an executor runs at once, on the spot.
+- There are no real sockets: connections go to the virtual network (`exchange.simulation.network`),
+  and everything else that asks the kernel is refused by asyncio's own `NotImplementedError`.
+
+A **host** is a process of the simulated world. Which host a callback belongs to travels in its
+context, as asyncio's contexts do, so a host can be killed as the kernel kills a process: not one
+more instruction of it runs, no `finally`, no `except`; its timers and ready callbacks are dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import socket
+from contextvars import ContextVar, copy_context
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, TypeVarTuple
+
+if TYPE_CHECKING:
+    from collections import deque
+    from collections.abc import Callable, Coroutine
+    from concurrent.futures import Executor
+    from contextvars import Context
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+_RESOLUTION_SECONDS: Final = 1e-9
+"""Timers nearer than this are due together; far below a microsecond, far above a float's error."""
+STEPS_MAX: Final = 20_000_000
+"""Rounds of one loop after which something must be turning on the spot."""
+
+
+class Standstill(RuntimeError):  # noqa: N818 - it names what happened
+    """Nothing is ready and no timer is set: what is still awaited will never happen."""
+
+
+class Host:
+    """A process of the simulated world, or a machine of a merchant.
+
+    Attributes:
+        name: How the network and the trace call it.
+        alive: False from its killing on; a restarted process is another `Host` of the same name.
+        dropped: Callbacks that were ready, or became so, and will not run.
+        remains: Tasks and timers that it had. They are kept, since Python runs a coroutine's
+            `finally` when it frees it.
+    """
+
+    __slots__ = ("alive", "dropped", "name", "remains")
+
+    def __init__(self, name: str) -> None:
+        """Start alive, with nothing to do."""
+        self.name = name
+        self.alive = True
+        self.dropped: list[asyncio.Handle] = []
+        self.remains: list[object] = []
+
+    def __repr__(self) -> str:
+        return f"Host({self.name}{'' if self.alive else ', dead'})"
+
+
+OUTSIDE: Final = Host("outside")
+"""Where everything runs that no host was given for: the tills, the checks, the test itself."""
+HOST: Final[ContextVar[Host]] = ContextVar("host", default=OUTSIDE)
+
+
+class VirtualFuture(asyncio.Future[T]):
+    """A future whose place in a set does not depend on its address."""
+
+    def __init__(self, serial: int, *, loop: asyncio.AbstractEventLoop) -> None:
+        """Remember the serial number."""
+        super().__init__(loop=loop)
+        self._serial = serial
+
+    def __hash__(self) -> int:
+        return self._serial
+
+
+class VirtualTask(asyncio.Task[T]):
+    """A task whose place in a set does not depend on its address."""
+
+    def __init__(self, serial: int, coro: Coroutine[Any, Any, T], **options: Any) -> None:
+        """Remember the serial number before asyncio puts the task into its sets."""
+        self._serial = serial
+        context: Context | None = options.get("context")
+        self.host = HOST.get() if context is None else context.get(HOST, OUTSIDE)
+        super().__init__(coro, **options)
+
+    def __hash__(self) -> int:
+        return self._serial
+
+
+class Wires(Protocol):
+    """What carries the loop's connections: see `exchange.simulation.network.Network`."""
+
+    async def dial(self, address: object) -> None:
+        """Wait as long as a connection to `address` takes to be opened, or raise `OSError`."""
+        ...
+
+    def connect(
+        self, factory: Callable[[], asyncio.BaseProtocol], address: object
+    ) -> tuple[asyncio.Transport, asyncio.BaseProtocol]:
+        """Open a connection that was dialled."""
+        ...
+
+    def listen(
+        self, factory: Callable[[], asyncio.BaseProtocol], address: object
+    ) -> asyncio.AbstractServer:
+        """Take connections to `address`; port 0 takes the next free one."""
+        ...
+
+    def close(self) -> None:
+        """Reset every connection and free every address."""
+        ...
+
+
+class VirtualLoop(asyncio.BaseEventLoop):
+    """The loop. Close it with `end`, which lets everything that is left run out."""
+
+    # Of asyncio.BaseEventLoop, which is made to be subclassed by loops with other selectors.
+    _ready: deque[asyncio.Handle]
+    _scheduled: list[asyncio.TimerHandle]
+    _clock_resolution: float
+
+    def __init__(self) -> None:
+        """Start at second 0 with nothing to do."""
+        super().__init__()
+        self._now = 0.0
+        self._serial = 0
+        self._steps = 0
+        self._selector = self
+        self._clock_resolution = _RESOLUTION_SECONDS
+        self._dialled: dict[int, object] = {}
+        self._failures: list[dict[str, Any]] = []
+        self._hosts: list[Host] = []
+        self.wires: Wires | None = None
+        self.set_task_factory(self._make_task)
+        self.set_exception_handler(lambda _, context: self._failures.append(context))
+
+    # Time ---------------------------------------------------------------------------------------
+
+    def time(self) -> float:
+        """Seconds since the loop was made, virtual."""
+        return self._now
+
+    def select(self, timeout: float | None) -> tuple[()]:
+        """Be the selector of this loop: pass the time until the next timer.
+
+        Args:
+            timeout: Seconds until the next timer; 0 while something is ready, None without a timer.
+
+        Raises:
+            Standstill: Nothing would ever happen again, or the loop turns on the spot.
+        """
+        self._steps += 1
+        if timeout is None:
+            waiting = sorted(_describe(task) for task in asyncio.all_tasks(self))
+            raise Standstill(f"nothing is ready and no timer is set; waiting: {waiting}")
+        if self._steps > STEPS_MAX:
+            raise Standstill(f"more than {STEPS_MAX:,} rounds: something turns on the spot")
+        if timeout > 0:
+            self._now += timeout
+        return ()
+
+    def _process_events(self, event_list: tuple[()]) -> None:
+        """Take what the selector found, which is nothing: deliveries are timers."""
+
+    def _write_to_self(self) -> None:
+        """Wake the selector, which never sleeps."""
+
+    # Callbacks, tasks, futures ------------------------------------------------------------------
+
+    def call_soon(
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.Handle:
+        """Queue a callback, unless its host is dead."""
+        host = HOST.get() if context is None else context.get(HOST, OUTSIDE)
+        if host.alive:
+            return super().call_soon(callback, *args, context=context)
+        handle = asyncio.Handle(callback, args, self, context)
+        host.dropped.append(handle)
+        return handle
+
+    def create_future(self) -> asyncio.Future[Any]:
+        """Make a future with the next serial number."""
+        self._serial += 1
+        return VirtualFuture(self._serial, loop=self)
+
+    def _make_task(
+        self, loop: asyncio.AbstractEventLoop, coro: Any, **options: Any
+    ) -> VirtualTask[Any]:
+        """Make a task with the next serial number; `options` are asyncio's own."""
+        self._serial += 1
+        return VirtualTask(self._serial, coro, loop=loop, **options)
+
+    def run_in_executor(
+        self,
+        executor: Executor | None,  # noqa: ARG002 - asyncio's signature
+        func: Callable[[*Ts], T],
+        *args: *Ts,
+    ) -> asyncio.Future[T]:
+        """Run `func` here and now: a thread would end at a moment that nothing repeats."""
+        future = self.create_future()
+        try:
+            future.set_result(func(*args))
+        except Exception as error:  # noqa: BLE001 - whoever awaits the future gets it
+            future.set_exception(error)
+        return future
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncio's signature
+        """There is no executor."""
+
+    # Hosts --------------------------------------------------------------------------------------
+
+    def start_on(self, host: Host, coro: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
+        """Run a coroutine, and everything that it starts, on a host."""
+        context = copy_context()
+        context.run(HOST.set, host)
+        if host not in self._hosts:
+            self._hosts.append(host)
+        return self.create_task(coro, name=name, context=context)
+
+    def kill(self, host: Host) -> None:
+        """Stop a host between two of its instructions; `Network.hang_up` tells its peers."""
+        host.alive = False
+        kept: list[asyncio.Handle] = []
+        for handle in self._ready:
+            (host.dropped if _host_of(handle) is host else kept).append(handle)
+        self._ready.clear()
+        self._ready.extend(kept)
+        timers: list[asyncio.TimerHandle] = []
+        for timer in self._scheduled:
+            (host.remains if _host_of(timer) is host else timers).append(timer)
+        heapq.heapify(timers)
+        self._scheduled[:] = timers
+        host.remains += [
+            task
+            for task in asyncio.all_tasks(self)
+            if isinstance(task, VirtualTask) and task.host is host
+        ]
+
+    def failures(self) -> list[str]:
+        """What nobody caught: exceptions of callbacks and of tasks that nobody awaited."""
+        return [
+            f"{context.get('message')}: {context.get('exception')!r}" for context in self._failures
+        ]
+
+    def end(self) -> None:
+        """Cancel whatever is left, on dead hosts too, let it run out, and close the loop.
+
+        Coroutines that were never finished would run their `finally` when the interpreter frees
+        them, at a moment of its own. So the dead are woken for this one purpose; whatever they
+        still do happens after the end of the history, and nobody looks.
+        """
+        self.set_exception_handler(lambda *_: None)
+        for host in self._hosts:
+            host.alive = True
+            self._ready.extend(host.dropped)
+            host.dropped.clear()
+        if self.wires is not None:
+            self.wires.close()
+            self.wires = None
+        for _ in range(10):
+            left = [task for task in asyncio.all_tasks(self) if not task.done()]
+            if not left:
+                break
+            for task in sorted(left, key=hash):
+                task.cancel()
+            self.run_until_complete(asyncio.wait(left, timeout=60))
+        self.run_until_complete(self.shutdown_asyncgens())
+        self.close()
+
+    # Network ------------------------------------------------------------------------------------
+
+    async def getaddrinfo(self, host: Any, port: Any, **hints: Any) -> list[Any]:
+        """Every name is its own address: the virtual network knows hosts by what they are called."""
+        kind = hints.get("type") or socket.SOCK_STREAM
+        return [(socket.AF_INET, kind, socket.IPPROTO_TCP, "", (host or "0.0.0.0", int(port or 0)))]  # noqa: S104 - a virtual address
+
+    async def getnameinfo(self, sockaddr: Any, flags: int = 0) -> tuple[str, str]:  # noqa: ARG002 - asyncio's signature
+        """Give the name back that is the address."""
+        return str(sockaddr[0]), str(sockaddr[1])
+
+    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+        """Dial for a library that makes its own socket; the real one stays unconnected."""
+        await self._wires().dial(tuple(address))
+        self._dialled[sock.fileno()] = tuple(address)
+
+    async def create_connection(
+        self, protocol_factory: Any, host: Any = None, port: Any = None, **options: Any
+    ) -> tuple[Any, Any]:
+        """Open a virtual connection, as asyncio's method does a real one.
+
+        Raises:
+            OSError: Refused, or the network is as the seed wants it.
+            NotImplementedError: TLS was asked, whose keys are real randomness.
+        """
+        _refuse_tls(options)
+        if (sock := options.get("sock")) is not None:
+            address = self._dialled.pop(sock.fileno())
+            sock.close()
+        else:
+            address = (host, port)
+            await self._wires().dial(address)
+        return self._wires().connect(protocol_factory, address)
+
+    async def create_server(
+        self, protocol_factory: Any, host: Any = None, port: Any = None, **options: Any
+    ) -> Any:
+        """Take virtual connections; port 0 takes the next free one."""
+        _refuse_tls(options)
+        if options.get("sock") is not None:
+            raise NotImplementedError("a real listening socket on a virtual loop")
+        return self._wires().listen(protocol_factory, (host or "0.0.0.0", port or 0))  # noqa: S104 - a virtual address
+
+    async def create_unix_connection(
+        self, protocol_factory: Any, path: Any = None, **options: Any
+    ) -> tuple[Any, Any]:
+        """Open a virtual connection to a path."""
+        _refuse_tls(options)
+        await self._wires().dial(str(path))
+        return self._wires().connect(protocol_factory, str(path))
+
+    async def create_unix_server(
+        self, protocol_factory: Any, path: Any = None, **options: Any
+    ) -> Any:
+        """Take virtual connections to a path; no file is made."""
+        _refuse_tls(options)
+        return self._wires().listen(protocol_factory, str(path))
+
+    def _wires(self) -> Wires:
+        if self.wires is None:
+            raise OSError("this loop has no network")
+        return self.wires
+
+
+def _host_of(handle: asyncio.Handle) -> Host:
+    """Which host a queued callback belongs to."""
+    context: Context = handle._context  # type: ignore[attr-defined] # noqa: SLF001 - public from Python 3.12 on
+    return context.get(HOST, OUTSIDE)
+
+
+def _describe(task: asyncio.Task[Any]) -> str:
+    """Name a task for a message, without its address."""
+    coro = task.get_coro()
+    return f"{task.get_name()} in {getattr(coro, '__qualname__', type(coro).__name__)}"
+
+
+def _refuse_tls(options: dict[str, Any]) -> None:
+    """Hold that nobody asks for TLS.
+
+    Raises:
+        NotImplementedError: Somebody does.
+    """
+    if options.get("ssl"):
+        raise NotImplementedError("TLS on a virtual loop: its keys would be real randomness")
