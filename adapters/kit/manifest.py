@@ -133,6 +133,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     Attributes:
         deadline_seconds: Longest that one call may take before its outcome counts as unknown.
+        statement_seconds: Longest that reading one day's statement may take.
         concurrency: Most calls under way at once.
         per_second: Most calls a second, on average.
         burst: Most calls at once after a quiet time.
@@ -144,6 +145,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """
 
     deadline_seconds: _Seconds = 2.0
+    statement_seconds: _Seconds = 600.0
     concurrency: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 32
     per_second: Annotated[float, msgspec.Meta(gt=0, le=100_000)] = 200.0
     burst: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 50
