@@ -50,8 +50,9 @@ class Host:
         name: How the network and the trace call it.
         alive: False from its killing on; a restarted process is another `Host` of the same name.
         dropped: Callbacks that were ready, or became so, and will not run.
-        remains: Tasks and timers that it had. They are kept, since Python runs a coroutine's
-            `finally` when it frees it.
+        remains: What must not be freed before the history is over: what was started here, and the
+            tasks and timers that it had when it was killed. Python runs a coroutine's `finally`
+            when it frees it.
     """
 
     __slots__ = ("alive", "dropped", "name", "remains")
@@ -220,8 +221,15 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     # Hosts --------------------------------------------------------------------------------------
 
-    def start_on(self, host: Host, coro: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
-        """Run a coroutine, and everything that it starts, on a host."""
+    def start_on(self, host: Host, coro: Coroutine[Any, Any, object], *, name: str) -> None:
+        """Start a coroutine on a host; everything that it starts belongs to that host too."""
+        host.remains.append(self._task_on(host, coro, name))
+
+    def run_on(self, host: Host, coro: Coroutine[Any, Any, T], *, name: str) -> T:
+        """Run the loop until a coroutine on a host has ended, and give its result."""
+        return self.run_until_complete(self._task_on(host, coro, name))
+
+    def _task_on(self, host: Host, coro: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         context = copy_context()
         context.run(HOST.set, host)
         if host not in self._hosts:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 import aiohttp.connector
 import aiohttp.helpers
-import purgatory.domain.model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,8 +41,6 @@ def pinned(loop: VirtualLoop, *, seed: str, start_us: int) -> Iterator[None]:
         (aiohttp.connector, "monotonic", loop.time),
         # The Date header of every answer.
         (aiohttp.helpers, "time", SimpleNamespace(time=wall_seconds, gmtime=time.gmtime)),
-        # How long a circuit has been open.
-        (purgatory.domain.model, "time", SimpleNamespace(time=wall_seconds)),
     ]
     before = [(module, name, getattr(module, name)) for module, name, _ in swapped]
     state = random.getstate()

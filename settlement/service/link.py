@@ -122,9 +122,13 @@ class LinkServer:
         fresh = self._path.with_name(f"{self._path.name}.{os.getpid()}")
         fresh.unlink(missing_ok=True)
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(lambda: _WriterSide(self), path=str(fresh))
+        self._server = await loop.create_unix_server(self.accept, path=str(fresh))
         fresh.chmod(0o600)
         fresh.replace(self._path)
+
+    def accept(self) -> asyncio.Protocol:
+        """Make what speaks to one gateway, for whoever listens by other means than `start`."""
+        return _WriterSide(self)
 
     def handle(self, connection: _WriterSide, payload: bytes) -> None:
         """Submit one frame's commands, in the order in which frames arrive."""

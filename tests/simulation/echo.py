@@ -88,8 +88,8 @@ def run(seed: str) -> list[str]:
                 lines.extend(f"{loop.time():.6f} {task.result()}" for task in done)
 
     with pinned(loop, seed=seed, start_us=START_US):
-        loop.run_until_complete(loop.start_on(Host("server"), serve(), name="server"))
-        loop.run_until_complete(loop.start_on(Host("client"), ask_all(), name="client"))
+        loop.run_on(Host("server"), serve(), name="server")
+        loop.run_on(Host("client"), ask_all(), name="client")
         lines.append(
             f"{loop.time():.6f} {network.deliveries} {network.carried_bytes} {network.checksum:08x}"
         )

@@ -49,15 +49,13 @@ def partition(source: str, target: str, *, from_us: int, to_us: int) -> Disturba
 def start_server(loop: VirtualLoop, answer, host: Host | None = None) -> Host:
     """Serve a path by a callback of asyncio's streams."""
     host = host or Host("server")
-    loop.run_until_complete(
-        loop.start_on(host, asyncio.start_unix_server(answer, PATH), name="server")
-    )
+    loop.run_on(host, asyncio.start_unix_server(answer, PATH), name="server")
     return host
 
 
 def run_client(loop: VirtualLoop, coro):
     """Run a coroutine on the host `client`."""
-    return loop.run_until_complete(loop.start_on(Host("client"), coro, name="client"))
+    return loop.run_on(Host("client"), coro, name="client")
 
 
 def test_the_same_seed_gives_the_same_trace_in_another_process():

@@ -1,0 +1,91 @@
+"""What happened, line by line: everything that the real code logs, and what the world does to it.
+
+A line is kept as it came and written out only when somebody reads it, since most histories are run for
+their checks alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from exchange.simulation.loop import HOST
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, MutableMapping
+
+    from exchange.simulation.loop import VirtualLoop
+
+
+class Trace:
+    """The lines of one history."""
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        """Start empty, on the clock of a loop."""
+        self._loop = loop
+        self._lines: list[tuple[float, str, str, dict[str, Any]]] = []
+
+    def note(self, event: str, /, **fields: Any) -> None:
+        """Take one line; it belongs to the host that runs."""
+        self._lines.append((self._loop.time(), HOST.get().name, event, fields))
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def lines(self) -> list[str]:
+        """Write the lines out: instant, host, event, fields in the order given."""
+        return [
+            " ".join(
+                (
+                    f"{seconds:12.6f}",
+                    host.ljust(12),
+                    event,
+                    *(f"{name}={_text(value)}" for name, value in fields.items()),
+                )
+            )
+            for seconds, host, event, fields in self._lines
+        ]
+
+    def digest(self) -> str:
+        """SHA-256 of the lines, as 64 hex digits."""
+        return hashlib.sha256("\n".join(self.lines()).encode()).hexdigest()
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take every log line of the real code for the length of the block, and print none."""
+        before = structlog.get_config()
+        disabled = logging.root.manager.disable
+        structlog.configure(
+            processors=[self._take],
+            wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
+            logger_factory=structlog.ReturnLoggerFactory(),
+            context_class=dict,
+            cache_logger_on_first_use=False,
+        )
+        # Libraries log what they were made to meet; what nobody caught comes to the loop's handler.
+        logging.disable(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            logging.disable(disabled)
+            structlog.configure(**before)
+
+    def _take(self, _: object, level: str, line: MutableMapping[str, Any]) -> Any:
+        """Be the last processor: keep the line."""
+        event = str(line.pop("event"))
+        if line.pop("exc_info", None):
+            level = "exception"
+        if level not in {"debug", "info"}:
+            line["level"] = level
+        self.note(event, **line)
+        raise structlog.DropEvent
+
+
+def _text(value: object) -> str:
+    """Write one value without spaces that could be mistaken for the next field."""
+    text = value.hex() if isinstance(value, bytes) else str(value)
+    return repr(text) if not text or " " in text else text
