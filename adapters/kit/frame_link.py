@@ -50,8 +50,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-_SILENT_BEATS: Final = 3
-"""Heartbeats without a byte from the other side after which it counts as gone."""
 _SKEW_US_MAX: Final = 5_000_000
 _Seconds = Annotated[float, Meta(gt=0, le=600)]
 
@@ -254,7 +252,7 @@ class FrameLink:
         skew_us = welcome.clock_us - self._now_us()
         if abs(skew_us) > _SKEW_US_MAX:
             self._log.warning("link.clock_differs", skew_us=skew_us)
-        side.keep_alive(welcome)
+        side.welcome(welcome)
         return side
 
     def joined(self, side: _ClientSide) -> None:
@@ -290,7 +288,6 @@ class _ClientSide(FrameProtocol):
         self._expected_mac = b""
         self._waiting: dict[int, _Waiting] = {}
         self._number = 0
-        self._beats: asyncio.TimerHandle | None = None
         self._detail = "the connection was closed"
         self.lost_count = 0
         self.in_flight_max = link.settings.in_flight_max
@@ -320,22 +317,10 @@ class _ClientSide(FrameProtocol):
         if self.ended.done() and not self._waiting and self.transport is not None:
             self.transport.close()
 
-    def keep_alive(self, welcome: Welcome) -> None:
-        """Start the heartbeats."""
+    def welcome(self, welcome: Welcome) -> None:
+        """Take the merchant's limits, and start the heartbeats."""
         self.in_flight_max = min(self.in_flight_max, welcome.in_flight_max)
-        seconds = min(self._link.settings.heartbeat_seconds, welcome.heartbeat_ms / 1000)
-        self._beat(seconds, 0)
-
-    def _beat(self, seconds: float, no: int) -> None:
-        loop = asyncio.get_running_loop()
-        if not self.open:
-            return
-        if loop.time() - self.heard_at > _SILENT_BEATS * seconds:
-            self._detail = "nothing was heard"
-            self.abort()
-            return
-        self.send(Ping(no=no))
-        self._beats = loop.call_later(seconds, self._beat, seconds, no + 1)
+        self.keep_alive(min(self._link.settings.heartbeat_seconds, welcome.heartbeat_ms / 1000))
 
     # --- what the loop does with it ---
 
@@ -345,8 +330,7 @@ class _ClientSide(FrameProtocol):
         self.send(Hello(version=VERSION, key_id=self._link.key_id, nonce=self._nonce))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._beats is not None:
-            self._beats.cancel()
+        super().connection_lost(exc)
         detail = self._detail if exc is None else f"{self._detail}: {type(exc).__name__}"
         waiting, self._waiting = self._waiting, {}
         for waits in waiting.values():
@@ -366,7 +350,7 @@ class _ClientSide(FrameProtocol):
         self._link.left(self, detail)
 
     def broken(self, detail: str) -> None:
-        self._detail = f"what came is no message that may come now: {detail}"
+        self._detail = detail
         if not self.welcomed.done():
             self.welcomed.set_exception(SchemaError("$", detail))
             self.welcomed.exception()

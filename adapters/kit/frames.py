@@ -35,6 +35,8 @@ VERSION: Final = 1
 FRAME_BYTES_MAX: Final = 1 << 20
 """Most bytes of a frame, where the settings name no other limit."""
 NONCE_BYTES: Final = 32
+SILENT_BEATS: Final = 3
+"""Heartbeats without a byte from the other side after which it counts as gone."""
 STREAM_WINDOW: Final = 8
 """Frames of a statement that may be on their way before the reader asks for more."""
 
@@ -272,16 +274,16 @@ def link_mac(
 
 
 class FrameProtocol(asyncio.Protocol, ABC):
-    """Cuts a connection's bytes into frames, and hangs up on what cannot be one.
+    """Cuts a connection's bytes into frames, and hangs up on silence and on what cannot be a frame.
 
     Attributes:
         transport: Set while there is a connection.
-        heard_at: When bytes last came, on the loop's clock.
     """
 
     def __init__(self, *, frame_bytes_max: int = FRAME_BYTES_MAX) -> None:
         self.transport: asyncio.Transport | None = None
-        self.heard_at = 0.0
+        self._heard = True
+        self._beats: asyncio.TimerHandle | None = None
         self._frame_bytes_max = frame_bytes_max
         self._buffer = bytearray()
 
@@ -289,11 +291,15 @@ class FrameProtocol(asyncio.Protocol, ABC):
         """Take the connection."""
         # uvloop's transports are Transports in all but their base class.
         self.transport = cast("asyncio.Transport", transport)
-        self.heard_at = asyncio.get_running_loop().time()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """Stop the heartbeats."""
+        if self._beats is not None:
+            self._beats.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Cut off the frames that are whole now."""
-        self.heard_at = asyncio.get_running_loop().time()
+        self._heard = True
         buffer = self._buffer
         buffer += data
         start = 0
@@ -319,6 +325,34 @@ class FrameProtocol(asyncio.Protocol, ABC):
         """Whether something can still be sent."""
         return self.transport is not None and not self.transport.is_closing()
 
+    def keep_alive(self, seconds: float, *, pings: bool = True) -> None:
+        """Ping this often, and hang up after `SILENT_BEATS` in a row without a byte in return.
+
+        Beats are counted and not seconds, so that a machine that stood still for a while hangs up on
+        nobody.
+
+        Args:
+            seconds: Between two beats.
+            pings: False to listen only.
+        """
+        if self._beats is not None:
+            self._beats.cancel()
+        self._heard = True
+        self._beat(seconds, 0, 0, pings)
+
+    def _beat(self, seconds: float, no: int, silent: int, pings: bool) -> None:  # noqa: FBT001 - a timer's argument
+        if not self.open:
+            return
+        silent = 0 if self._heard else silent + 1
+        self._heard = False
+        if silent >= SILENT_BEATS:
+            self.broken("nothing was heard")
+            return
+        if pings:
+            self.send(Ping(no=no))
+        loop = asyncio.get_running_loop()
+        self._beats = loop.call_later(seconds, self._beat, seconds, no + 1, silent, pings)
+
     def send(self, message: Message) -> bool:
         """Send one message; False if the connection is closing, and then nothing of it was sent."""
         if self.transport is None or self.transport.is_closing():
@@ -341,4 +375,4 @@ class FrameProtocol(asyncio.Protocol, ABC):
 
     @abstractmethod
     def broken(self, detail: str) -> None:
-        """What came is no frame or no message that may come now: report it and hang up."""
+        """Nothing came for long, or what may not come: report it and hang up."""

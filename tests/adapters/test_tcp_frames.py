@@ -65,7 +65,7 @@ QUICK = {
 }
 DAY_US = 1_772_413_200_000_000  # 2026-03-02 09:00 in Shanghai
 DAY = dt.date(2026, 3, 2)
-GIVE_UP_SECONDS = 0.05
+GIVE_UP_SECONDS = 0.15
 
 
 def folder_of(**settings: object) -> Folder:
@@ -257,7 +257,7 @@ async def test_a_result_that_the_manifest_does_not_map_is_unknown():
         (Fault.GARBAGE, 0.0, Outcome.UNKNOWN, Outcome.DONE),
         (Fault.TRUNCATED, 0.0, Outcome.UNKNOWN, Outcome.DONE),
         (Fault.SLOW_BODY, 0.01, Outcome.DONE, Outcome.DONE),
-        (Fault.SLOW_BODY, 0.2, Outcome.UNKNOWN, Outcome.DONE),
+        (Fault.SLOW_BODY, 0.4, Outcome.UNKNOWN, Outcome.DONE),
         (Fault.REPEAT_CALLBACK, 0.0, Outcome.DONE, Outcome.DONE),
         (Fault.FORGET, 0.0, Outcome.DONE, Outcome.REFUSED),
         (Fault.CLOCK_SKEW, 60.0, Outcome.DONE, Outcome.DONE),
@@ -324,11 +324,11 @@ async def test_a_slow_call_keeps_no_other_waiting():
 async def test_an_answer_that_comes_after_giving_up_meets_nobody():
     """The late answer to a call that was given up is passed over and disturbs no other call."""
     async with connected() as (the_shop, adapter):
-        the_shop.fails(Fault.LATENCY, 0.08, operation="hold")
+        the_shop.fails(Fault.LATENCY, 0.2, operation="hold")
         assert (await given_up(adapter.hold(hold(1)))).outcome is Outcome.UNKNOWN
         for _ in range(5):
             assert (await adapter.hold(hold(2))).units == 2
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.025)
 
 
 # --- the connection ---
@@ -550,7 +550,7 @@ async def test_calls_in_flight_are_bounded():
 async def test_the_merchants_own_bound_is_not_taken():
     """A merchant with too many calls in flight takes no more; that is `NotSent`, not an unknown."""
     async with connected(in_flight_max=2) as (the_shop, adapter):
-        the_shop.fails(Fault.LATENCY, 0.5, operation="hold", times=2)
+        the_shop.fails(Fault.LATENCY, 9.0, operation="hold", times=2)
         assert (await given_up(adapter.hold(hold()))).outcome is Outcome.UNKNOWN
         assert (await given_up(adapter.hold(hold()))).outcome is Outcome.UNKNOWN
         with pytest.raises(NotSent):

@@ -252,7 +252,9 @@ class TcpFrames:
         if answer.result == DONE:
             return Receipt(outcome=Outcome.DONE, number=answer.number, units=answer.units)
         if answer.result == IN_PROGRESS:
-            return Receipt(outcome=Outcome.UNKNOWN, detail="The merchant is still at it.")
+            return Receipt(
+                outcome=Outcome.UNKNOWN, expected=True, detail="The merchant is still at it."
+            )
         if answer.result == NOT_FOUND:
             return Receipt(outcome=Outcome.REFUSED, reason=Reason.CALL_NOT_FOUND)
         reason = self._reasons.get(answer.result)

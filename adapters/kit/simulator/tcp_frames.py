@@ -62,7 +62,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 _PART_LINES: Final = 100
-_SILENT_BEATS: Final = 3
 _TRICKLES: Final = 8
 _NOT_IN_MANIFEST: Final = 9_000
 """Added to a reason's number where the manifest has no result for it: such an outcome is unknown."""
@@ -189,7 +188,6 @@ class _ServerSide(FrameProtocol):
         self._nonce = b""
         self._signed_on = False
         self._skew_us = 0
-        self._timer: asyncio.TimerHandle | None = None
         self._in_flight: dict[int, asyncio.Task[None]] = {}
         self._asked: dict[int, asyncio.Semaphore] = {}
         self._behind: list[bytes] | None = None
@@ -210,11 +208,10 @@ class _ServerSide(FrameProtocol):
                 self._skew_us = int(trouble.seconds * 1_000_000)
             case _:
                 pass
-        self._beat(0)
+        self.keep_alive(self._house.settings.heartbeat_seconds, pings=False)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
-        if self._timer is not None:
-            self._timer.cancel()
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
         for task in self._in_flight.values():
             task.cancel()
         self.gone.set_result(None)
@@ -240,19 +237,6 @@ class _ServerSide(FrameProtocol):
         self.send(Bye(detail=detail))
         if self.transport is not None:
             self.transport.close()
-
-    def _beat(self, no: int) -> None:
-        """Ping, and hang up on a client that was not heard for long, signing on included."""
-        loop = asyncio.get_running_loop()
-        seconds = self._house.settings.heartbeat_seconds
-        if not self.open:
-            return
-        if loop.time() - self.heard_at > _SILENT_BEATS * seconds:
-            self.abort()
-            return
-        if self._signed_on:
-            self.send(Ping(no=no))
-        self._timer = loop.call_later(seconds, self._beat, no + 1)
 
     # --- messages ---
 
@@ -299,6 +283,7 @@ class _ServerSide(FrameProtocol):
                         clock_us=house.stage.now_us() + self._skew_us,
                     )
                 )
+                self.keep_alive(house.settings.heartbeat_seconds)
             case _:
                 raise SchemaError("$.t", f"{type(message).__name__} before signing on")
 
