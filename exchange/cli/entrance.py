@@ -36,6 +36,10 @@ COMMANDS = {
         "Say what is wrong with this machine, database, keys or clock.",
     ),
     "merchant": ("exchange.cli.merchant", "Add and list merchants, and manage their API keys."),
+    "adapter": (
+        "exchange.cli.adapter",
+        "Start, try, certify and simulate the adapter of a merchant's own system.",
+    ),
     "cycle": ("exchange.cli.cycle", "Close the open cycle, or show cycles and their figures."),
     "keys": ("exchange.cli.keys", "List, generate, rotate, revoke and export the signing keys."),
 }
