@@ -349,13 +349,14 @@ async def _amount_contradicted(trial: Trial) -> None:
     "first answer.",
 )
 async def _repeat_harmless(trial: Trial) -> None:
-    for call in await _one_of_each(trial):
+    calls = await _one_of_each(trial)
+    for call in calls:
         again = await trial.settle(call)
         _expect(
             again.outcome is Outcome.DONE,
             f"a repeated {call.step.name.lower()} ended {in_words(again)}",
         )
-    _not_doubled(trial)
+    _effects(trial, len(calls))
 
 
 @_clause(
@@ -370,8 +371,8 @@ async def _repeat_at_once(trial: Trial) -> None:
         all(receipt.outcome is not Outcome.REFUSED for receipt in receipts),
         "one of three equal calls was refused: " + ", ".join(map(in_words, receipts)),
     )
-    _not_doubled(trial)
     _moved(trial, call)
+    _effects(trial, 1)
 
 
 @_clause(
@@ -391,8 +392,8 @@ async def _repeat_changed(trial: Trial) -> None:
             receipt.units not in (None, other.units),
             "another amount under a used reference was receipted as done",
         )
-    _not_doubled(trial)
     _moved(trial, call)
+    _effects(trial, 1)
 
 
 # Ambiguity ---------------------------------------------------------------------------------------------
@@ -795,6 +796,11 @@ def _moved(trial: Trial, call: Call) -> None:
 def _not_doubled(trial: Trial) -> None:
     doubled = trial.truth.doubled()
     _expect(not doubled, f"{len(doubled)} references moved points twice")
+
+
+def _effects(trial: Trial, count: int) -> None:
+    entries = len(trial.truth.entries)
+    _expect(entries == count, f"{count} calls took effect {entries} times")
 
 
 async def _statement(trial: Trial) -> list[StatementLine]:
