@@ -79,6 +79,7 @@ class Guarded:
             figures: Where calls are counted.
         """
         limits = manifest.limits
+        self.manifest = manifest
         self._adapter = adapter
         self._merchant = manifest.merchant.code
         self._hours = manifest.hours

@@ -50,6 +50,8 @@ class Fault(Enum):
     """The callback comes after the next one."""
     LATE_CALLBACK = "late_callback"
     """The callback comes `seconds` later."""
+    WRONG_SIGNATURE = "wrong_signature"
+    """The effect, and an answer or a callback that another key signed."""
     FORGET = "forget"
     """The effect and the answer, but the system does not know the reference when it is asked."""
     CLOCK_SKEW = "clock_skew"
