@@ -118,7 +118,7 @@ class FrameLink:
         self._side: _ClientSide | None = None
         self._up = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
-        self._sides: set[_ClientSide] = set()
+        self._sides: dict[_ClientSide, None] = {}
 
     async def start(self) -> None:
         """Connect, and keep trying in the background if the merchant is not there yet."""
@@ -257,11 +257,11 @@ class FrameLink:
 
     def joined(self, side: _ClientSide) -> None:
         """A connection is there."""
-        self._sides.add(side)
+        self._sides[side] = None
 
     def left(self, side: _ClientSide, detail: str) -> None:
         """A connection is gone."""
-        self._sides.discard(side)
+        self._sides.pop(side, None)
         if side.lost_count:
             self._log.warning("link.calls_unknown", calls=side.lost_count, detail=detail)
 

@@ -3,20 +3,14 @@ import contextlib
 import datetime as dt
 import hmac
 import random
-import ssl
 import struct
 import tomllib
 import uuid
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -51,6 +45,7 @@ from adapters.kit.frames import (
 from adapters.kit.guard import Guarded
 from adapters.kit.reference import reference_of
 from adapters.kit.secret import Secrets
+from adapters.kit.simulator.certificates import Authority
 from adapters.kit.simulator.faults import CONNECT, Fault, Rule, Scripted, Trouble
 from adapters.kit.simulator.stage import Running, Stage, set_stage
 from schemas.values.faults import SchemaError
@@ -334,58 +329,31 @@ async def test_an_answer_that_comes_after_giving_up_meets_nobody():
 # --- the connection ---
 
 
-async def test_inside_tls_only_the_right_authority_is_trusted(tmp_path):
+async def test_inside_tls_only_the_right_authority_is_trusted():
     """With TLS the merchant's certificate must come from the authority named, else nothing is sent."""
-    certificate = self_signed(tmp_path, "merchant")
-    async with shop() as the_shop, tls_before(the_shop, certificate) as port:
-        inside: dict[str, Any] = {
-            "host": "localhost",
-            "port": port,
-            "tls": {"authority": str(certificate)},
-        }
-        async with adapter_for(the_shop, **inside) as adapter:
-            assert (await adapter.hold(hold())).outcome is Outcome.DONE
-        other: dict[str, Any] = {"tls": {"authority": str(self_signed(tmp_path, "other"))}}
-        async with adapter_for(the_shop, **inside | other, connect_seconds=0.1) as adapter:
-            with pytest.raises(NotSent):
-                await adapter.hold(hold())
-
-
-def self_signed(folder: Path, name: str) -> Path:
-    """A file with a key and its certificate for `localhost`."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = dt.datetime.now(dt.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    file = folder / f"{name}.pem"
-    file.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        + certificate.public_bytes(serialization.Encoding.PEM)
-    )
-    return file
+    right, wrong = Authority("right"), Authority("wrong")
+    async with shop() as the_shop, tls_before(the_shop, right) as port:
+        for authority, outcome in ((right, Outcome.DONE), (wrong, None)):
+            known = Secrets(
+                {
+                    SECRET: the_shop.secrets.read(SECRET, where="$"),
+                    "env:CA": authority.certificate,
+                }
+            )
+            inside: dict[str, Any] = {"port": port, "tls": {"ca": "env:CA"}, "connect_seconds": 0.3}
+            async with adapter_for(the_shop, known, **inside) as adapter:
+                if outcome is None:
+                    with pytest.raises(NotSent):
+                        await adapter.hold(hold())
+                else:
+                    assert (await adapter.hold(hold())).outcome is outcome
 
 
 @contextlib.asynccontextmanager
-async def tls_before(the_shop: Shop, certificate: Path) -> AsyncIterator[int]:
+async def tls_before(the_shop: Shop, authority: Authority) -> AsyncIterator[int]:
     """A port where TLS ends, and goes on to the simulator."""
     settings = the_shop.folder.manifest.settings
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate)
+    context = authority.server(authority.issue("till-town"))
 
     async def carry(reader, writer) -> None:
         with contextlib.suppress(OSError):
@@ -669,7 +637,7 @@ async def collect(lines) -> list:
         ({"results": {"3": "unknown_member"}}, "$.settings.results.3"),
         ({"results": {"51": "no_such_reason"}}, "$.settings.results.51"),
         ({"secret": "file:/nowhere"}, "$.settings.secret"),
-        ({"tls": {"authority": "/nowhere"}}, "$.settings.tls"),
+        ({"tls": {"ca": "file:/nowhere"}}, "$.settings.tls.ca"),
     ],
 )
 def test_bad_settings_are_named(settings, where):

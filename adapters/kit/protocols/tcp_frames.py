@@ -6,7 +6,6 @@ translated into messages and results into outcomes.
 
 from __future__ import annotations
 
-import ssl
 from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
@@ -38,6 +37,7 @@ from adapters.kit.frames import (
     Move,
 )
 from adapters.kit.manifest import MANIFEST_FILE, settings_as
+from adapters.kit.tls import TlsSettings, client_tls
 from schemas.values.faults import SchemaError
 from schemas.values.reason import Reason
 
@@ -51,19 +51,6 @@ if TYPE_CHECKING:
 
 _RESERVED: Final = frozenset((DONE, IN_PROGRESS, NOT_FOUND, NOT_TAKEN))
 _LOST: Final = "The connection was lost after the call was written."
-
-
-class Tls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The connection runs inside TLS.
-
-    Attributes:
-        authority: File with the certificate authority that signed the merchant's certificate; the
-            machine's own list if empty.
-        certificate: File with our certificate and key, where the merchant asks for one.
-    """
-
-    authority: str = ""
-    certificate: str = ""
 
 
 class Settings(LinkSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -82,7 +69,7 @@ class Settings(LinkSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     results: dict[Annotated[str, Meta(pattern=r"\A[1-9][0-9]{0,3}\Z")], str] = msgspec.field(
         default_factory=dict
     )
-    tls: Tls | None = None
+    tls: TlsSettings | None = None
 
 
 def build(folder: Folder, context: Context) -> TcpFrames:
@@ -100,7 +87,7 @@ def build(folder: Folder, context: Context) -> TcpFrames:
         secret=context.secrets.read(settings.secret, where=f"{where}.secret"),
         now_us=context.now_us,
         draw=context.random,
-        tls=_tls(settings.tls, f"{where}.tls") if settings.tls else None,
+        tls=client_tls(settings.tls, folder, context.secrets) if settings.tls else None,
     )
     return TcpFrames(link, reasons_of(settings, where=f"{where}.results"))
 
@@ -120,17 +107,6 @@ def reasons_of(settings: Settings, *, where: str) -> dict[int, Reason]:
             raise SchemaError(f"{where}.{text}", f"No reason has the code {code!r}")
         reasons[int(text)] = by_code[code]
     return reasons
-
-
-def _tls(tls: Tls, where: str) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=tls.authority or None)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if tls.certificate:
-            context.load_cert_chain(tls.certificate)
-    except (OSError, ssl.SSLError) as error:
-        raise SchemaError(where, f"Cannot be used: {error}") from None
-    return context
 
 
 class TcpFrames:

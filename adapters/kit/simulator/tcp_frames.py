@@ -103,22 +103,22 @@ class FrameHouse:
         reasons = reasons_of(self.settings, where=where)
         self._results = {reason: result for result, reason in reasons.items()}
         self._results[Reason.CALL_NOT_FOUND] = NOT_FOUND
-        self._sides: set[_ServerSide] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._sides: dict[_ServerSide, None] = {}
+        self._tasks: dict[asyncio.Task[None], None] = {}
 
     def joined(self, side: _ServerSide) -> None:
         """A connection came."""
-        self._sides.add(side)
+        self._sides[side] = None
 
     def left(self, side: _ServerSide) -> None:
         """A connection went."""
-        self._sides.discard(side)
+        self._sides.pop(side, None)
 
     def spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """Do some work beside the others."""
         task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(lambda done: self._tasks.pop(done, None))
         return task
 
     async def stop(self) -> None:
