@@ -25,6 +25,44 @@ GRANT SELECT,INSERT ON TABLE exchange.api_key TO tongdui_app;
 
 GRANT UPDATE(revoked_at) ON TABLE exchange.api_key TO tongdui_app;
 
+CREATE TABLE exchange.code_use (
+    code uuid NOT NULL,
+    until timestamp with time zone NOT NULL,
+    seq bigint NOT NULL,
+    part smallint NOT NULL
+);
+
+ALTER TABLE ONLY exchange.code_use
+    ADD CONSTRAINT code_use_pkey PRIMARY KEY (code, part);
+
+CREATE INDEX code_use_by_end ON exchange.code_use USING btree (until, part);
+
+GRANT SELECT,INSERT,DELETE ON TABLE exchange.code_use TO tongdui_app;
+
+CREATE TABLE exchange.connection (
+    connection_no integer NOT NULL,
+    merchant_no integer NOT NULL,
+    folder text NOT NULL,
+    settings jsonb NOT NULL,
+    certificate_digest bytea,
+    connected_at timestamp with time zone NOT NULL,
+    CONSTRAINT connection_certificate_digest_check CHECK ((length(certificate_digest) = 32))
+);
+
+ALTER TABLE ONLY exchange.connection
+    ADD CONSTRAINT connection_pkey PRIMARY KEY (connection_no);
+
+GRANT SELECT,INSERT ON TABLE exchange.connection TO tongdui_app;
+
+ALTER TABLE exchange.connection ALTER COLUMN connection_no ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME exchange.connection_connection_no_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE exchange.expiry_run (
     part smallint NOT NULL,
     through timestamp with time zone NOT NULL
@@ -34,6 +72,119 @@ ALTER TABLE ONLY exchange.expiry_run
     ADD CONSTRAINT expiry_run_pkey PRIMARY KEY (part);
 
 GRANT SELECT,INSERT,UPDATE ON TABLE exchange.expiry_run TO tongdui_app;
+
+CREATE TABLE exchange.journey (
+    journey_no bigint NOT NULL,
+    key uuid NOT NULL,
+    body uuid NOT NULL,
+    caller integer NOT NULL,
+    issuer integer NOT NULL,
+    acceptor integer NOT NULL,
+    member_no bigint NOT NULL,
+    units bigint NOT NULL,
+    debit_cu bigint NOT NULL,
+    value_cu bigint NOT NULL,
+    fee_cu bigint NOT NULL,
+    credited_units bigint NOT NULL,
+    rate_no integer NOT NULL,
+    hold_us bigint NOT NULL,
+    occurred_at timestamp with time zone,
+    reference text NOT NULL,
+    issuer_member text NOT NULL,
+    acceptor_member text NOT NULL,
+    wanted_at timestamp with time zone NOT NULL,
+    decide_by timestamp with time zone NOT NULL,
+    worker uuid NOT NULL,
+    claim_no integer NOT NULL,
+    state smallint NOT NULL,
+    verdict smallint NOT NULL,
+    reason smallint NOT NULL,
+    order_seq bigint NOT NULL,
+    accepted_at timestamp with time zone,
+    stuck_since timestamp with time zone,
+    stuck_why text NOT NULL,
+    ended_at timestamp with time zone,
+    CONSTRAINT journey_claim_no_check CHECK ((claim_no > 0)),
+    CONSTRAINT journey_credited_units_check CHECK ((credited_units >= 0)),
+    CONSTRAINT journey_end_and_time_agree CHECK (((state >= 30) = (ended_at IS NOT NULL))),
+    CONSTRAINT journey_hold_us_check CHECK ((hold_us > 0)),
+    CONSTRAINT journey_order_and_time_agree CHECK (((order_seq > 0) = (accepted_at IS NOT NULL))),
+    CONSTRAINT journey_units_check CHECK ((units > 0)),
+    CONSTRAINT journey_verdict_check CHECK ((verdict = ANY (ARRAY[0, 1, 2])))
+)
+WITH (fillfactor='60');
+
+ALTER TABLE ONLY exchange.journey
+    ADD CONSTRAINT journey_key UNIQUE (key, caller);
+
+ALTER TABLE ONLY exchange.journey
+    ADD CONSTRAINT journey_pkey PRIMARY KEY (journey_no);
+
+CREATE INDEX journey_open ON exchange.journey USING btree (worker) WHERE (ended_at IS NULL);
+
+CREATE INDEX journey_stuck ON exchange.journey USING btree (stuck_since) WHERE (stuck_since IS NOT NULL);
+
+GRANT SELECT,INSERT ON TABLE exchange.journey TO tongdui_app;
+
+GRANT UPDATE(worker) ON TABLE exchange.journey TO tongdui_app;
+
+GRANT UPDATE(claim_no) ON TABLE exchange.journey TO tongdui_app;
+
+GRANT UPDATE(state) ON TABLE exchange.journey TO tongdui_app;
+
+GRANT UPDATE(verdict) ON TABLE exchange.journey TO tongdui_app;
+
+GRANT UPDATE(reason) ON TABLE exchange.journey TO tongdui_app;
+
+GRANT UPDATE(order_seq) ON TABLE exchange.journey TO tongdui_app;
+
+GRANT UPDATE(accepted_at) ON TABLE exchange.journey TO tongdui_app;
+
+GRANT UPDATE(stuck_since) ON TABLE exchange.journey TO tongdui_app;
+
+GRANT UPDATE(stuck_why) ON TABLE exchange.journey TO tongdui_app;
+
+GRANT UPDATE(ended_at) ON TABLE exchange.journey TO tongdui_app;
+
+ALTER TABLE exchange.journey ALTER COLUMN journey_no ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME exchange.journey_journey_no_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE exchange.journey_line (
+    journey_no bigint NOT NULL,
+    line_no bigint NOT NULL,
+    at timestamp with time zone NOT NULL,
+    units bigint,
+    step "char" NOT NULL,
+    source smallint NOT NULL,
+    outcome text,
+    reason smallint NOT NULL,
+    number text NOT NULL,
+    detail text NOT NULL,
+    CONSTRAINT journey_line_intent_has_no_outcome CHECK (((source = 0) = (outcome IS NULL))),
+    CONSTRAINT journey_line_outcome_check CHECK ((outcome = ANY (ARRAY['done'::text, 'refused'::text, 'unknown'::text]))),
+    CONSTRAINT journey_line_source_check CHECK (((source >= 0) AND (source <= 4))),
+    CONSTRAINT journey_line_step_check CHECK ((step = ANY (ARRAY['H'::"char", 'C'::"char", 'R'::"char", 'K'::"char", 'V'::"char"])))
+);
+
+ALTER TABLE ONLY exchange.journey_line
+    ADD CONSTRAINT journey_line_pkey PRIMARY KEY (journey_no, line_no);
+
+GRANT SELECT,INSERT ON TABLE exchange.journey_line TO tongdui_app;
+
+ALTER TABLE exchange.journey_line ALTER COLUMN line_no ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME exchange.journey_line_line_no_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 
 CREATE TABLE exchange.lot (
     lot_no bigint NOT NULL,
@@ -102,6 +253,63 @@ ALTER TABLE ONLY exchange.member
     ADD CONSTRAINT member_reference_key UNIQUE (reference);
 
 GRANT SELECT,INSERT ON TABLE exchange.member TO tongdui_app;
+
+CREATE TABLE exchange.member_link (
+    member_no bigint NOT NULL,
+    merchant_no integer NOT NULL,
+    merchant_member text NOT NULL,
+    linked_at timestamp with time zone NOT NULL,
+    CONSTRAINT member_link_merchant_member_check CHECK (((length(merchant_member) >= 1) AND (length(merchant_member) <= 128)))
+);
+
+ALTER TABLE ONLY exchange.member_link
+    ADD CONSTRAINT member_link_pkey PRIMARY KEY (member_no, merchant_no);
+
+GRANT SELECT,INSERT,UPDATE ON TABLE exchange.member_link TO tongdui_app;
+
+CREATE TABLE exchange.member_order (
+    member_no bigint NOT NULL,
+    at timestamp with time zone NOT NULL,
+    seq bigint NOT NULL,
+    part smallint NOT NULL
+);
+
+ALTER TABLE ONLY exchange.member_order
+    ADD CONSTRAINT member_order_pkey PRIMARY KEY (seq, part);
+
+CREATE INDEX member_order_by_age ON exchange.member_order USING btree (at, part);
+
+CREATE INDEX member_order_of_member ON exchange.member_order USING btree (member_no, part);
+
+GRANT SELECT,INSERT,DELETE ON TABLE exchange.member_order TO tongdui_app;
+
+CREATE TABLE exchange.member_rules (
+    merchant_no integer NOT NULL,
+    authority text NOT NULL,
+    daily_cu bigint NOT NULL,
+    daily_orders integer NOT NULL,
+    effective_at timestamp with time zone NOT NULL,
+    CONSTRAINT member_rules_authority_check CHECK ((authority = ANY (ARRAY['none'::text, 'code'::text, 'issuer'::text]))),
+    CONSTRAINT member_rules_daily_cu_check CHECK ((daily_cu >= 0)),
+    CONSTRAINT member_rules_daily_orders_check CHECK ((daily_orders >= 0))
+);
+
+ALTER TABLE ONLY exchange.member_rules
+    ADD CONSTRAINT member_rules_pkey PRIMARY KEY (merchant_no, effective_at);
+
+GRANT SELECT,INSERT ON TABLE exchange.member_rules TO tongdui_app;
+
+CREATE TABLE exchange.order_worker (
+    worker uuid NOT NULL,
+    entered_at timestamp with time zone NOT NULL,
+    lease_until timestamp with time zone NOT NULL
+)
+WITH (fillfactor='20');
+
+ALTER TABLE ONLY exchange.order_worker
+    ADD CONSTRAINT order_worker_pkey PRIMARY KEY (worker);
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE exchange.order_worker TO tongdui_app;
 
 CREATE TABLE exchange.programme (
     merchant_no integer NOT NULL,
@@ -449,6 +657,21 @@ CREATE VIEW settlement.posting AS
   WHERE (e.kind = ANY (ARRAY[3, 6]));
 
 GRANT SELECT ON TABLE settlement.posting TO tongdui_app;
+
+ALTER TABLE ONLY exchange.connection
+    ADD CONSTRAINT connection_merchant_no_fkey FOREIGN KEY (merchant_no) REFERENCES exchange.programme(merchant_no);
+
+ALTER TABLE ONLY exchange.journey_line
+    ADD CONSTRAINT journey_line_journey_no_fkey FOREIGN KEY (journey_no) REFERENCES exchange.journey(journey_no);
+
+ALTER TABLE ONLY exchange.member_link
+    ADD CONSTRAINT member_link_member_no_fkey FOREIGN KEY (member_no) REFERENCES exchange.member(member_no);
+
+ALTER TABLE ONLY exchange.member_link
+    ADD CONSTRAINT member_link_merchant_no_fkey FOREIGN KEY (merchant_no) REFERENCES exchange.programme(merchant_no);
+
+ALTER TABLE ONLY exchange.member_rules
+    ADD CONSTRAINT member_rules_merchant_no_fkey FOREIGN KEY (merchant_no) REFERENCES exchange.programme(merchant_no);
 
 ALTER TABLE ONLY exchange.programme
     ADD CONSTRAINT programme_merchant_no_fkey FOREIGN KEY (merchant_no) REFERENCES settlement.merchant(merchant_no);

@@ -41,7 +41,8 @@ class JourneyStore(Protocol):
             begin: Orders to begin. One whose sender and key are known begins nothing.
             changes: New states with their lines; one whose claim was lost changes nothing. FORWARD becomes the
                 verdict where it is still OPEN.
-            late: Journeys whose verdict becomes LATE where it is still OPEN, whoever drives them.
+            late: Journeys whose verdict becomes LATE where it is still OPEN and the books have not let go
+                (`exchange.core.order.LET_GO`), whoever drives them.
         """
         ...
 
@@ -100,6 +101,7 @@ class GroupCommit:
         self._waiting: list[_Wish] = []
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._stopped = False
         self.commits = 0
         self.rows = 0
 
@@ -108,7 +110,8 @@ class GroupCommit:
         self._task = asyncio.create_task(self._run(), name="group commit")
 
     async def stop(self) -> None:
-        """Stop; who still waits hears that the store is away."""
+        """Stop; who still waits, or comes later, hears that the store is away."""
+        self._stopped = True
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -128,6 +131,8 @@ class GroupCommit:
         return cast("Verdict | None", await self._write(journey_no))
 
     async def _write(self, what: Wanted | Change | int) -> object:
+        if self._stopped:
+            raise Unavailable("this worker has stopped")
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Wish(what, done))
         self._wake.set()

@@ -3,7 +3,10 @@ import pytest
 
 from deploy.database.embedded import EmbeddedServer
 
-JOURNAL = ["settlement.event", "settlement.flush", "settlement.batch", "settlement.instruction"]
+JOURNAL = [
+    *("settlement.event", "settlement.flush", "settlement.batch", "settlement.instruction"),
+    *("exchange.journey_line", "exchange.connection"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,370 @@
+"""Journeys and their lines, and the leases of those who drive them.
+
+Instants are microseconds since 1970 outside and `timestamptz` inside. What many journeys write goes
+in one statement each.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from adapters.kit.contract import Outcome, Step
+from exchange.core.journey import Journey, Line, Source, Verdict, Wanted
+from exchange.core.order import ENDS, LET_GO, State
+from settlement.core.command import Order
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from asyncpg import Connection, Pool, Record
+
+    from exchange.core.journey import Change
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _at(at_us: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=at_us)
+
+
+def _at_or_null(at_us: int) -> datetime | None:
+    return _EPOCH + timedelta(microseconds=at_us) if at_us else None
+
+
+def _us(at: datetime | None) -> int:
+    if at is None:
+        return 0
+    since = at - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+async def insert_journeys(conn: Connection, *, worker: uuid.UUID, wanted: Sequence[Wanted]) -> None:
+    """Add journeys, each with the intent of its hold; one whose key is known is left out."""
+    orders = [each.order for each in wanted]
+    await conn.execute(
+        """
+        WITH fresh AS (
+            INSERT INTO exchange.journey (
+                key, body, caller, issuer, acceptor, member_no, units, debit_cu, value_cu, fee_cu,
+                credited_units, rate_no, hold_us, occurred_at, reference, issuer_member, acceptor_member,
+                wanted_at, decide_by, worker, claim_no, state, verdict, reason, order_seq, stuck_why
+            )
+            SELECT w.*, $20, 1, 1, 0, 0, 0, ''
+              FROM unnest(
+                $1::uuid[], $2::uuid[], $3::int[], $4::int[], $5::int[], $6::bigint[], $7::bigint[],
+                $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::int[], $13::bigint[],
+                $14::timestamptz[], $15::text[], $16::text[], $17::text[], $18::timestamptz[],
+                $19::timestamptz[]
+              ) AS w
+                ON CONFLICT (key, caller) DO NOTHING
+            RETURNING journey_no, wanted_at
+        )
+        INSERT INTO exchange.journey_line (journey_no, at, step, source, reason, number, detail)
+        SELECT journey_no, wanted_at, $21::text::"char", 0, 0, '', '' FROM fresh
+        """,
+        [uuid.UUID(bytes=order.key) for order in orders],
+        [uuid.UUID(bytes=order.body) for order in orders],
+        [order.caller for order in orders],
+        [order.issuer for order in orders],
+        [order.acceptor for order in orders],
+        [order.member_no for order in orders],
+        [order.units for order in orders],
+        [order.debit_cu for order in orders],
+        [order.value_cu for order in orders],
+        [order.fee_cu for order in orders],
+        [order.credited_units for order in orders],
+        [order.rate_no for order in orders],
+        [order.hold_us for order in orders],
+        [_at_or_null(order.occurred_at_us) for order in orders],
+        [order.reference for order in orders],
+        [each.issuer_member for each in wanted],
+        [each.acceptor_member for each in wanted],
+        [_at(each.at_us) for each in wanted],
+        [_at(each.decide_by_us) for each in wanted],
+        worker,
+        Step.HOLD.value,
+    )
+
+
+async def fetch_journeys(
+    conn: Connection | Pool, *, keys: Sequence[tuple[int, bytes]]
+) -> list[Journey]:
+    """Journeys by sender and key, those that there are."""
+    rows = await conn.fetch(
+        """
+        SELECT j.*
+          FROM unnest($1::int[], $2::uuid[]) AS k (caller, key)
+          JOIN exchange.journey AS j USING (caller, key)
+        """,
+        [caller for caller, _ in keys],
+        [uuid.UUID(bytes=key) for _, key in keys],
+    )
+    return [_journey(row) for row in rows]
+
+
+async def update_journeys(conn: Connection, *, changes: Sequence[Change]) -> dict[int, Verdict]:
+    """Move journeys on; one whose claim is another's by now stays as it is and is missing from the answer."""
+    ordered = sorted(changes, key=lambda change: change.journey_no)
+    rows = await conn.fetch(
+        """
+        UPDATE exchange.journey AS j
+           SET state = c.state, order_seq = c.order_seq, accepted_at = c.accepted_at, reason = c.reason,
+               verdict = CASE WHEN j.verdict = 0 THEN c.verdict ELSE j.verdict END,
+               stuck_since = c.stuck_since, stuck_why = c.stuck_why, ended_at = c.ended_at
+          FROM unnest(
+                $1::bigint[], $2::int[], $3::smallint[], $4::bigint[], $5::timestamptz[], $6::smallint[],
+                $7::smallint[], $8::timestamptz[], $9::text[], $10::timestamptz[]
+               ) AS c (journey_no, claim_no, state, order_seq, accepted_at, reason, verdict, stuck_since,
+                       stuck_why, ended_at)
+         WHERE j.journey_no = c.journey_no AND j.claim_no = c.claim_no
+        RETURNING j.journey_no, j.verdict
+        """,
+        [change.journey_no for change in ordered],
+        [change.claim_no for change in ordered],
+        [int(change.state) for change in ordered],
+        [change.order_seq for change in ordered],
+        [_at_or_null(change.accepted_at_us) for change in ordered],
+        [change.reason for change in ordered],
+        [int(change.verdict) for change in ordered],
+        [_at_or_null(change.stuck_since_us) for change in ordered],
+        [change.stuck_why for change in ordered],
+        [_at(change.at_us) if change.state in ENDS else None for change in ordered],
+    )
+    return {row["journey_no"]: Verdict(row["verdict"]) for row in rows}
+
+
+async def insert_lines(conn: Connection, *, lines: Sequence[tuple[int, Line]]) -> None:
+    """Add lines to journeys."""
+    await conn.execute(
+        """
+        INSERT INTO exchange.journey_line
+               (journey_no, at, units, step, source, outcome, reason, number, detail)
+        SELECT l.journey_no, l.at, l.units, l.step::"char", l.source, l.outcome, l.reason, l.number, l.detail
+          FROM unnest(
+                $1::bigint[], $2::timestamptz[], $3::bigint[], $4::text[], $5::smallint[], $6::text[],
+                $7::smallint[], $8::text[], $9::text[]
+               ) AS l (journey_no, at, units, step, source, outcome, reason, number, detail)
+        """,
+        [journey_no for journey_no, _ in lines],
+        [_at(line.at_us) for _, line in lines],
+        [line.units for _, line in lines],
+        [line.step.value for _, line in lines],
+        [int(line.source) for _, line in lines],
+        [line.outcome.value if line.outcome else None for _, line in lines],
+        [line.reason for _, line in lines],
+        [line.number for _, line in lines],
+        [line.detail for _, line in lines],
+    )
+
+
+async def insert_line_of_order(
+    conn: Connection | Pool, *, part: int, order_seq: int, at_us: int, line: Line
+) -> int:
+    """Add a line to the journey of an order; its number, 0 if there is no such order or journey.
+
+    The order is found by its first event, which is written before any merchant is asked; the
+    milliseconds of its id are compared with it, so that an invented id finds nothing.
+    """
+    journey_no: int | None = await conn.fetchval(
+        """
+        INSERT INTO exchange.journey_line
+               (journey_no, at, units, step, source, outcome, reason, number, detail)
+        SELECT j.journey_no, $4, $5, $6::text::"char", $7, $8, $9, $10, $11
+          FROM settlement.event AS e
+          JOIN exchange.journey AS j ON j.key = e.key AND j.caller = e.caller
+         WHERE e.seq = $2 AND e.part = $1 AND e.order_seq = e.seq
+           AND date_trunc('milliseconds', e.at) = $3
+        RETURNING journey_no
+        """,
+        part,
+        order_seq,
+        _at(at_us),
+        _at(line.at_us),
+        line.units,
+        line.step.value,
+        int(line.source),
+        line.outcome.value if line.outcome else None,
+        line.reason,
+        line.number,
+        line.detail,
+    )
+    return journey_no or 0
+
+
+async def mark_late(conn: Connection, *, journey_nos: Sequence[int]) -> None:
+    """Settle that the till hears that it is too late, where nothing is settled and nothing refused yet."""
+    await conn.execute(
+        """
+        UPDATE exchange.journey SET verdict = 2
+         WHERE journey_no = ANY($1::bigint[]) AND verdict = 0 AND state <> ALL($2::smallint[])
+        """,
+        sorted(journey_nos),
+        [int(state) for state in LET_GO],
+    )
+
+
+async def fetch_verdicts(conn: Connection, *, journey_nos: Sequence[int]) -> dict[int, Verdict]:
+    """What tills may still hear of these journeys."""
+    rows = await conn.fetch(
+        "SELECT journey_no, verdict FROM exchange.journey WHERE journey_no = ANY($1::bigint[])",
+        list(journey_nos),
+    )
+    return {row["journey_no"]: Verdict(row["verdict"]) for row in rows}
+
+
+async def fetch_answers(
+    conn: Connection | Pool, *, journey_nos: Sequence[int]
+) -> list[tuple[int, Line]]:
+    """Lines that callbacks and people added to these journeys."""
+    rows = await conn.fetch(
+        """
+        SELECT *, step::text AS letter
+          FROM exchange.journey_line
+         WHERE journey_no = ANY($1::bigint[]) AND source IN (3, 4)
+         ORDER BY journey_no, line_no
+        """,
+        list(journey_nos),
+    )
+    return [(row["journey_no"], _line(row)) for row in rows]
+
+
+async def fetch_lines(
+    conn: Connection | Pool, *, journey_nos: Sequence[int]
+) -> list[tuple[int, Line]]:
+    """All lines of these journeys, oldest first."""
+    rows = await conn.fetch(
+        """
+        SELECT *, step::text AS letter
+          FROM exchange.journey_line
+         WHERE journey_no = ANY($1::bigint[])
+         ORDER BY journey_no, line_no
+        """,
+        list(journey_nos),
+    )
+    return [(row["journey_no"], _line(row)) for row in rows]
+
+
+# --- leases ---
+
+
+async def insert_worker(
+    conn: Connection | Pool, *, worker: uuid.UUID, now_us: int, lease_until_us: int
+) -> None:
+    """Begin a worker's lease."""
+    await conn.execute(
+        """
+        INSERT INTO exchange.order_worker (worker, entered_at, lease_until) VALUES ($1, $2, $3)
+            ON CONFLICT (worker) DO NOTHING
+        """,
+        worker,
+        _at(now_us),
+        _at(lease_until_us),
+    )
+
+
+async def renew_worker(
+    conn: Connection | Pool, *, worker: uuid.UUID, now_us: int, lease_until_us: int
+) -> bool:
+    """Prolong a lease that has not run out; False if it has."""
+    renewed = await conn.fetchval(
+        """
+        UPDATE exchange.order_worker SET lease_until = $3
+         WHERE worker = $1 AND lease_until >= $2
+        RETURNING true
+        """,
+        worker,
+        _at(now_us),
+        _at(lease_until_us),
+    )
+    return bool(renewed)
+
+
+async def delete_worker(conn: Connection | Pool, *, worker: uuid.UUID) -> None:
+    """End a lease."""
+    await conn.execute("DELETE FROM exchange.order_worker WHERE worker = $1", worker)
+
+
+async def delete_lapsed_workers(conn: Connection, *, now_us: int) -> None:
+    """Remove leases that ran out, so that none of them can be renewed."""
+    await conn.execute("DELETE FROM exchange.order_worker WHERE lease_until < $1", _at(now_us))
+
+
+async def claim_journeys(conn: Connection, *, worker: uuid.UUID, limit: int) -> list[Journey]:
+    """Take journeys over that have not ended and whose worker has no lease; rows that others take are passed."""
+    rows = await conn.fetch(
+        """
+        UPDATE exchange.journey AS j
+           SET worker = $1, claim_no = j.claim_no + 1
+          FROM (
+                SELECT o.journey_no
+                  FROM exchange.journey AS o
+                 WHERE o.ended_at IS NULL
+                   AND NOT EXISTS (SELECT 1 FROM exchange.order_worker AS w WHERE w.worker = o.worker)
+                 ORDER BY o.journey_no
+                 LIMIT $2
+                   FOR UPDATE OF o SKIP LOCKED
+               ) AS orphan
+         WHERE j.journey_no = orphan.journey_no
+        RETURNING j.*
+        """,
+        worker,
+        limit,
+    )
+    return sorted((_journey(row) for row in rows), key=lambda journey: journey.journey_no)
+
+
+# --- rows ---
+
+
+def _journey(row: Record) -> Journey:
+    return Journey(
+        journey_no=row["journey_no"],
+        worker=uuid.UUID(bytes=row["worker"].bytes),
+        claim_no=row["claim_no"],
+        wanted=Wanted(
+            order=Order(
+                caller=row["caller"],
+                key=row["key"].bytes,
+                body=row["body"].bytes,
+                issuer=row["issuer"],
+                acceptor=row["acceptor"],
+                member_no=row["member_no"],
+                units=row["units"],
+                debit_cu=row["debit_cu"],
+                value_cu=row["value_cu"],
+                fee_cu=row["fee_cu"],
+                rate_no=row["rate_no"],
+                occurred_at_us=_us(row["occurred_at"]),
+                hold_us=row["hold_us"],
+                credited_units=row["credited_units"],
+                reference=row["reference"],
+            ),
+            issuer_member=row["issuer_member"],
+            acceptor_member=row["acceptor_member"],
+            decide_by_us=_us(row["decide_by"]),
+            at_us=_us(row["wanted_at"]),
+        ),
+        state=State(row["state"]),
+        order_seq=row["order_seq"],
+        accepted_at_us=_us(row["accepted_at"]),
+        verdict=Verdict(row["verdict"]),
+        reason=row["reason"],
+        stuck_since_us=_us(row["stuck_since"]),
+        stuck_why=row["stuck_why"],
+    )
+
+
+def _line(row: Record) -> Line:
+    return Line(
+        step=Step(row["letter"]),
+        source=Source(row["source"]),
+        at_us=_us(row["at"]),
+        outcome=Outcome(row["outcome"]) if row["outcome"] else None,
+        reason=row["reason"],
+        number=row["number"],
+        units=row["units"],
+        detail=row["detail"],
+        line_no=row["line_no"],
+    )
