@@ -52,11 +52,11 @@ class Protocol:
 
 PROTOCOLS: Final = {
     "http-mapping": Protocol(
-        client="adapters.kit.protocols.http_mapping:build",
+        client="adapters.kit.protocols.http_mapping.client:build",
         simulator="adapters.kit.simulator.http_json:serve",
     ),
     "http-callback": Protocol(
-        client="adapters.kit.protocols.http_callback:build",
+        client="adapters.kit.protocols.http_callback.client:build",
         simulator="adapters.kit.simulator.http_callback:serve",
     ),
     "form-sign": Protocol(

@@ -71,6 +71,7 @@ class Ledger:
         self._opened: dict[str, int] = {}
         self._blocked: set[str] = set()
         self._first: dict[str, Booked] = {}
+        self._numbered: dict[str, Booked] = {}
         self._holds: dict[str, Booked] = {}
         self._ended: dict[str, Step] = {}
         self._never: set[str] = set()
@@ -113,6 +114,10 @@ class Ledger:
         """What became of a reference; None if the system does not know it, or no longer."""
         return None if reference in self._forgotten else self._first.get(reference)
 
+    def numbered(self, number: str) -> Booked | None:
+        """The call to which the system gave a number; None if it gave it to none."""
+        return self._numbered.get(number)
+
     def book(self, step: Step, reference: str, member: str, units: int, of: str = "") -> Booked:
         """Do what a call asks, once for each reference."""
         asked = Booked(
@@ -129,6 +134,7 @@ class Ledger:
         if refused is None:
             self._numbers += 1
             booked = replace(asked, number=f"{self._numbers:010d}", moved=moved)
+            self._numbered[booked.number] = booked
             self._apply(booked)
         else:
             booked = replace(asked, refused=refused)
@@ -188,6 +194,9 @@ class Ledger:
 
     def _decide(self, asked: Booked) -> tuple[Reason | None, int]:
         """Why a call is refused, or None and the units that it moves."""
+        if asked.step in _ENDS and asked.of not in self._first:
+            # A hold that never was is released too: there is nothing to give back.
+            return (None if asked.step is Step.RELEASE else Reason.CALL_NOT_FOUND), 0
         nobody = self.member(asked.member)
         if nobody is Reason.UNKNOWN_MEMBER:
             return nobody, 0
@@ -212,9 +221,9 @@ class Ledger:
                 return reason, moved
 
     def _decide_release(self, asked: Booked) -> tuple[Reason | None, int]:
-        """A hold that never was, was refused or ran out is released too: there is nothing to give."""
-        earlier = self._first.get(asked.of)
-        if earlier is None or earlier.refused is not None:
+        """A hold that was refused or ran out is released too: there is nothing to give back."""
+        earlier = self._first[asked.of]
+        if earlier.refused is not None:
             return None, 0
         ended = self._ended.get(asked.of)
         gone = ended is Step.RELEASE if self._burns else earlier.number not in self._holds
@@ -223,8 +232,8 @@ class Ledger:
         return self._decide_end(asked)
 
     def _decide_end(self, asked: Booked) -> tuple[Reason | None, int]:
-        earlier = self._first.get(asked.of)
-        if earlier is None or earlier.refused or earlier.step is not _ENDS[asked.step]:
+        earlier = self._first[asked.of]
+        if earlier.refused or earlier.step is not _ENDS[asked.step]:
             return Reason.CALL_NOT_FOUND, 0
         if (earlier.member, earlier.units) != (asked.member, asked.units):
             return Reason.MERCHANT_REFUSED, 0
