@@ -540,7 +540,7 @@ async def _status_spoilt(trial: Trial) -> None:
     call = _first_move(trial)
     await trial.done(call)
     for fault in (*_SPOILT, Fault.TIMEOUT_AFTER, Fault.MAINTENANCE):
-        trial.befall(fault, "status", nth=trial.plan.calls["status", call.reference] + 1)
+        trial.befall(fault, "status")
         try:
             receipt = await trial.status(call)
         except NotSent:
@@ -661,9 +661,9 @@ async def _statement_incomplete(trial: Trial) -> None:
     await trial.done(_first_move(trial))
     faults: tuple[Fault, ...] = (*_SPOILT, Fault.TIMEOUT_AFTER)
     if trial.folder.manifest.answers.way == "file":
-        faults = (Fault.GARBAGE, Fault.TRUNCATED, Fault.WRONG_AMOUNT)
-    for nth, fault in enumerate(faults, start=1):
-        trial.befall(fault, "statement", nth=nth)
+        faults = (Fault.GARBAGE, Fault.TRUNCATED)
+    for fault in faults:
+        trial.befall(fault, "statement")
         met = sum(n for (name, _), n in trial.plan.calls.items() if name == "statement")
         try:
             async with asyncio.timeout(trial.deadline_seconds):
