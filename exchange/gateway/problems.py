@@ -58,6 +58,7 @@ STATUS: Final[Mapping[Reason, HTTPStatus]] = {
     Reason.MERCHANT_REFUSED: HTTPStatus.CONFLICT,
     Reason.BASKET_NOT_COVERED: HTTPStatus.CONFLICT,
     Reason.MERCHANT_NOT_CERTIFIED: HTTPStatus.CONFLICT,
+    Reason.ORDER_UNDER_WAY: HTTPStatus.CONFLICT,
 }
 
 

@@ -177,6 +177,12 @@ class Reason(Enum):
         "The merchant's adapter has no certificate that is in force.",
         "商户适配器没有有效的认证证书。",
     )
+    ORDER_UNDER_WAY = (
+        39,
+        True,
+        "The order is under way between the merchants' own systems and ends by itself.",
+        "订单正在商户系统间处理，将自动完成。",
+    )
 
     def __init__(self, number: int, retryable: bool, english: str, chinese: str) -> None:  # noqa: FBT001 - the table above reads best without keywords
         """Unpack one row of the catalogue."""
