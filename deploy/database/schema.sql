@@ -40,8 +40,8 @@ CREATE INDEX code_use_by_end ON exchange.code_use USING btree (until, part);
 GRANT SELECT,INSERT,DELETE ON TABLE exchange.code_use TO tongdui_app;
 
 CREATE TABLE exchange.connection (
-    connection_no integer NOT NULL,
     merchant_no integer NOT NULL,
+    connection_no integer NOT NULL,
     folder text NOT NULL,
     settings jsonb NOT NULL,
     certificate_digest bytea,
@@ -90,6 +90,8 @@ CREATE TABLE exchange.journey (
     hold_us bigint NOT NULL,
     occurred_at timestamp with time zone,
     reference text NOT NULL,
+    code bytea,
+    code_until timestamp with time zone,
     issuer_member text NOT NULL,
     acceptor_member text NOT NULL,
     wanted_at timestamp with time zone NOT NULL,

@@ -124,6 +124,10 @@ class Home:
         """Socket of a partition's writer."""
         return self.run / f"writer-{part}.sock"
 
+    def orders_socket(self, number: int) -> Path:
+        """Socket of an order worker, counted from 1."""
+        return self.run / f"orders-{number}.sock"
+
     def make(self) -> None:
         """Make the folder and the closed ones in it.
 

@@ -1,6 +1,6 @@
 """A gateway as a process of its own, as `tongdui serve` starts it.
 
-python -m exchange.cli.gateway --dsn DSN --socket PATH --host HOST --port PORT --home FOLDER
+python -m exchange.cli.gateway --dsn DSN --socket PATH --host HOST --port PORT --home FOLDER [--orders SOCKET …]
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ def main() -> None:
     parser.add_argument("--host", required=True)
     parser.add_argument("--port", required=True, type=int)
     parser.add_argument("--home", required=True, type=Path)
+    parser.add_argument("--orders", action="append", default=[], type=Path)
     arguments = parser.parse_args()
     run(
         run_gateway(
@@ -28,6 +29,7 @@ def main() -> None:
             host=arguments.host,
             port=arguments.port,
             home=arguments.home,
+            order_paths=arguments.orders,
         )
     )
 

@@ -1,7 +1,8 @@
 """`tongdui serve`: database, writer and gateways as one service that looks after itself.
 
-Order matters. Up: database, migrations, ledger, writer and packager, gateways. Down: gateways finish the requests
-that they have, then the packager its package, the writer commits what it took, and the database stops. A child that
+Order matters. Up: database, migrations, ledger, writer, packager and order workers, gateways. Down: gateways finish the
+requests that they have, order workers what is nearly done, the packager its package, the writer commits what it took,
+and the database stops. A child that
 dies is started again; a writer that another one has fenced off is not, since the ledger is no longer ours.
 """
 
@@ -34,7 +35,8 @@ from exchange.cli.output import print_json
 from exchange.cli.supervise import Child, ChildSpec, is_listening, is_socket_served
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Mapping
+    from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+    from pathlib import Path
 
     from deploy.database.embedded import EmbeddedServer
 
@@ -55,6 +57,7 @@ class ClearingHouse:
         server: The private PostgreSQL server, if it is one.
         writer: The writer process.
         packager: The process that cuts packages.
+        order_workers: The processes that drive orders between merchants' own systems.
         gateways: The gateway processes.
         operator_key: API key of the operator.
         operator_key_is_new: Whether this start made it.
@@ -66,13 +69,15 @@ class ClearingHouse:
     server: EmbeddedServer | None
     writer: Child
     packager: Child
+    order_workers: list[Child]
     gateways: list[Child]
     operator_key: str
     operator_key_is_new: bool
 
     async def wait_ended(self) -> str:
         """Wait until a child ends for good; returns why."""
-        children = {child.ended: child for child in (self.writer, self.packager, *self.gateways)}
+        everybody = (self.writer, self.packager, *self.order_workers, *self.gateways)
+        children = {child.ended: child for child in everybody}
         done, _ = await asyncio.wait(children, return_when=asyncio.FIRST_COMPLETED)
         ended = done.pop()
         return f"the {children[ended].spec.name} is gone: {ended.result()}"
@@ -85,6 +90,7 @@ async def clearing_house(
     host: str = "127.0.0.1",
     port: int = 0,
     gateways: int = 1,
+    order_workers: int = 0,
     caller_clock: bool = False,
     database_url: str | None = None,
     output: IO[bytes] | None = None,
@@ -96,6 +102,7 @@ async def clearing_house(
         host: Address to listen on.
         port: TCP port; 0 takes any free one.
         gateways: How many gateway processes share the port.
+        order_workers: How many processes drive orders between merchants' own systems.
         caller_clock: A ledger that is made now takes its time from the callers (replay, demo).
         database_url: The database; None for the private server.
         output: Where the children's output goes; standard error if None.
@@ -120,15 +127,23 @@ async def clearing_house(
         }
         writer = Child(spec=_writer_spec(home, environ, output))
         packager = Child(spec=_packager_spec(home, environ, output))
+        numbers = range(1, order_workers + 1)
+        workers = [Child(spec=_orders_spec(home, environ, output, number)) for number in numbers]
+        sockets = [home.orders_socket(number) for number in numbers]
         children = [
-            Child(spec=_gateway_spec(home, environ, output, host=host, port=port, number=number))
+            Child(
+                spec=_gateway_spec(
+                    home, environ, output, host=host, port=port, number=number, orders=sockets
+                )
+            )
             for number in range(1, gateways + 1)
         ]
         stack.push_async_callback(writer.stop)
         stack.push_async_callback(packager.stop)
+        stack.push_async_callback(_stop_all, workers)
         stack.push_async_callback(_stop_all, children)
         # A gateway waits for the writer before it listens, so all may start at once.
-        await asyncio.gather(*(child.start() for child in (writer, packager, *children)))
+        await asyncio.gather(*(child.start() for child in (writer, packager, *workers, *children)))
         keeper = asyncio.create_task(database.keep(), name="keep database")
         stack.push_async_callback(_cancel, keeper)
         yield ClearingHouse(
@@ -138,6 +153,7 @@ async def clearing_house(
             server=database.server,
             writer=writer,
             packager=packager,
+            order_workers=workers,
             gateways=children,
             operator_key=operator_key,
             operator_key_is_new=is_new,
@@ -266,6 +282,27 @@ def _packager_spec(home: Home, environ: Mapping[str, str], output: IO[bytes] | N
     )
 
 
+def _orders_spec(
+    home: Home, environ: Mapping[str, str], output: IO[bytes] | None, number: int
+) -> ChildSpec:
+    path = str(home.orders_socket(number))
+
+    async def is_ready(_: int) -> bool:
+        return await is_socket_served(path)
+
+    return ChildSpec(
+        name=f"order worker {number}",
+        module="exchange.worker.orders",
+        arguments=(
+            *("--dsn", f"env:{DSN_VARIABLE}"),
+            *("--writer", str(home.writer_socket()), "--socket", path),
+        ),
+        environ=environ,
+        is_ready=is_ready,
+        output=output,
+    )
+
+
 def _gateway_spec(
     home: Home,
     environ: Mapping[str, str],
@@ -274,6 +311,7 @@ def _gateway_spec(
     host: str,
     port: int,
     number: int,
+    orders: Sequence[Path],
 ) -> ChildSpec:
     async def is_ready(pid: int) -> bool:
         return await asyncio.to_thread(is_listening, pid, port)
@@ -284,6 +322,7 @@ def _gateway_spec(
         arguments=(
             *("--dsn", f"env:{DSN_VARIABLE}", "--socket", str(home.writer_socket())),
             *("--host", host, "--port", str(port), "--home", str(home.folder)),
+            *(part for path in orders for part in ("--orders", str(path))),
         ),
         environ=environ,
         is_ready=is_ready,
@@ -311,12 +350,27 @@ def _gateway_spec(
     help="Gateway processes.",
 )
 @click.option(
+    "--order-workers",
+    type=click.IntRange(0, 64),
+    default=1,
+    show_default=True,
+    help="Processes that drive orders between merchants' own systems.",
+)
+@click.option(
     "--caller-clock",
     is_flag=True,
     help="A new ledger takes its time from the callers: for replays, never for real business.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the line that says ready as JSON.")
-def serve(*, host: str, port: int, gateways: int, caller_clock: bool, as_json: bool) -> None:
+def serve(
+    *,
+    host: str,
+    port: int,
+    gateways: int,
+    order_workers: int,
+    caller_clock: bool,
+    as_json: bool,
+) -> None:
     """Run the clearing house: database, writer and gateways.
 
     Uses the database that DATABASE_URL names, else a private one under TONGDUI_HOME. Ends on SIGTERM or Ctrl-C, after
@@ -324,13 +378,30 @@ def serve(*, host: str, port: int, gateways: int, caller_clock: bool, as_json: b
     """
     home = this_home()
     log_to()
-    why = run(_serve(home, host, port, gateways, caller_clock=caller_clock, as_json=as_json))
+    why = run(
+        _serve(
+            home,
+            host,
+            port,
+            gateways,
+            order_workers,
+            caller_clock=caller_clock,
+            as_json=as_json,
+        )
+    )
     if why:
         raise Unusable(why)
 
 
 async def _serve(
-    home: Home, host: str, port: int, gateways: int, *, caller_clock: bool, as_json: bool
+    home: Home,
+    host: str,
+    port: int,
+    gateways: int,
+    order_workers: int,
+    *,
+    caller_clock: bool,
+    as_json: bool,
 ) -> str | None:
     """Serve until told to stop; returns why it ended by itself, None when it was told."""
     began = monotonic()
@@ -341,6 +412,7 @@ async def _serve(
             host=host,
             port=port,
             gateways=gateways,
+            order_workers=order_workers,
             caller_clock=caller_clock,
             database_url=os.environ.get("DATABASE_URL") or None,
         ) as house:
@@ -377,6 +449,7 @@ def _say_ready(house: ClearingHouse, seconds: float, *, as_json: bool) -> None:
                 "home": str(house.home.folder),
                 "pid": os.getpid(),
                 "writer_pid": house.writer.pid,
+                "order_worker_pids": [worker.pid for worker in house.order_workers],
                 "gateway_pids": [gateway.pid for gateway in house.gateways],
                 "operator_key": house.operator_key if house.operator_key_is_new else None,
                 "operator_key_file": str(house.home.operator_key),

@@ -12,6 +12,7 @@ Answers are the same bytes in both ways but for the order of headers; `tests/gat
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from email.utils import formatdate
 from http import HTTPStatus
@@ -33,7 +34,7 @@ from schemas.wire.decoding import decode
 from settlement.core.event import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from exchange.gateway.gate import Gate
     from exchange.service.access import Forbidden
@@ -193,13 +194,17 @@ class Lanes:
 
     def _leave(self) -> None:
         asked, self._asked = self._asked, []
-        task = asyncio.get_running_loop().create_task(self._decide(asked))
+        self._keep(self._decide(asked))
+
+    def _keep(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _decide(self, asked: list[tuple[Lane, Plain]]) -> None:
         """Have a batch decided, and answer each of it."""
         gate = self.gate
+        deferred = 0
         try:
             wanted = [await self._read(lane, plain) for lane, plain in asked]
             try:
@@ -212,14 +217,37 @@ class Lanes:
             answers = iter(decided)
             for (lane, plain), each in zip(asked, wanted, strict=True):
                 outcome = each if isinstance(each, Exception) else next(answers)
-                try:
-                    answer, status = await self._render(lane, plain, outcome)
-                except Exception as error:  # noqa: BLE001 - the same
-                    answer, status = self._fault(lane, plain, error)
-                gate.metrics.answered(_route(plain), status, perf_counter() - lane.began)
-                lane.answer(answer)
+                if isinstance(outcome, asyncio.Task):
+                    # Two merchants' systems are asked: nobody else of the batch waits for them.
+                    deferred += 1
+                    self._keep(self._answer_later(lane, plain, outcome))
+                else:
+                    await self._answer(lane, plain, outcome)
         finally:
-            gate.in_flight -= len(asked)
+            gate.in_flight -= len(asked) - deferred
+
+    async def _answer_later(self, lane: Lane, plain: Plain, waiting: asyncio.Task[Entry]) -> None:
+        """Answer one request whose order is under way between merchants' own systems."""
+        outcome: Entry | Exception
+        try:
+            outcome = await waiting
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this caller's answer
+            outcome = error
+        try:
+            await self._answer(lane, plain, outcome)
+        finally:
+            self.gate.in_flight -= 1
+
+    async def _answer(
+        self, lane: Lane, plain: Plain, outcome: Entry | SchemaError | Forbidden | Exception
+    ) -> None:
+        """Render and send one answer."""
+        try:
+            answer, status = await self._render(lane, plain, outcome)
+        except Exception as error:  # noqa: BLE001 - every caller of the batch gets its answer
+            answer, status = self._fault(lane, plain, error)
+        self.gate.metrics.answered(_route(plain), status, perf_counter() - lane.began)
+        lane.answer(answer)
 
     async def _read(self, lane: Lane, plain: Plain) -> Wish | Ending | Exception:
         """Say what a request asks, or why it cannot be asked."""
@@ -310,8 +338,10 @@ class Lanes:
             self._sweeper.cancel()
         # What arrived before the stop is read by one more turn of the loop.
         await asyncio.sleep(0)
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=timeout_seconds)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_seconds):
+                while self._tasks:
+                    await asyncio.wait(self._tasks)
         for lane in list(self.open):
             lane.close()
 

@@ -13,12 +13,13 @@ from aiohttp import web
 from deploy.database.connection import open_pool
 from exchange.gateway.app import GATE, create_app
 from exchange.gateway.lane import IDLE_SECONDS, Lanes
-from exchange.gateway.services import make_services
+from exchange.gateway.services import make_services, wall_us
 from exchange.service.access import operator_key
+from exchange.service.order_link import OrderLink
 from settlement.service.link import RemoteClearing
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
 log = structlog.get_logger()
@@ -39,6 +40,7 @@ async def run_gateway(
     host: str,
     port: int,
     home: Path,
+    order_paths: Sequence[Path] = (),
     reuse_port: bool = True,
     stop: asyncio.Event | None = None,
     ready: Callable[[int], None] = lambda _: None,
@@ -51,6 +53,7 @@ async def run_gateway(
         host: Address to listen on.
         port: Port to listen on; 0 for any.
         home: The installation's folder: keys, packages, the operator's API key.
+        order_paths: Sockets of the order workers; without one, no order between merchants' own systems is taken.
         reuse_port: Whether other gateway processes listen on the same port.
         stop: Ends the gateway when it is set; signals do too.
         ready: Called with the port once connections are accepted.
@@ -69,10 +72,14 @@ async def run_gateway(
         clearing = RemoteClearing(socket_path)
         await clearing.start(wait_seconds=WRITER_WAIT_SECONDS)
         try:
-            services = make_services(pool=pool, clearing=clearing, home=home)
+            link = OrderLink(order_paths, now_us=wall_us)
+            services = make_services(pool=pool, clearing=clearing, home=home, order_link=link)
             await operator_key(pool, home, now=services.now())
             app = create_app(services)
-            async with serve(app, host=host, port=port, reuse_port=reuse_port) as bound:
+            async with (
+                link.opened(),
+                serve(app, host=host, port=port, reuse_port=reuse_port) as bound,
+            ):
                 ready(bound)
                 log.info("gateway.started", host=host, port=bound)
                 await stop.wait()

@@ -190,8 +190,8 @@ class Drive:
 
     @property
     def waits(self) -> bool:
-        """Whether a merchant's answer is awaited."""
-        return self.state in WAITING
+        """Whether a merchant's answer is awaited, or that it takes a call at all."""
+        return self.state in WAITING or self.stuck
 
     @property
     def stuck(self) -> bool:
@@ -248,8 +248,8 @@ class Drive:
         means = self._means()
         self._sort_inbox()
         do = next_step(self.state, means, was=self._was())
-        if isinstance(do, Send) and do.step in self._doubtful:
-            # An earlier driver may have sent it: ask before anything is sent again.
+        if isinstance(do, Send) and (do.step in self._doubtful or self._said_by_people(do.step)):
+            # An earlier driver may have sent it, or people know: nothing is sent before that is clear.
             self._doubtful.discard(do.step)
             self._move(Event.SENT)
             return
@@ -570,6 +570,8 @@ class Drive:
         """Drop what says what is known, and have people look at what contradicts it."""
         waiting = WAITING.get(self.state)
         for line in [line for line in self._inbox if line.step is not waiting]:
+            if line.step is _CALL_OF.get(self.state) and line.source is Source.PEOPLE:
+                continue
             known = line.step in self._numbers
             done = line.outcome is Outcome.DONE
             settled = known or line.step in self._never
@@ -586,6 +588,10 @@ class Drive:
                     f"{line.step.name} was told to be {line.outcome.value if line.outcome else ''} "
                     "after the opposite was certain"
                 )
+
+    def _said_by_people(self, step: Step) -> bool:
+        """Whether people have said what became of a call."""
+        return any(line.step is step and line.source is Source.PEOPLE for line in self._inbox)
 
     async def _take_delivered(self, step: Step) -> bool:
         """Take an answer to this very call out of the inbox, if there is one."""
@@ -720,7 +726,8 @@ class Drive:
         elif self.state in LATE_STATES and self.verdict is Verdict.LATE:
             return False
         self._wake.clear()
-        if any(line.step is WAITING.get(self.state) for line in self._inbox):
+        step = WAITING.get(self.state) or _CALL_OF.get(self.state)
+        if any(line.step is step for line in self._inbox):
             return False
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(until_seconds):

@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from exchange.core.journey import Verdict
+from exchange.core.order import LET_GO
 from exchange.store.balances import fetch_balances, fetch_history
+from exchange.store.journeys import fetch_journey_of_order
 from schemas.files.instant import microseconds
 from schemas.values.ids import HOUSE, order_id
 from schemas.values.reason import REASON_BY_NUMBER, Reason, Refusal
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
     from asyncpg import Pool, Record
 
+    from exchange.core.journey import Journey
     from exchange.service.members import Members
     from exchange.service.shelf import Shelf
 
@@ -108,6 +112,12 @@ class Reports:
             None,
         )
         refused = last["kind"] == Kind.REFUSED
+        reason = REASON_BY_NUMBER[last["reason"]] if refused else None
+        journey = None
+        if offer.catalogue.connected:
+            journey = await fetch_journey_of_order(self._pool, part=PART, order_seq=first["seq"])
+        if journey is not None and reason is None:
+            reason = _why_undone(journey)
         return OrderView(
             order_id=str(order),
             status=KIND_NAMES[last["kind"]],  # type: ignore[arg-type] # an order's kinds are these
@@ -127,7 +137,9 @@ class Reports:
             rate_cu=str(rate.num) if rate else None,
             rate_units=str(rate.den) if rate else None,
             reference=first["reference"] if caller in (HOUSE, first["caller"]) else None,
-            problem=reason_problem(REASON_BY_NUMBER[last["reason"]]) if refused else None,
+            problem=reason_problem(reason) if reason else None,
+            journey=journey.state.name.lower() if journey else None,
+            stuck=journey is not None and journey.stuck_since_us > 0,
         )
 
     # Members --------------------------------------------------------------------------------------
@@ -270,6 +282,13 @@ class Reports:
             orders=str(row["orders"]) if house else None,
             gross_cu=str(row["gross_cu"]) if house else None,
         )
+
+
+def _why_undone(journey: Journey) -> Reason | None:
+    """Why a till heard no of an order between merchants' own systems; None if it did not."""
+    if journey.verdict is Verdict.LATE:
+        return Reason.DECIDED_TOO_LATE
+    return REASON_BY_NUMBER.get(journey.reason) if journey.state in LET_GO else None
 
 
 def _text(at: datetime | None) -> str | None:

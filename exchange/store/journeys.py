@@ -10,9 +10,12 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from adapters.kit.contract import Outcome, Step
 from exchange.core.journey import Journey, Line, Source, Verdict, Wanted
 from exchange.core.order import ENDS, LET_GO, State
+from exchange.programme.core.command import MemberOrder
 from settlement.core.command import Order
 
 if TYPE_CHECKING:
@@ -49,20 +52,21 @@ async def insert_journeys(conn: Connection, *, worker: uuid.UUID, wanted: Sequen
             INSERT INTO exchange.journey (
                 key, body, caller, issuer, acceptor, member_no, units, debit_cu, value_cu, fee_cu,
                 credited_units, rate_no, hold_us, occurred_at, reference, issuer_member, acceptor_member,
-                wanted_at, decide_by, worker, claim_no, state, verdict, reason, order_seq, stuck_why
+                wanted_at, decide_by, code, code_until, worker, claim_no, state, verdict, reason, order_seq,
+                stuck_why
             )
-            SELECT w.*, $20, 1, 1, 0, 0, 0, ''
+            SELECT w.*, $22, 1, 1, 0, 0, 0, ''
               FROM unnest(
                 $1::uuid[], $2::uuid[], $3::int[], $4::int[], $5::int[], $6::bigint[], $7::bigint[],
                 $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::int[], $13::bigint[],
                 $14::timestamptz[], $15::text[], $16::text[], $17::text[], $18::timestamptz[],
-                $19::timestamptz[]
+                $19::timestamptz[], $20::bytea[], $21::timestamptz[]
               ) AS w
                 ON CONFLICT (key, caller) DO NOTHING
             RETURNING journey_no, wanted_at
         )
         INSERT INTO exchange.journey_line (journey_no, at, step, source, reason, number, detail)
-        SELECT journey_no, wanted_at, $21::text::"char", 0, 0, '', '' FROM fresh
+        SELECT journey_no, wanted_at, $23::text::"char", 0, 0, '', '' FROM fresh
         """,
         [uuid.UUID(bytes=order.key) for order in orders],
         [uuid.UUID(bytes=order.body) for order in orders],
@@ -83,6 +87,11 @@ async def insert_journeys(conn: Connection, *, worker: uuid.UUID, wanted: Sequen
         [each.acceptor_member for each in wanted],
         [_at(each.at_us) for each in wanted],
         [_at(each.decide_by_us) for each in wanted],
+        [order.code if isinstance(order, MemberOrder) else None for order in orders],
+        [
+            _at_or_null(order.code_until_us) if isinstance(order, MemberOrder) else None
+            for order in orders
+        ],
         worker,
         Step.HOLD.value,
     )
@@ -246,6 +255,70 @@ async def fetch_lines(
     return [(row["journey_no"], _line(row)) for row in rows]
 
 
+async def fetch_journey_of_order(
+    conn: Connection | Pool, *, part: int, order_seq: int
+) -> Journey | None:
+    """The journey of the order whose first event this is; None if it has none."""
+    row = await conn.fetchrow(
+        """
+        SELECT j.*
+          FROM settlement.event AS e
+          JOIN exchange.journey AS j ON j.key = e.key AND j.caller = e.caller
+         WHERE e.seq = $2 AND e.part = $1 AND e.order_seq = e.seq
+        """,
+        part,
+        order_seq,
+    )
+    return None if row is None else _journey(row)
+
+
+async def fetch_journey(conn: Connection | Pool, *, journey_no: int) -> Journey | None:
+    """One journey; None if there is no such one."""
+    row = await conn.fetchrow("SELECT * FROM exchange.journey WHERE journey_no = $1", journey_no)
+    return None if row is None else _journey(row)
+
+
+async def fetch_under_way(conn: Connection | Pool, *, order_seqs: Sequence[int]) -> set[int]:
+    """Those of these orders (by the number of their first event) whose journey has not ended."""
+    rows = await conn.fetch(
+        """
+        SELECT e.seq
+          FROM settlement.event AS e
+          JOIN exchange.journey AS j ON j.key = e.key AND j.caller = e.caller
+         WHERE e.part = 1 AND e.seq = ANY($1::bigint[]) AND e.order_seq = e.seq AND j.ended_at IS NULL
+        """,
+        list(order_seqs),
+    )
+    return {row["seq"] for row in rows}
+
+
+async def fetch_stuck(conn: Connection | Pool, *, open_since_us: int) -> list[Journey]:
+    """Journeys that people are asked about, and those that were wanted before an instant and have not ended."""
+    rows = await conn.fetch(
+        """
+        SELECT * FROM exchange.journey WHERE stuck_since IS NOT NULL
+         UNION
+        SELECT * FROM exchange.journey WHERE ended_at IS NULL AND wanted_at < $1
+         ORDER BY journey_no
+        """,
+        _at(open_since_us),
+    )
+    return [_journey(row) for row in rows]
+
+
+async def acknowledge(conn: Connection | Pool, *, journey_no: int) -> bool:
+    """Ask people no more about a journey that has ended; False if it has not, or nobody was asked."""
+    done = await conn.fetchval(
+        """
+        UPDATE exchange.journey SET stuck_since = NULL
+         WHERE journey_no = $1 AND ended_at IS NOT NULL AND stuck_since IS NOT NULL
+        RETURNING true
+        """,
+        journey_no,
+    )
+    return bool(done)
+
+
 # --- leases ---
 
 
@@ -324,23 +397,7 @@ def _journey(row: Record) -> Journey:
         worker=uuid.UUID(bytes=row["worker"].bytes),
         claim_no=row["claim_no"],
         wanted=Wanted(
-            order=Order(
-                caller=row["caller"],
-                key=row["key"].bytes,
-                body=row["body"].bytes,
-                issuer=row["issuer"],
-                acceptor=row["acceptor"],
-                member_no=row["member_no"],
-                units=row["units"],
-                debit_cu=row["debit_cu"],
-                value_cu=row["value_cu"],
-                fee_cu=row["fee_cu"],
-                rate_no=row["rate_no"],
-                occurred_at_us=_us(row["occurred_at"]),
-                hold_us=row["hold_us"],
-                credited_units=row["credited_units"],
-                reference=row["reference"],
-            ),
+            order=_order(row),
             issuer_member=row["issuer_member"],
             acceptor_member=row["acceptor_member"],
             decide_by_us=_us(row["decide_by"]),
@@ -353,6 +410,34 @@ def _journey(row: Record) -> Journey:
         reason=row["reason"],
         stuck_since_us=_us(row["stuck_since"]),
         stuck_why=row["stuck_why"],
+    )
+
+
+def _order(row: Record) -> Order:
+    """The command for the books, as it was wanted."""
+    order = Order(
+        caller=row["caller"],
+        key=row["key"].bytes,
+        body=row["body"].bytes,
+        issuer=row["issuer"],
+        acceptor=row["acceptor"],
+        member_no=row["member_no"],
+        units=row["units"],
+        debit_cu=row["debit_cu"],
+        value_cu=row["value_cu"],
+        fee_cu=row["fee_cu"],
+        rate_no=row["rate_no"],
+        occurred_at_us=_us(row["occurred_at"]),
+        hold_us=row["hold_us"],
+        credited_units=row["credited_units"],
+        reference=row["reference"],
+    )
+    if row["code"] is None:
+        return order
+    return MemberOrder(
+        **msgspec.structs.asdict(order),
+        code=row["code"],
+        code_until_us=_us(row["code_until"]),
     )
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from schemas.wire.decoding import BULK_MAX
-from schemas.wire.fields import Count, CuDigits, MemberReference
+from schemas.wire.fields import Count, CuDigits, MemberReference, MerchantName
 
 
 class EnrolRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -26,6 +26,34 @@ class EnrolAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     enrolled: int
+
+
+class LinkRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A member's account at a merchant's own system, to be linked.
+
+    Attributes:
+        merchant: The merchant.
+        merchant_member: The member's id there, as the member knows it.
+        proof: What the merchant's system checks, for example a one-time code.
+    """
+
+    merchant: MerchantName
+    merchant_member: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+    proof: Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
+
+
+class LinkAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """A link that was made.
+
+    Attributes:
+        member: The member here.
+        merchant: The merchant.
+        merchant_member: The member's id there, as the merchant's system spells it.
+    """
+
+    member: str
+    merchant: str
+    merchant_member: str
 
 
 class LotView(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,13 +23,14 @@ from exchange.gateway.run import serve
 from exchange.gateway.services import Services, make_services
 from exchange.programme.service.rider import ProgrammeRider
 from exchange.service.access import issue_api_key, operator_key
+from exchange.service.order_link import OrderLink
 from exchange.store.programmes import insert_tariff
 from settlement.service.clearing import Writer
 from settlement.service.cycles import close_cycle
 from settlement.service.ledger import open_ledger
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
     from pathlib import Path
 
     from aiohttp import web
@@ -155,9 +156,12 @@ AIR = {"issuer": "AIR", "acceptor": "EYE", "member": "anna"}
 
 
 @contextlib.asynccontextmanager
-async def clearing_house(dsn: str, home: Path) -> AsyncIterator[House]:
+async def clearing_house(
+    dsn: str, home: Path, *, order_paths: Sequence[Path] = ()
+) -> AsyncIterator[House]:
     """Run a house with three merchants (AIR and EYE hosted, OWN with its own system) and two members."""
     clock = Clock()
+    link = OrderLink(order_paths, now_us=clock)
     pool = await open_pool(dsn)
     async with pool.acquire() as conn:
         await open_ledger(conn)
@@ -167,9 +171,10 @@ async def clearing_house(dsn: str, home: Path) -> AsyncIterator[House]:
     )
     await writer.start()
     await close_cycle(writer, cycle_no=0, next_id="c1")
-    services = make_services(pool=pool, clearing=writer, home=home, now_us=clock)
+    services = make_services(pool=pool, clearing=writer, home=home, now_us=clock, order_link=link)
     app = create_app(services)
     async with (
+        link.opened(),
         serve(app, host="127.0.0.1", port=0) as port,
         aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http,
         aiohttp.ClientSession(f"http://127.0.0.1:{port}") as fast,

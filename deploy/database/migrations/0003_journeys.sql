@@ -3,8 +3,8 @@
 
 -- How a merchant's own system is reached. The newest row of a merchant counts; an empty folder disconnects it.
 CREATE TABLE exchange.connection (
-    connection_no integer PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
     merchant_no integer NOT NULL REFERENCES exchange.programme (merchant_no),
+    connection_no integer PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
     folder text NOT NULL,
     settings jsonb NOT NULL,
     certificate_digest bytea CHECK (length(certificate_digest) = 32),
@@ -44,6 +44,9 @@ CREATE TABLE exchange.journey (
     hold_us bigint NOT NULL CHECK (hold_us > 0),
     occurred_at timestamptz,
     reference text NOT NULL,
+    -- NULL for an order of which the writer need not know the member's rules; empty for one without a code.
+    code bytea,
+    code_until timestamptz,
     issuer_member text NOT NULL,
     acceptor_member text NOT NULL,
     wanted_at timestamptz NOT NULL,

@@ -1,0 +1,132 @@
+"""Merchants' own systems as one worker reaches them: folders found, adapters built, started and closed."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import structlog
+
+from adapters.kit import registry
+from adapters.kit.context import Context
+from adapters.kit.guard import Guarded
+from exchange.service.journey_drive import Connected
+from exchange.store.connections import fetch_connections
+from schemas.values.faults import SchemaError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from asyncpg import Pool
+
+    from adapters.kit.contract import Adapter, Answers
+    from adapters.kit.figures import CallFigures
+    from adapters.kit.folder import Folder
+
+log = structlog.get_logger()
+
+LOOK_SECONDS: Final = 2.0
+
+
+def open_connection(folder: str, settings: dict[str, Any]) -> Folder:
+    """Find the folder that a connection names: a merchant's code, or a path with a `/` in it.
+
+    Raises:
+        SchemaError: There is no such folder, or it is malformed.
+    """
+    found = registry.at(Path(folder)) if "/" in folder else registry.find(folder)
+    return found.with_settings(settings) if settings else found
+
+
+class Connections:
+    """Keeps the systems of all connected merchants open; what is connected later is opened later."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        merchants: dict[int, Connected],
+        *,
+        answers: Answers,
+        now_us: Callable[[], int],
+        figures: CallFigures,
+        build: Callable[[Folder, Context], Adapter] = registry.build,
+    ) -> None:
+        """Take what adapters need.
+
+        Args:
+            pool: Where connections are read.
+            merchants: Filled and kept here, by merchant number.
+            answers: Takes answers that come later.
+            now_us: Clock, microseconds since 1970.
+            figures: Where calls are counted.
+            build: Makes an adapter of a folder.
+        """
+        self._pool = pool
+        self._merchants = merchants
+        self._answers = answers
+        self._now_us = now_us
+        self._figures = figures
+        self._build = build
+        self._open: dict[int, tuple[int, Guarded]] = {}
+        self._watch: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Open everything that is connected now, and go on looking."""
+        await self.refresh()
+        self._watch = asyncio.create_task(self._look(), name="connections")
+
+    async def stop(self) -> None:
+        """Close everything."""
+        if self._watch:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+        opened, self._open = self._open, {}
+        self._merchants.clear()
+        await asyncio.gather(
+            *(guarded.close() for _, guarded in opened.values()), return_exceptions=True
+        )
+
+    async def refresh(self) -> None:
+        """Open what is new, and what is connected otherwise than before.
+
+        A merchant that was disconnected stays open until this worker ends: orders that are under way
+        there must end, and gateways send no new ones.
+        """
+        for row in await fetch_connections(self._pool):
+            number, merchant_no = row["connection_no"], row["merchant_no"]
+            before = self._open.get(merchant_no)
+            if before is not None and before[0] == number:
+                continue
+            try:
+                guarded, connected = await self._start(row["folder"], row["settings"])
+            except Exception as error:  # noqa: BLE001 - one merchant's folder must not keep the others closed
+                log.warning("merchant.not_opened", merchant=row["code"], detail=_sentence(error))
+                continue
+            self._open[merchant_no] = (number, guarded)
+            self._merchants[merchant_no] = connected
+            log.info("merchant.opened", merchant=row["code"], folder=row["folder"])
+            if before is not None:
+                await before[1].close()
+
+    async def _start(self, name: str, settings: str) -> tuple[Guarded, Connected]:
+        folder = open_connection(name, msgspec.json.decode(settings, type=dict[str, Any]))
+        adapter = self._build(folder, Context(answers=self._answers, now_us=self._now_us))
+        guarded = Guarded(adapter, folder.manifest, now_us=self._now_us, figures=self._figures)
+        await guarded.start()
+        return guarded, Connected(system=guarded, manifest=folder.manifest)
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                await self.refresh()
+            except Exception as error:  # noqa: BLE001 - a database that is away comes back
+                log.warning("connections.not_read", detail=_sentence(error))
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, SchemaError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,273 @@
+"""Orders between merchants' own systems over HTTP: gateway, order worker and two protocols on real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest_asyncio
+from aiohttp import web
+
+from adapters.kit import registry
+from adapters.kit.contract import Step
+from adapters.kit.figures import CallFigures
+from adapters.kit.secret import Secrets
+from adapters.kit.simulator.faults import Fault, Rule, Scripted, Trouble
+from adapters.kit.simulator.stage import Running, set_stage
+from exchange.service.connections import Connections
+from exchange.service.journey_database import DatabaseJourneys
+from exchange.service.journeys import Connected, Journeys
+from exchange.store.connections import insert_connection
+from exchange.worker.orders_app import make_app
+from schemas.values.ids import order_text
+from tests.gateway.conftest import Answer, House, clearing_house, merchant, soon
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from adapters.kit.context import Context
+    from adapters.kit.contract import Adapter
+    from adapters.kit.folder import Folder
+
+TILLS, MALL = "till-town", "silk-road-mall"
+MEMBERS = {TILLS: "T-1001", MALL: "SR100001"}
+PROOF = "246810"
+
+
+@dataclass(slots=True)
+class Town:
+    """A house whose merchants have systems of their own."""
+
+    house: House
+    running: dict[str, Running]
+    journeys: Journeys
+
+    def fails(self, code: str, fault: Fault, **where: Any) -> None:
+        """From now on let something go wrong at a merchant."""
+        plan = self.running[code].stage.plan
+        assert isinstance(plan, Scripted)
+        plan.add(Rule(trouble=Trouble(fault=fault), **where))
+
+    def units(self, code: str) -> int:
+        """What the member has at a merchant."""
+        units = self.running[code].stage.ledger.available(MEMBERS[code])
+        assert units is not None
+        return units
+
+    async def link(self, code: str, proof: str = PROOF) -> Answer:
+        """Link Anna's account."""
+        return await self.house.call(
+            "POST",
+            "/v1/members/anna/links",
+            {"merchant": code, "merchant_member": MEMBERS[code], "proof": proof},
+        )
+
+    async def order(self, key: str | None = None, **more: Any) -> Answer:
+        """Spend Anna's points of the tills."""
+        body = {"issuer": TILLS, "acceptor": "EYE", "member": "anna", "units": "100"} | more
+        return await self.house.order(body, key=key)
+
+
+@pytest_asyncio.fixture
+async def town(dsn: str, tmp_path: Path) -> AsyncIterator[Town]:
+    """A house, an order worker on its socket, and two merchants' simulators, connected."""
+    socket = tmp_path / "orders.sock"
+    async with AsyncExitStack() as stack:
+        house = await stack.enter_async_context(clearing_house(dsn, tmp_path, order_paths=[socket]))
+        running: dict[str, Running] = {}
+        for code in (TILLS, MALL):
+            answer = await house.call("POST", "/v1/merchants", merchant(code, 100, hosted=False))
+            assert answer.status == 201, answer.raw
+            folder = registry.find(code)
+            stage = set_stage(folder, plan=Scripted(), rng=random.Random(7))
+            running[code] = await stack.enter_async_context(
+                registry.simulator(folder)(folder, stage)
+            )
+            await insert_connection(
+                house.pool,
+                merchant_no=answer.body["merchant_no"],
+                folder=code,
+                settings=running[code].settings,
+                certificate_digest=None,
+                now=house.services.now(),
+            )
+        house.services.shelf.expire()
+
+        def build(folder: Folder, context: Context) -> Adapter:
+            secrets = Secrets(running[folder.code].secrets)
+            quick = msgspec.structs.replace(folder.manifest.limits, breaker_failures=1_000)
+            manifest = msgspec.structs.replace(folder.manifest, limits=quick)
+            return registry.build(
+                replace(folder, manifest=manifest), replace(context, secrets=secrets)
+            )
+
+        merchants: dict[int, Connected] = {}
+        journeys = Journeys(
+            store=DatabaseJourneys(house.pool),
+            clearing=house.writer,
+            merchants=merchants,
+            now_us=house.clock,
+            random=random.SystemRandom(),
+        )
+        connections = Connections(
+            house.pool,
+            merchants,
+            answers=journeys.answered,
+            now_us=house.clock,
+            figures=CallFigures(),
+            build=build,
+        )
+        await connections.start()
+        stack.push_async_callback(connections.stop)
+        await journeys.start()
+        stack.push_async_callback(journeys.kill)
+        runner = web.AppRunner(make_app(journeys, merchants), handle_signals=False)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        await web.UnixSite(runner, str(socket)).start()
+        assert len(merchants) == 2
+        yield Town(house, running, journeys)
+
+
+async def test_exchange_between_two_systems(town: Town):
+    """Linked accounts, an exchange from one merchant's system into the other's: points, books and answer agree."""
+    unlinked = await town.order(acceptor=MALL, kind="exchange", key="early")
+    assert unlinked.reason == "member_not_authorised"
+    refused = await town.link(TILLS, proof="wrong")
+    assert refused.reason == "member_not_authorised"
+    for code in (TILLS, MALL):
+        linked = await town.link(code)
+        assert linked.status == 201
+        assert linked.body["merchant_member"] == MEMBERS[code]
+    again = await town.order(acceptor=MALL, kind="exchange", key="early")
+    assert again.reason == "member_not_authorised"  # A refusal is final for its key.
+
+    before = {code: town.units(code) for code in (TILLS, MALL)}
+    cleared = await town.order(acceptor=MALL, kind="exchange", key="k")
+    assert cleared.status == 201, cleared.raw
+    assert cleared.body["status"] == "cleared"
+    assert town.units(TILLS) == before[TILLS] - 100
+    assert town.units(MALL) == before[MALL] + int(cleared.body["credited_units"])
+    assert await town.house.net() == {TILLS: -10000, MALL: 9950, "HOUSE:fees": 50}
+    assert (await town.order(acceptor=MALL, kind="exchange", key="k")).raw == cleared.raw
+    conflict = await town.order(acceptor=MALL, kind="exchange", key="k", units="101")
+    assert conflict.reason == "idempotency_conflict"
+
+    path = f"/v1/orders/{cleared.body['order_id']}"
+
+    async def captured() -> bool:
+        view = (await town.house.call("GET", path)).body
+        assert view["status"] == "cleared"
+        return bool(view["journey"] == "cleared")
+
+    await soon(captured)
+
+
+async def test_redemption_and_refusals(town: Town):
+    """Points of a merchant's own system pay at a hosted merchant; its no reaches the till with its reason."""
+    await town.link(TILLS)
+    cleared = await town.order()
+    assert (cleared.status, cleared.body["status"]) == (201, "cleared")
+    quote = await town.house.call(
+        "POST", "/v1/quotes", {"issuer": TILLS, "acceptor": "EYE", "units": "100"}
+    )
+    token = quote.body["offers"][0]["token"]
+    quoted = await town.house.order({"member": "anna", "quote": token})
+    assert (quoted.status, quoted.body["status"]) == (201, "cleared")
+    poor = await town.order(units="900000")
+    assert poor.reason == "insufficient_points"
+    view = await town.house.call("GET", f"/v1/orders/{poor.body['order_id']}")
+    assert view.body["status"] == "voided"
+    assert view.body["problem"]["reason"] == "insufficient_points"
+    bulk = await town.house.call(
+        "POST",
+        "/v1/orders/bulk",
+        [
+            {"key": f"b{n}", "issuer": TILLS, "acceptor": "EYE", "member": "anna", "units": units}
+            for n, units in enumerate(("100", "900000"))
+        ],
+    )
+    assert [each["status"] for each in bulk.body] == ["cleared", "refused"]
+
+
+async def test_a_dead_merchant_is_answered_in_time_and_delays_nobody(town: Town):
+    """The till hears no by `decide_by`; orders of others that came with it are answered at once."""
+    await town.link(TILLS)
+    await town.house.accrue("anna", "AIR", 1_000)
+    for operation in ("hold", "status"):
+        town.fails(TILLS, Fault.TIMEOUT_BEFORE, operation=operation, times=1_000)
+    began = time.monotonic()
+    dead = asyncio.ensure_future(town.order(decide_by_seconds=1))
+    hosted = [
+        town.house.order({"issuer": "AIR", "acceptor": "EYE", "member": "anna", "units": "10"})
+        for _ in range(20)
+    ]
+    answers = await asyncio.gather(*hosted)
+    assert time.monotonic() - began < 0.7
+    assert all(answer.status == 201 for answer in answers)
+    late = await dead
+    assert 0.9 < time.monotonic() - began < 1.6
+    assert late.reason == "decided_too_late"
+    assert late.body["retryable"] is True
+
+
+async def test_nobody_else_clears_a_journey(town: Town):
+    """A till cannot clear an order that is under way between merchants; voiding it is queue order's to decide."""
+    await town.link(TILLS)
+    town.fails(TILLS, Fault.TIMEOUT_AFTER, operation="hold")
+    ordering = asyncio.ensure_future(town.order(decide_by_seconds=5))
+    order_id = None
+    while order_id is None:
+        await asyncio.sleep(0.01)
+        order_id = await town.house.pool.fetchval(
+            """
+            SELECT (to_jsonb(seq) || to_jsonb((extract(epoch FROM at) * 1000000)::bigint))::text
+              FROM settlement.event WHERE kind = 1
+            """
+        )
+    seq, at_us = msgspec.json.decode(order_id)
+    path = f"/v1/orders/{order_text(at_us, 1, seq)}"
+    assert (await town.house.call("POST", f"{path}/clear")).reason == "order_under_way"
+    assert (await town.house.call("GET", path)).body["status"] == "accepted"
+    assert (await town.house.call("POST", f"{path}/void")).body["status"] == "voided"
+    assert (await ordering).reason == "order_already_voided"
+
+    async def released() -> bool:
+        view = (await town.house.call("GET", path)).body
+        return bool(view["journey"] == "refused")
+
+    await soon(released)
+    steps = [entry.step for entry in town.running[TILLS].stage.ledger.entries]
+    assert steps == [Step.HOLD, Step.RELEASE]
+
+
+async def test_without_a_worker(dsn: str, tmp_path: Path):
+    """An order for a connected merchant is turned away, not refused, while no order worker is there."""
+    async with clearing_house(dsn, tmp_path) as house:
+        await house.pool.execute(
+            "INSERT INTO exchange.member_link SELECT member_no, 3, 'x', now() FROM exchange.member"
+        )
+        await insert_connection(
+            house.pool,
+            merchant_no=3,
+            folder=TILLS,
+            settings={},
+            certificate_digest=None,
+            now=house.services.now(),
+        )
+        house.services.shelf.expire()
+        order = {"issuer": "OWN", "acceptor": "EYE", "member": "anna", "units": "100"}
+        answer = await house.order(order, key="k")
+        assert (answer.status, answer.reason) == (503, "unavailable")
+        linking = await house.call(
+            "POST",
+            "/v1/members/anna/links",
+            {"merchant": "OWN", "merchant_member": "T-1001", "proof": PROOF},
+        )
+        assert linking.status == 503
