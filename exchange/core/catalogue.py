@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,6 +55,33 @@ class NumberedRate:
     rate: Rate
 
 
+Authority = Literal["none", "code", "issuer"]
+"""Which proof a programme asks for that a member agreed to a spend: none, a spending code (or the issuer's own
+order), or the issuer's own order only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberRules:
+    """What protects the members of one programme (settlement/RULES.md, rules A1 to A6).
+
+    Attributes:
+        effective_at_us: From when they are in force, microseconds since 1970.
+        authority: Which proof a spend needs.
+        daily_cu: Most debit of one member in 24 hours, CU; 0 for no such limit.
+        daily_orders: Most orders of one member in 24 hours; 0 for no such limit.
+    """
+
+    effective_at_us: int
+    authority: Authority = "none"
+    daily_cu: int = 0
+    daily_orders: int = 0
+
+    @property
+    def limited(self) -> bool:
+        """Whether anything of a member's orders is limited."""
+        return bool(self.daily_cu or self.daily_orders)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalogue:
     """Reference data as of one load.
@@ -65,6 +92,7 @@ class Catalogue:
         spend: Rates for points spent, by merchant, in order of effect.
         issue: Rates for points issued, by merchant, in order of effect.
         tariff: (effective_at_us, fee in basis points), in order of effect.
+        member_rules: What protects members, by merchant, in order of effect; most merchants have none.
     """
 
     programmes: Mapping[int, Programme] = field(default_factory=dict)
@@ -72,6 +100,7 @@ class Catalogue:
     spend: Mapping[int, Sequence[NumberedRate]] = field(default_factory=dict)
     issue: Mapping[int, Sequence[NumberedRate]] = field(default_factory=dict)
     tariff: Sequence[tuple[int, int]] = ()
+    member_rules: Mapping[int, Sequence[MemberRules]] = field(default_factory=dict)
 
     def spend_rate(self, merchant_no: int, at_us: int) -> NumberedRate | None:
         """The rate in force for spending a merchant's points; None where none is."""
@@ -80,6 +109,10 @@ class Catalogue:
     def issue_rate(self, merchant_no: int, at_us: int) -> NumberedRate | None:
         """The rate in force for issuing a merchant's points; None where none is."""
         return _in_force(self.issue.get(merchant_no, ()), at_us)
+
+    def rules_of(self, merchant_no: int, at_us: int) -> MemberRules | None:
+        """What protects the members of a programme at an instant; None where nothing does."""
+        return _in_force(self.member_rules.get(merchant_no, ()), at_us)
 
     def fee_bps(self, at_us: int) -> int:
         """The house's fee in basis points; 0 before the first tariff."""
@@ -90,9 +123,19 @@ class Catalogue:
         return tariff[place - 1][1] if place else 0
 
 
-def _in_force(rates: Sequence[NumberedRate], at_us: int) -> NumberedRate | None:
-    """The last rate whose effect began at or before `at_us`."""
-    if len(rates) == 1:
-        return rates[0] if rates[0].effective_at_us <= at_us else None
-    place = bisect_right(rates, at_us, key=lambda rate: rate.effective_at_us)
-    return rates[place - 1] if place else None
+class _Effective(Protocol):
+    """What is in force from an instant on."""
+
+    @property
+    def effective_at_us(self) -> int: ...
+
+
+_EffectiveT = TypeVar("_EffectiveT", bound=_Effective)
+
+
+def _in_force(terms: Sequence[_EffectiveT], at_us: int) -> _EffectiveT | None:
+    """The last of several terms whose effect began at or before `at_us`."""
+    if len(terms) == 1:
+        return terms[0] if terms[0].effective_at_us <= at_us else None
+    place = bisect_right(terms, at_us, key=lambda term: term.effective_at_us)
+    return terms[place - 1] if place else None

@@ -7,16 +7,13 @@ key honours it, and a quote costs no write.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import hmac
 from dataclasses import dataclass
 from math import gcd
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import msgspec
 
+from exchange.core import token as token_form
 from schemas.values.amounts import AMOUNT_LIMIT, CU_PER_FEN
 from schemas.values.rate import FEE_BPS_LIMIT
 from schemas.values.reason import Reason, Refusal
@@ -45,6 +42,7 @@ class Terms:
         units_min: Fewest smallest units of one order.
         units_max: Most smallest units of one order.
         hosted: Whether the issuer's points are kept by the house.
+        protected: Whether the issuer has rules for its members (settlement/RULES.md, rules A1 to A6).
     """
 
     issuer: int
@@ -55,6 +53,7 @@ class Terms:
     units_min: int
     units_max: int
     hosted: bool
+    protected: bool = False
 
 
 def terms_for(
@@ -104,6 +103,7 @@ def terms_for(
         units_min=programme.units_min,
         units_max=programme.units_max,
         hosted=programme.hosted,
+        protected=issuer_no in catalogue.member_rules,
     )
 
 
@@ -260,9 +260,6 @@ def _detail(terms: Terms, reason: Reason) -> str:
 # --- tokens ---
 
 _VERSION: Final = 1
-_KEY_ID_BYTES: Final = 4
-_MAC_BYTES: Final = 16
-"""Half of HMAC-SHA256: the shortest that RFC 2104 §5 allows, and 128 bits are no one's to guess."""
 _CONTEXT: Final = b"tongdui quote\0"
 
 
@@ -308,24 +305,12 @@ def make_quote(terms: Terms, priced: Price, *, caller: int, deadline_us: int) ->
     )  # fmt: skip
 
 
-def key_id(key: bytes) -> bytes:
-    """Four bytes that name a MAC key without telling it."""
-    return hashlib.sha256(b"tongdui quote key\0" + key).digest()[:_KEY_ID_BYTES]
-
-
 def seal(quote: Quote, key: bytes) -> str:
     """Write a quote as a URL-safe token under the MAC of `key`.
 
     Source: settlement/RULES.md, rule Q8.
     """
-    payload = key_id(key) + _ENCODER.encode(quote)
-    return base64.urlsafe_b64encode(payload + _mac(key, payload)).rstrip(b"=").decode()
-
-
-def named_key(token: str) -> bytes | None:
-    """Id of the key under which a token was sealed, if it is one; nothing is checked yet."""
-    raw = _raw(token)
-    return raw[:_KEY_ID_BYTES] if raw else None
+    return token_form.seal(_ENCODER.encode(quote), context=_CONTEXT, key=key)
 
 
 def unseal(token: str, keys: Mapping[bytes, bytes]) -> Quote | Refusal:
@@ -341,30 +326,11 @@ def unseal(token: str, keys: Mapping[bytes, bytes]) -> Quote | Refusal:
     Source: settlement/RULES.md, rule Q8.
     """
     invalid = Refusal(Reason.QUOTE_INVALID, "the token was not made here, or was altered")
-    raw = _raw(token)
-    if raw is None:
-        return invalid
-    payload, mac = raw[:-_MAC_BYTES], raw[-_MAC_BYTES:]
-    key = keys.get(payload[:_KEY_ID_BYTES])
-    if key is None or not hmac.compare_digest(_mac(key, payload), mac):
+    payload = token_form.unseal(token, context=_CONTEXT, keys=keys)
+    if payload is None:
         return invalid
     try:
-        quote = _DECODER.decode(payload[_KEY_ID_BYTES:])
+        quote = _DECODER.decode(payload)
     except msgspec.DecodeError:
         return invalid
     return quote if quote.version == _VERSION else invalid
-
-
-def _mac(key: bytes, payload: bytes) -> bytes:
-    return hmac.digest(key, _CONTEXT + payload, "sha256")[:_MAC_BYTES]
-
-
-def _raw(token: str) -> bytes | None:
-    """Bytes of a token in its one canonical spelling; base64 alone would accept several."""
-    try:
-        raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
-    except (binascii.Error, ValueError):
-        return None
-    if base64.urlsafe_b64encode(raw).rstrip(b"=").decode() != token:
-        return None
-    return raw if len(raw) > _KEY_ID_BYTES + _MAC_BYTES else None

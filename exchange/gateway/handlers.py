@@ -34,6 +34,7 @@ from schemas.values.ids import HOUSE, KEY_PATTERN
 from schemas.values.rate import Rate
 from schemas.values.reason import REASON_BY_NUMBER, Reason, Refusal
 from schemas.wire import fields
+from schemas.wire.codes import CodeAnswer, CodeRequest
 from schemas.wire.cycles import CloseRequest, CyclesAnswer
 from schemas.wire.decoding import BulkDecoder, decode
 from schemas.wire.fields import instant_text
@@ -59,6 +60,7 @@ _MSGPACK_TYPES: Final = frozenset(
 _READY_SECONDS: Final = 2.0
 
 _QUOTE = msgspec.json.Decoder(QuoteRequest)
+_CODE = msgspec.json.Decoder(CodeRequest)
 order_decoder: Any = msgspec.json.Decoder(OrderTerms[fields.UnitDigits])
 _ACCRUAL = msgspec.json.Decoder(AccrualRequest)
 _ENROL = msgspec.json.Decoder(EnrolRequest)
@@ -260,6 +262,24 @@ async def post_members(call: Call) -> web.StreamResponse:
     await call.services.members.enrol(references)
     log.info("members.enrolled", request_id=call.request_id, members=len(references))
     return call.answer(JSON.encode(EnrolAnswer(enrolled=len(references))))
+
+
+async def post_codes(call: Call) -> web.StreamResponse:
+    """Make a spending code."""
+    wanted = decode(_CODE, await _json_body(call))
+    wanted.check()
+    made = await call.services.codes.make(wanted, member=_member(call), caller=call.caller)
+    if isinstance(made, Refusal):
+        return call.refuse(made.reason, made.detail)
+    answer = CodeAnswer(
+        code=made.code,
+        issuer=made.issuer,
+        acceptor=wanted.acceptor,
+        deadline=instant_text(made.deadline_us),
+        units_max=wanted.units_max,
+        value_fen_max=wanted.value_fen_max,
+    )
+    return call.answer(JSON.encode(answer), 201)
 
 
 async def get_balances(call: Call) -> web.StreamResponse:

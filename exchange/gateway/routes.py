@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Final
 from exchange.gateway import handlers
 from exchange.gateway.gate import Who
 from schemas.values.reason import Reason
-from schemas.wire import cycles, fields, health, members, merchants, orders, purchases, quotes
+from schemas.wire import (
+    codes,
+    cycles,
+    fields,
+    health,
+    members,
+    merchants,
+    orders,
+    purchases,
+    quotes,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -43,6 +53,9 @@ _ORDERING = (
     Reason.TILL_TIME_OUT_OF_RANGE,
     Reason.BUSINESS_TIME_NOT_ACCEPTED,
     Reason.CLOCK_RUNS_BACK,
+    Reason.MEMBER_NOT_AUTHORISED,
+    Reason.CODE_SPENT,
+    Reason.MEMBER_LIMIT_EXCEEDED,
 )
 _ENDING = (
     Reason.ORDER_NOT_FOUND,
@@ -177,7 +190,7 @@ ROUTES: Final = (
         request={},
         response={JSON_TYPE: orders.OrderAnswer},
         parameters=(_ORDER_ID,),
-        refusals=_ENDING,
+        refusals=(*_ENDING, Reason.CREDIT_UNDER_WAY),
     ),
     Route(
         method="GET",
@@ -236,6 +249,18 @@ ROUTES: Final = (
         handler=handlers.post_members,
         request={JSON_TYPE: members.EnrolRequest},
         response={JSON_TYPE: members.EnrolAnswer},
+    ),
+    Route(
+        method="POST",
+        path="/v1/members/{reference}/codes",
+        summary="Make a single-use spending code for a member who agreed; it counts for a minute.",
+        who=Who.MERCHANT,
+        handler=handlers.post_codes,
+        request={JSON_TYPE: codes.CodeRequest},
+        response={JSON_TYPE: codes.CodeAnswer},
+        status=201,
+        parameters=(_MEMBER,),
+        refusals=(Reason.UNKNOWN_MERCHANT, Reason.SAME_MERCHANT, Reason.UNKNOWN_MEMBER),
     ),
     Route(
         method="GET",

@@ -8,6 +8,7 @@ from time import time_ns
 from typing import TYPE_CHECKING
 
 from exchange.service.access import ApiKeys
+from exchange.service.codes import CodeDesk
 from exchange.service.members import Members
 from exchange.service.orders import QUOTE_SECONDS, OrderDesk
 from exchange.service.purchases import PurchaseDesk
@@ -41,6 +42,7 @@ class Services:
         shelf: What is offered.
         members: Enrolment and look-up.
         orders: Quotes and orders.
+        codes: Spending codes.
         purchases: Purchases and accruals.
         reports: Everything that is only read.
         packages: Folder of the settlement packages.
@@ -53,6 +55,7 @@ class Services:
     shelf: Shelf
     members: Members
     orders: OrderDesk
+    codes: CodeDesk
     purchases: PurchaseDesk
     reports: Reports
     packages: Path
@@ -87,6 +90,7 @@ def make_services(
     now = datetime.fromtimestamp(now_us() / 1_000_000, UTC)
     members = Members(pool, lambda: datetime.fromtimestamp(now_us() / 1_000_000, UTC))
     packages = home / "packages"
+    quote_keys = open_quote_keys(home / "keys", now=now)
     return Services(
         pool=pool,
         clearing=clearing,
@@ -97,10 +101,11 @@ def make_services(
             clearing=clearing,
             shelf=shelf,
             members=members,
-            quote_keys=open_quote_keys(home / "keys", now=now),
+            quote_keys=quote_keys,
             now_us=now_us,
             quote_seconds=quote_seconds,
         ),
+        codes=CodeDesk(shelf=shelf, members=members, quote_keys=quote_keys, now_us=now_us),
         purchases=PurchaseDesk(clearing=clearing, shelf=shelf, members=members),
         reports=Reports(pool=pool, shelf=shelf, members=members, packages=packages, now_us=now_us),
         packages=packages,

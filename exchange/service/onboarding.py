@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from asyncpg import Pool
 
+    from exchange.core.catalogue import MemberRules
     from schemas.values.rate import Rate
     from settlement.service.clearing import Clearing
 
@@ -58,6 +59,36 @@ class MerchantTerms:
         """
         if self.issue.num * self.spend.den < self.spend.num * self.issue.den:
             raise ValueError(f"{self.code}: the issue rate is below the spend rate")
+
+
+async def protect_members(
+    pool: Pool, *, code: str, rules: MemberRules, effective_at: datetime
+) -> Refusal | None:
+    """Put rules in force that protect a programme's members; those before stay in the books.
+
+    Args:
+        pool: Connections of the program.
+        code: The merchant.
+        rules: The rules; the instant in them is not read.
+        effective_at: From when they are in force. Gateways and writer know them within two seconds.
+
+    Returns:
+        None, or UNKNOWN_MERCHANT.
+
+    Source: settlement/RULES.md, rule A1.
+    """
+    for party in await parties.list_parties(pool):
+        if party["code"] == code:
+            await store.insert_member_rules(
+                pool,
+                merchant_no=party["merchant_no"],
+                authority=rules.authority,
+                daily_cu=rules.daily_cu,
+                daily_orders=rules.daily_orders,
+                effective_at=effective_at,
+            )
+            return None
+    return Refusal(Reason.UNKNOWN_MERCHANT, f"no merchant has the code {code}")
 
 
 async def register_merchant(

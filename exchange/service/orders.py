@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
+from exchange.core.code import Binding, code_digest, unseal_code
 from exchange.core.quote import (
     Price,
     Quote,
@@ -25,6 +26,7 @@ from exchange.core.quote import (
     terms_for,
     unseal,
 )
+from exchange.programme.core.command import MemberOrder
 from exchange.service.access import Forbidden
 from schemas.values.faults import SchemaError
 from schemas.values.ids import HOUSE, key_bytes, order_place
@@ -332,7 +334,7 @@ class OrderDesk:
                 hosted = terms.hosted
                 _, debit_cu, value_cu, fee_cu, credited_units = priced
                 # By position, in the order of `Order`: by name it costs ten times as much.
-                return Order(
+                order = Order(
                     caller,
                     key_bytes(key),
                     body_digest(wish.canonical()),
@@ -351,6 +353,9 @@ class OrderDesk:
                     hosted,
                     wish.reference,
                 )
+                if terms.protected or wish.code is not None:
+                    return self._member_order(order, wish.code)
+                return order
             reason = priced
         elif isinstance(terms, Forbidden):
             return terms
@@ -401,7 +406,7 @@ class OrderDesk:
                 member_no=member_no,
                 units=quote.units,
             )
-        return Order(
+        order = Order(
             caller=caller,
             key=key_bytes(key),
             body=body_digest(wish.canonical()),
@@ -418,6 +423,27 @@ class OrderDesk:
             credited_units=quote.credited_units,
             hosted=programme.hosted,
             reference=wish.reference,
+        )
+        if quote.issuer in offer.catalogue.member_rules or wish.code is not None:
+            return self._member_order(order, wish.code)
+        return order
+
+    def _member_order(self, order: Order, code: str | None) -> Order:
+        """Make an order one that the writer decides under its issuer's rules for members.
+
+        What the seal of a code does not cover is refused here; whether the code is used or too old,
+        and whether one is needed, the writer says.
+        """
+        if code is None:
+            return MemberOrder(**msgspec.structs.asdict(order))
+        binding = Binding(order.issuer, order.acceptor, order.member_no)
+        said = unseal_code(code, binding, self._quote_keys.for_token(code))
+        if said is None or not said.covers(units=order.units, value_cu=order.value_cu):
+            return msgspec.structs.replace(order, reason=Reason.MEMBER_NOT_AUTHORISED.number)
+        return MemberOrder(
+            **msgspec.structs.asdict(order),
+            code=code_digest(code),
+            code_until_us=said.deadline_us,
         )
 
 

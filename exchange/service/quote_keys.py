@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from exchange.core.quote import key_id, named_key
+from exchange.core.token import key_id, named_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from exchange.core.catalogue import Catalogue, NumberedRate, Programme
+from exchange.core.catalogue import Catalogue, MemberRules, NumberedRate, Programme
 from schemas.values.rate import Rate
 
 if TYPE_CHECKING:
@@ -51,10 +51,29 @@ async def fetch_catalogue(conn: Connection | Pool) -> Catalogue:
          ORDER BY effective_at
         """
     )
+    member_rules: dict[int, list[MemberRules]] = defaultdict(list)
+    for merchant_no, *rules in await conn.fetch(
+        """
+        SELECT merchant_no, (extract(epoch FROM effective_at) * 1000000)::bigint, authority, daily_cu,
+               daily_orders
+          FROM exchange.member_rules
+         ORDER BY effective_at
+        """
+    ):
+        effective_at_us, authority, daily_cu, daily_orders = rules
+        member_rules[merchant_no].append(
+            MemberRules(
+                effective_at_us=effective_at_us,
+                authority=authority,
+                daily_cu=daily_cu,
+                daily_orders=daily_orders,
+            )
+        )
     return Catalogue(
         programmes={programme.merchant_no: programme for programme in programmes},
         by_code={programme.code: programme.merchant_no for programme in programmes},
         spend=dict(rates["spend"]),
         issue=dict(rates["issue"]),
         tariff=[(at_us, fee_bps) for at_us, fee_bps in tariff],
+        member_rules=dict(member_rules),
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from asyncpg import Connection
+    from asyncpg import Connection, Pool
     from asyncpg.pool import PoolConnectionProxy
 
 
@@ -64,6 +64,29 @@ async def insert_rate(
         effective_at,
     )
     return rate_no
+
+
+async def insert_member_rules(
+    conn: Connection | PoolConnectionProxy | Pool,
+    *,
+    merchant_no: int,
+    authority: str,
+    daily_cu: int,
+    daily_orders: int,
+    effective_at: datetime,
+) -> None:
+    """Add what protects a programme's members, in force from `effective_at`."""
+    await conn.execute(
+        """
+        INSERT INTO exchange.member_rules (merchant_no, authority, daily_cu, daily_orders, effective_at)
+        VALUES ($1, $2, $3, $4, $5)
+        """,
+        merchant_no,
+        authority,
+        daily_cu,
+        daily_orders,
+        effective_at,
+    )
 
 
 async def insert_tariff(

@@ -28,7 +28,9 @@ HoldSeconds = Annotated[
         ge=1, le=HOLD_SECONDS_MAX, description="How long an accepted order may wait for its end."
     ),
 ]
-Token = Annotated[str, msgspec.Meta(min_length=1, max_length=400, description="A quote's token.")]
+Token = Annotated[
+    str, msgspec.Meta(min_length=1, max_length=400, description="A token, as it was given.")
+]
 
 
 class OrderTerms(
@@ -53,6 +55,7 @@ class OrderTerms(
             it is cleared or voided; 15 minutes where left out. An order of a hosted issuer clears at
             once and is refused with `hold_not_offered` if it names a hold.
         reference: The merchant's own reference.
+        code: A spending code, the member's word that this may be; where the issuer's programme asks for one.
     """
 
     member: MemberName
@@ -64,6 +67,7 @@ class OrderTerms(
     occurred_at: Instant | None = None
     hold_seconds: HoldSeconds | None = None
     reference: Reference = ""
+    code: Token | None = None
 
     def fault(self) -> SchemaError | None:
         """What no field can say alone: exactly one of quote and plain terms is given."""
@@ -82,7 +86,7 @@ class OrderTerms(
     def canonical(self) -> tuple[object, ...]:
         """The order without its key, the same whether it came as JSON or msgpack, alone or in bulk."""
         units = self.units
-        return (
+        order = (
             "order",
             self.member,
             self.quote,
@@ -94,6 +98,7 @@ class OrderTerms(
             self.hold_seconds,
             self.reference,
         )
+        return order if self.code is None else (*order, self.code)
 
 
 class BulkOrder(OrderTerms[AmountT], Generic[AmountT], frozen=True, kw_only=True, gc=False):

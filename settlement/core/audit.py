@@ -275,6 +275,8 @@ class JournalAudit:
         self.last_at = -(1 << 63)
         self.last_flush: FlushRow | None = None
         self._positions: dict[int, int] = {}
+        self._refused_seq = 0
+        self._refused_debits: dict[int, int] = defaultdict(int)
         self._flushes: list[FlushRow] = []
         self._flush_place = 0
         self._digest = hashlib.sha256()
@@ -385,8 +387,8 @@ class JournalAudit:
                 )  # fmt: skip
                 self._accept(seq, order_seq, due_at, figures, cycle_no)
             elif kind == _REFUSED:
-                if reason == _CAP_REASON and order_seq:
-                    self._refused(seq, issuer, debit)
+                if order_seq:
+                    self._refused(seq, step, issuer, debit, reason)
             elif kind == _ADJUSTED:
                 self._book(seq, issuer, acceptor, debit, value, fee, cycle_no)
             elif kind not in (_ACCRUED, _LAPSED):
@@ -642,12 +644,20 @@ class JournalAudit:
                 seq, "cycle_no", self.open.cycle_no if self.open else "an open cycle", cycle_no
             )
 
-    def _refused(self, seq: int, issuer: int, debit: int) -> None:
-        """A refusal for the cap needs a ground: even the stricter rule C3 must have been broken."""
+    def _refused(self, seq: int, step: int, issuer: int, debit: int, reason: int) -> None:
+        """A refusal for the cap needs a ground: even the stricter rule C3 must have been broken.
+
+        Orders of one request that were refused together (rule G2) were looked at one beside the other.
+        """
+        if step == 0 or seq != self._refused_seq + 1:
+            self._refused_debits = defaultdict(int)
+        self._refused_seq = seq
+        self._refused_debits[issuer] += debit
         debtor = self.accounts.get(issuer)
-        if debtor is None:
+        if debtor is None or reason != _CAP_REASON:
             return
-        headroom = debtor.base + min(0, self._positions.get(issuer, 0)) - debit
+        headroom = debtor.base + min(0, self._positions.get(issuer, 0))
+        headroom -= self._refused_debits[issuer]
         if headroom >= 0:
             self._event(seq, "headroom that the cap left to a refused order", "< 0", headroom)
 

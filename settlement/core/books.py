@@ -333,6 +333,41 @@ class Books:
             debit_cu, value_cu, fee_cu, 0, 0, issuer, acceptor, rate_no, reference,
         )  # fmt: skip
 
+    def why_not_clear(
+        self, issuer: int, acceptor: int, debit_cu: int, *, beside_cu: int
+    ) -> Reason | None:
+        """Say why an order could not clear at once now, if it could not; nothing changes.
+
+        Args:
+            issuer: Whose points.
+            acceptor: Where the value goes.
+            debit_cu: What the issuer would owe, CU.
+            beside_cu: What else the issuer would owe the acceptor before it, CU.
+
+        Returns:
+            None, or what `clear` would refuse it with.
+        """
+        debtor = self.accounts.get(issuer)
+        if debtor is None or acceptor not in self.accounts:
+            return Reason.UNKNOWN_MERCHANT
+        if not self.cycle_no:
+            return Reason.CYCLE_NOT_OPEN
+        if debtor.base + debtor.open - beside_cu < debit_cu:
+            return Reason.NET_DEBIT_CAP_EXCEEDED
+        obligation = self.obligations.get((issuer, acceptor))
+        if (obligation.debit if obligation else 0) + beside_cu + debit_cu >= SUM_LIMIT:
+            return Reason.AMOUNT_ABOVE_MAXIMUM
+        return None
+
+    def why_not_open(self, order_seq: int, caller: int) -> Reason | None:
+        """Say why an accepted order can be neither pinned nor cleared now, if it cannot."""
+        hold = self.holds.get(order_seq)
+        if hold is None or caller not in (hold.caller, HOUSE):
+            return Reason.ORDER_NOT_FOUND
+        if order_seq not in self.pins and hold.due_at_us <= self.clock_us:
+            return Reason.HOLD_EXPIRED
+        return None
+
     def accept(self, order: Order) -> Entry:
         """Reserve the value of a two-phase order under its issuer's cap (rule C3), or refuse it."""
         if (
@@ -408,10 +443,10 @@ class Books:
             hold.issuer, hold.acceptor, hold.rate_no, hold.reference,
         )  # fmt: skip
 
-    def refuse_order(self, order: Order, reason: int) -> Entry:
+    def refuse_order(self, order: Order, reason: int, step: int = 0) -> Entry:
         """Write down that an order is refused; final for its key."""
         return self._write(
-            order, 0, Kind.REFUSED, reason, 0, order.occurred_at_us, 0, order.member_no, order.units,
+            order, step, Kind.REFUSED, reason, 0, order.occurred_at_us, 0, order.member_no, order.units,
             order.debit_cu, order.value_cu, order.fee_cu, 0, 0, order.issuer, order.acceptor,
             order.rate_no, order.reference,
         )  # fmt: skip
@@ -502,8 +537,9 @@ class Books:
         reason = order.reason
         if not reason and (refused := self.till_time(order.occurred_at_us)):
             reason = refused.number
-        elif not reason and order.credited_units:
-            # New points are lots, and only the rider that holds them can make one.
+        elif not reason and order.credited_units and not order.hold_us:
+            # New points here are lots, and only the rider that holds them can make one; those of an
+            # order in two phases are credited at the acceptor's own system before it clears.
             reason = Reason.NOT_HOSTED.number
         if reason:
             return self.refuse_order(order, reason)

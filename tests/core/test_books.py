@@ -21,9 +21,12 @@ EXAMPLES = int(os.environ.get("TONGDUI_HISTORIES", "40"))
 THOROUGH = settings(deadline=None, max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
 
 
-def play(history: list[tuple], *, caller_clock: bool) -> tuple[PureHouse, Script]:
+def play(
+    history: list[tuple], *, caller_clock: bool, ruled: bool = False
+) -> tuple[PureHouse, Script]:
     """Play a history on the pure core and compare every answer with the oracle's."""
-    house, script = PureHouse(caller_clock=caller_clock), Script(caller_clock=caller_clock)
+    house = PureHouse(caller_clock=caller_clock, ruled=ruled)
+    script = Script(caller_clock=caller_clock, ruled=ruled)
 
     def send() -> None:
         stretch = script.take()
@@ -46,13 +49,13 @@ def play(history: list[tuple], *, caller_clock: bool) -> tuple[PureHouse, Script
 
 
 @THOROUGH
-@given(history=HISTORIES, caller_clock=st.booleans())
-def test_books_and_lots_say_what_the_oracle_says(history, caller_clock):
+@given(history=HISTORIES, caller_clock=st.booleans(), ruled=st.booleans())
+def test_books_and_lots_say_what_the_oracle_says(history, caller_clock, ruled):
     """Any history: each answer, and every figure that a flush would write, is the oracle's.
 
     The audit of the journal's bytes is clean.
     """
-    house, script = play(history, caller_clock=caller_clock)
+    house, script = play(history, caller_clock=caller_clock, ruled=ruled)
     assert house.figures() == told_figures(script.oracle)
     audit = house.audit()
     assert audit.report.differences == []

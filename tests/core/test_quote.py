@@ -13,9 +13,7 @@ from exchange.core.quote import (
     Price,
     Terms,
     exact_step,
-    key_id,
     make_quote,
-    named_key,
     offers,
     price,
     price_value,
@@ -23,6 +21,7 @@ from exchange.core.quote import (
     terms_for,
     unseal,
 )
+from exchange.core.token import key_id, named_key
 from schemas.values.rate import Rate
 from schemas.values.reason import Reason, Refusal
 

@@ -103,6 +103,6 @@ async def assert_audits_clean(pool: asyncpg.Pool) -> int:
     async with audit_snapshot(pool) as conn:
         books = await audit_books(conn)
         lots = await audit_lots(conn)
-    assert books.differences == []
+    assert books.differences == [], books.differences
     assert lots.differences == []
     return books.events

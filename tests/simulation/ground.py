@@ -2,7 +2,7 @@
 
 import itertools
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,7 +12,7 @@ import asyncpg
 from deploy.database.connection import open_pool, open_writer_connection
 from exchange.programme.service.rider import ProgrammeRider
 from exchange.service.onboarding import MerchantTerms, register_merchant
-from exchange.store.programmes import insert_tariff
+from exchange.store.programmes import insert_member_rules, insert_tariff
 from schemas.values.rate import Rate
 from settlement.core.command import Answer, CloseCycle, Command, Entry
 from settlement.service.clearing import Writer
@@ -106,6 +106,7 @@ async def open_house(
     caller_clock: bool = False,
     fee_bps: int = 50,
     first_cycle: str | None = "first",
+    rules: Mapping[str, tuple[str, int, int]] | None = None,
 ) -> AsyncIterator[House]:
     """Open a ledger on a migrated database, with merchants and a first cycle; its writer stops at the end."""
     pool = await open_pool(dsn, size=4)
@@ -122,6 +123,20 @@ async def open_house(
             )
             assert isinstance(number, int)
             house.numbers[merchant.code] = number
+        for code, (authority, daily_cu, daily_orders) in (rules or {}).items():
+            await insert_member_rules(
+                pool,
+                merchant_no=house.numbers[code],
+                authority=authority,
+                daily_cu=daily_cu,
+                daily_orders=daily_orders,
+                effective_at=LONG_AGO,
+            )
+        if rules:
+            # A writer looks for new reference data once a second; the next one sees it at once.
+            await house.writer.stop()
+            house.writer = make_writer(dsn, clock)
+            await house.writer.start()
         if first_cycle:
             await house.close_cycle(0, first_cycle)
         yield house

@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from exchange.programme.core.command import Accrual, LapseLots, Purchase
+from exchange.programme.core.command import Accrual, Basket, LapseLots, MemberOrder, Purchase
 from schemas.values.rate import Rate
 from schemas.values.reason import REASON_BY_NUMBER, Reason
 from settlement.core.command import (
@@ -45,6 +45,15 @@ HOSTED = (1, 2, 3)
 OWN = (4, 5)
 
 
+RULES = {
+    # merchant: proof that is asked for, CU and orders of one member in a day
+    2: ("none", 300, 4),
+    3: ("code", 0, 0),
+    5: ("none", 200, 0),
+}
+"""Rules for members, in those histories that have any."""
+
+
 def merchant_terms():
     """What the merchants join the product with."""
     return [
@@ -61,7 +70,12 @@ def merchant_terms():
     ]
 
 
-def new_oracle(*, caller_clock: bool) -> Oracle:
+def member_rules() -> dict[str, tuple[str, int, int]]:
+    """The rules by the code of their merchant."""
+    return {MERCHANTS[number - 1][0]: rules for number, rules in RULES.items()}
+
+
+def new_oracle(*, caller_clock: bool, ruled: bool = False) -> Oracle:
     """An oracle that knows the same merchants, with the first cycle open."""
     oracle = Oracle(
         {
@@ -70,6 +84,11 @@ def new_oracle(*, caller_clock: bool) -> Oracle:
                 "rate": Fraction(*rate),
                 "earn": Fraction(*earn),
                 "valid_days": days,
+                "rules": dict(
+                    zip(("authority", "daily_cu", "daily_orders"), RULES[number], strict=True)
+                )
+                if ruled and number in RULES
+                else None,
             }
             for number, (_, hosted, rate, earn, days, _) in enumerate(MERCHANTS, start=1)
         },
@@ -96,6 +115,37 @@ def key_bytes_of(number: int) -> bytes:
     return milliseconds.to_bytes(6, "big") + b"\x70\x00" + (2**63 + number).to_bytes(8, "big")
 
 
+def _terms_of(w: dict[str, Any], same: dict[str, Any]) -> dict[str, Any]:
+    """What every command for an order says."""
+    return dict(
+        **same,
+        issuer=w["issuer"],
+        acceptor=w["acceptor"],
+        member_no=w["member"],
+        units=w["units"],
+        debit_cu=w["debit"],
+        value_cu=w["value"],
+        fee_cu=w["fee"],
+        rate_no=1,
+        occurred_at_us=w.get("occurred_at", 0),
+        hold_us=w.get("hold", 0),
+        credited_units=w.get("credited", 0),
+        hosted=w.get("hosted", False),
+        reason=Reason[w["reason"].upper()].number if w.get("reason") else 0,
+        reference=f"till {w['member']}",
+    )
+
+
+def _member_order_of(w: dict[str, Any], same: dict[str, Any]) -> MemberOrder:
+    """The command for an order under its issuer's rules for members."""
+    code = w.get("code")
+    return MemberOrder(
+        **_terms_of(w, same),
+        code=code.to_bytes(16, "big") if code else b"",
+        code_until_us=w.get("until", 0),
+    )
+
+
 def command_of(wish: dict[str, Any]) -> Command:
     """The product's command for a wish."""
     w = dict(wish)
@@ -117,22 +167,14 @@ def command_of(wish: dict[str, Any]) -> Command:
         "body": w["body"].to_bytes(16, "big"),
     }
     if what == "order":
-        return Order(
+        return _member_order_of(w, same) if "code" in w else Order(**_terms_of(w, same))
+    if what == "basket":
+        return Basket(
             **same,
-            issuer=w["issuer"],
-            acceptor=w["acceptor"],
-            member_no=w["member"],
-            units=w["units"],
-            debit_cu=w["debit"],
-            value_cu=w["value"],
-            fee_cu=w["fee"],
-            rate_no=1,
-            occurred_at_us=w.get("occurred_at", 0),
-            hold_us=w.get("hold", 0),
-            credited_units=w.get("credited", 0),
-            hosted=w.get("hosted", False),
-            reason=Reason[w["reason"].upper()].number if w.get("reason") else 0,
-            reference=f"till {w['member']}",
+            orders=tuple(_member_order_of(part, same) for part in w["parts"]),
+            accepted=tuple(w["accepted"]),
+            then={"pinned": 9, "cleared": 3}[w["then"]],
+            partial=w["partial"],
         )
     if what == "purchase":
         return Purchase(
@@ -204,6 +246,15 @@ STEPS = {
     "again": st.tuples(st.just("again"), st.integers(0, 30), _small),
     "end": st.tuples(st.just("end"), st.integers(0, 30), st.booleans(), _small),
     "pin": st.tuples(st.just("pin"), st.integers(0, 30), _small),
+    "basket": st.tuples(
+        st.just("basket"),
+        _small,
+        _small,
+        st.lists(st.tuples(_small, _units, _small), min_size=1, max_size=4),
+        st.lists(st.integers(0, 30), max_size=2),
+        st.booleans(),
+        st.booleans(),
+    ),
     "expire": st.tuples(st.just("expire"), _small),
     "lapse": st.tuples(st.just("lapse"), _small),
     "cap": st.tuples(st.just("cap"), _small, st.integers(0, 5_000)),
@@ -225,6 +276,7 @@ WEIGHTS = {
     "again": 3,
     "end": 6,
     "pin": 3,
+    "basket": 4,
     "send": 4,
     "wait": 2,
 }
@@ -259,10 +311,12 @@ class Stretch:
 class Script:
     """Turns steps into wishes that refer to what happened before, asking the oracle on the way."""
 
-    def __init__(self, *, caller_clock: bool) -> None:
+    def __init__(self, *, caller_clock: bool, ruled: bool = False) -> None:
         """Start where merchants have joined and the first cycle is open."""
         self.caller_clock = caller_clock
-        self.oracle = new_oracle(caller_clock=caller_clock)
+        self.ruled = ruled
+        self.codes: dict[int, int] = {}
+        self.oracle = new_oracle(caller_clock=caller_clock, ruled=ruled)
         self.clock_us = START_US
         self.keyed: list[dict[str, Any]] = []
         self.numbers = 0
@@ -304,7 +358,8 @@ class Script:
     def _keyed(self, what: str, *, caller: int = 0, **rest: Any) -> None:
         self.numbers += 1
         wish = {"what": what, "caller": caller, "key": self.numbers, "body": self.numbers, **rest}
-        if what not in ("expire", "lapse"):
+        if what not in ("expire", "lapse") and not wish.get("accepted"):
+            # What became of accepted orders in a basket is no part of what its key remembers.
             self.keyed.append(wish)
         self._wish(**wish)
 
@@ -345,6 +400,7 @@ class Script:
             extra["credited"] = units + 1
         if pick == 9:
             extra["reason"] = "quote_expired"
+        extra |= self._proof(issuer, member + pick)
         self._keyed(
             "order",
             caller=acceptor,
@@ -366,7 +422,56 @@ class Script:
             member=member % 3 + 1,
             hold=[HOUR_US, 2 * DAY_US, 30 * DAY_US][pick % 3],
             occurred_at=self._till(pick + 3 if pick < 7 else pick - 7),
+            credited=units if pick == 4 else 0,
             **self._figures(issuer, units, pick),
+            **self._proof(issuer, member + pick),
+        )
+
+    def _proof(self, issuer: int, pick: int) -> dict[str, int]:
+        """What an order says of its member's agreement: a code that may be new, used or too old."""
+        if not self.ruled or (issuer not in RULES and pick % 4):
+            return {}
+        code = len(self.codes) + 1 if pick % 3 == 0 else pick % 5
+        if code:
+            late = -1 if code % 7 == 6 else HOUR_US
+            self.codes.setdefault(code, self.clock_us + late)
+        return {"code": code, "until": self.codes.get(code, 0)}
+
+    def _basket(
+        self,
+        acceptor_pick: int,
+        member: int,
+        parts: list[tuple[int, int, int]],
+        accepted: list[int],
+        clear: bool,
+        partial: bool,
+    ) -> None:
+        acceptor = [*HOSTED, *OWN, *OWN, 1, 4, UNKNOWN][acceptor_pick]
+        issuers = [number for number in HOSTED if number != acceptor]
+        wanted = []
+        for one, units, pick in parts:
+            issuer = issuers[one % len(issuers)]
+            part: dict[str, Any] = {
+                "issuer": issuer,
+                "acceptor": acceptor,
+                "member": (member + pick // 5) % 3 + 1,
+                "hosted": True,
+                **self._figures(issuer, units, pick),
+                **self._proof(issuer, member + pick),
+            }
+            if pick == 6:
+                part["credited"] = units + 1
+            if pick == 9:
+                part["reason"] = "quote_expired"
+            wanted.append(part)
+        further = {order["seq"] for pick in accepted if (order := self._an_order(pick))}
+        self._keyed(
+            "basket",
+            caller=0 if further else acceptor,
+            parts=wanted,
+            accepted=sorted(further),
+            then="cleared" if clear else "pinned",
+            partial=partial,
         )
 
     def _purchase(self, member: int, merchant: int, amount: int, discount: int, pick: int) -> None:

@@ -4,6 +4,7 @@ Shares no code with the product, not even names of numbers: what it knows stands
 told wishes as plain dicts and answers with lists of plain dicts, so a difference can be read.
 """
 
+import copy
 from fractions import Fraction
 
 DAY = 24 * 3600 * 10**6
@@ -29,7 +30,8 @@ class Oracle:
     """The house as a list of what happened.
 
     `programmes` is merchant -> dict(hosted, rate, earn, valid_days): CU for one unit, units for one
-    fen, days of 24 hours; merchants are numbers from 1, and 0 is the house.
+    fen, days of 24 hours; merchants are numbers from 1, and 0 is the house. Some have rules for their
+    members too: dict(authority, daily_cu, daily_orders), where 0 is no limit.
     """
 
     def __init__(self, programmes, *, fee_bps, caller_clock):
@@ -183,12 +185,46 @@ class Oracle:
             return "till_time_out_of_range"
         return ""
 
+    def released(self, event):
+        """Whether an accepted order was voided or expired."""
+        return any(e["order"] == event["order"] for e in self.events("voided", "expired"))
+
+    def unprotected(self, issuer, member, debit, code=0, until=0):
+        """Why a member's rules forbid a spend, if they do."""
+        if code and self.now > until:
+            return "member_not_authorised"
+        if code and any(event.get("code") == code for event in self.events("accepted", "cleared")):
+            return "code_spent"
+        rules = self.programmes.get(issuer, {}).get("rules")
+        if not rules:
+            return ""
+        proven = {
+            "none": True,
+            "code": bool(code) or self.caller == issuer,
+            "issuer": self.caller == issuer,
+        }
+        if not proven[rules["authority"]]:
+            return "member_not_authorised"
+        lately = [
+            event["debit"]
+            for event in self.events("accepted", "cleared")
+            if event["seq"] == event["order"]
+            and (event["issuer"], event["member"]) == (issuer, member)
+            and event["at"] > self.now - DAY
+            and not self.released(event)
+        ]
+        if rules["daily_orders"] and len(lately) + 1 > rules["daily_orders"]:
+            return "member_limit_exceeded"
+        if rules["daily_cu"] and sum(lately) + debit > rules["daily_cu"]:
+            return "member_limit_exceeded"
+        return ""
+
     def order(self, *, issuer, acceptor, member, units, debit, value, fee, occurred_at=0,
-              hold=0, credited=0, hosted=False, reason=""):  # fmt: skip
+              hold=0, credited=0, hosted=False, reason="", code=0, until=0):  # fmt: skip
         """Spend points of an issuer for value at an acceptor."""
         figures = {
             "issuer": issuer, "acceptor": acceptor, "units": units, "debit": debit, "value": value,
-            "fee": fee,
+            "fee": fee, "member": member, "code": code,
         }  # fmt: skip
 
         def refused(why):
@@ -197,6 +233,8 @@ class Oracle:
         if reason:
             return refused(reason)
         if why := self.late_or_early(occurred_at):
+            return refused(why)
+        if why := self.unprotected(issuer, member, debit, code, until):
             return refused(why)
         at = occurred_at or self.now
         live = self.live_lots(member, issuer, at)
@@ -260,6 +298,29 @@ class Oracle:
     def pin(self, *, caller, order):
         """Keep a hold, because its credit may be sent now."""
         return self.end(caller=caller, order=order, how="pinned")
+
+    def basket(self, *, parts, accepted, then, partial):
+        """Orders for one bill: each that fits, or all or none of them."""
+        before = copy.deepcopy((self.log, self.lots))
+        caller = self.caller
+        answers = [self.order(**part)[0] for part in parts]
+        for order in accepted:
+            if order not in [hold["order"] for hold in self.open_holds()]:
+                answers.append(self.unwritten("order_not_found", order))
+            else:
+                answers.append(self.end(caller=caller, order=order, how=then))
+        if partial or all(answer["kind"] != "refused" for answer in answers):
+            return answers
+        self.log, self.lots = before
+        whys = [answer["reason"] or "basket_not_covered" for answer in answers]
+        figures = ("issuer", "acceptor", "units", "debit", "value", "fee")
+        return [
+            self.write("refused", reason=why, **{name: part[name] for name in figures})
+            for part, why in zip(parts, whys, strict=False)
+        ] + [
+            self.unwritten(why, order)
+            for order, why in zip(accepted, whys[len(parts) :], strict=True)
+        ]
 
     def finish(self, accepted, how):
         """Write what becomes of an open hold."""
@@ -393,10 +454,12 @@ class Oracle:
             fee = floor(Fraction(value * self.fee_bps, 10_000))
             figures = {
                 "issuer": issuer, "acceptor": merchant, "units": units, "debit": debit,
-                "value": value, "fee": fee,
+                "value": value, "fee": fee, "member": member,
             }  # fmt: skip
             position = self.position(self.cycle(), issuer)
-            why = "" if self.cycle() else "cycle_not_open"
+            why = self.unprotected(issuer, member, debit)
+            if not why and not self.cycle():
+                why = "cycle_not_open"
             if not why and self.base(issuer) + position - debit < 0:
                 why = "net_debit_cap_exceeded"
             if why:

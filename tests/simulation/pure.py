@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from exchange.core.catalogue import Catalogue, NumberedRate, Programme
-from exchange.programme.core.command import LapseLots
+from exchange.core.catalogue import Catalogue, MemberRules, NumberedRate, Programme
+from exchange.programme.core.command import LapseLots, MemberOrder
 from exchange.programme.core.lotbook import LotBook
 from exchange.programme.core.lots import Lot
 from schemas.values.rate import Rate
@@ -24,7 +24,7 @@ from settlement.core.command import (
 )
 from settlement.core.event import Kind, unpack_event
 from tests.simulation.ground import BODY, START_US, new_key
-from tests.simulation.histories import FEE_BPS, MERCHANTS
+from tests.simulation.histories import FEE_BPS, MERCHANTS, RULES
 
 WHY_ENDED = {
     Kind.CLEARED: Reason.ORDER_ALREADY_CLEARED,
@@ -35,7 +35,7 @@ WHY_ENDED = {
 COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 
 
-def catalogue() -> Catalogue:
+def catalogue(*, ruled: bool = False) -> Catalogue:
     """The merchants of the histories, as the exchange would load them."""
     programmes = {}
     rates = {}
@@ -64,19 +64,30 @@ def catalogue() -> Catalogue:
         spend=rates,
         issue=rates,
         tariff=[(0, FEE_BPS)],
+        member_rules={
+            number: [
+                MemberRules(
+                    effective_at_us=0, authority=authority, daily_cu=daily_cu, daily_orders=orders
+                )
+            ]
+            for number, (authority, daily_cu, orders) in RULES.items()
+        }
+        if ruled
+        else {},
     )
 
 
 class PureHouse:
     """Decides commands on books and lots, and keeps what they hand over, as a database would."""
 
-    def __init__(self, *, caller_clock: bool) -> None:
+    def __init__(self, *, caller_clock: bool, ruled: bool = False) -> None:
         """Start with the merchants joined and the first cycle open."""
         self.now_us = START_US
         self.books = Books(part=1, caller_clock=caller_clock)
         self.lots = LotBook(last_lot_no=0)
-        self.lots.catalogue = catalogue()
+        self.lots.catalogue = catalogue(ruled=ruled)
         self.lots.put_members(range(10), [])
+        self.lots.guard.put_members(range(10), [])
         self.events: list[bytes] = []
         self.flushes: list[FlushRow] = []
         self.positions: dict[tuple[int, int], int] = {}
@@ -122,7 +133,11 @@ class PureHouse:
             ]
             self.lots.expired[command.key] = sorted(expired)[: command.limit]
         hosted = isinstance(command, Order) and command.hosted and not command.reason
-        if hosted or not isinstance(command, (Order, *ADMINISTRATIVE)):
+        if (
+            isinstance(command, MemberOrder)
+            or hosted
+            or not isinstance(command, (Order, *ADMINISTRATIVE))
+        ):
             answer = self.lots.decide(command, self.books)
         else:
             answer = self.books.decide(command)

@@ -17,6 +17,7 @@ from tests.simulation.histories import (
     Script,
     Stretch,
     command_of,
+    member_rules,
     merchant_terms,
     plain,
     steps,
@@ -58,13 +59,17 @@ async def send(house: House, stretch: Stretch, *, together: bool) -> None:
 
 
 async def play_history(
-    dsn: str, history: list[tuple], *, caller_clock: bool, together: bool
+    dsn: str, history: list[tuple], *, caller_clock: bool, together: bool, ruled: bool
 ) -> None:
     """Play steps against a house of its own and compare everything."""
     async with open_house(
-        dsn, *merchant_terms(), caller_clock=caller_clock, fee_bps=FEE_BPS
+        dsn,
+        *merchant_terms(),
+        caller_clock=caller_clock,
+        fee_bps=FEE_BPS,
+        rules=member_rules() if ruled else None,
     ) as house:
-        script = Script(caller_clock=caller_clock)
+        script = Script(caller_clock=caller_clock, ruled=ruled)
         for step in [*PRELUDE, ("send",), *history]:
             before = script.step(step)
             if not before:
@@ -101,22 +106,24 @@ def _memory(request, monkeypatch):
 
 @pytest.mark.usefixtures("_memory")
 @PATIENT
-@given(history=steps(), together=st.booleans())
-def test_history_in_wall_time_is_what_the_oracle_says(server, history, together):
-    """Any history of orders, holds, purchases, lapses, cycles, caps, repeats and take-overs.
+@given(history=steps(), together=st.booleans(), ruled=st.booleans())
+def test_history_in_wall_time_is_what_the_oracle_says(server, history, together, ruled):
+    """Any history of orders, holds, pins, baskets, purchases, lapses, cycles, caps, rules, repeats and take-overs.
 
     Every answer, position, obligation, hold and lot is the oracle's, and the audit is clean.
     """
     in_database(
-        server, lambda dsn: play_history(dsn, history, caller_clock=False, together=together)
+        server,
+        lambda dsn: play_history(dsn, history, caller_clock=False, together=together, ruled=ruled),
     )
 
 
 @pytest.mark.usefixtures("_memory")
 @PATIENT
-@given(history=steps(), together=st.booleans())
-def test_history_in_business_time_is_what_the_oracle_says(server, history, together):
+@given(history=steps(), together=st.booleans(), ruled=st.booleans())
+def test_history_in_business_time_is_what_the_oracle_says(server, history, together, ruled):
     """The same in a ledger made for replay, where time comes from the callers."""
     in_database(
-        server, lambda dsn: play_history(dsn, history, caller_clock=True, together=together)
+        server,
+        lambda dsn: play_history(dsn, history, caller_clock=True, together=together, ruled=ruled),
     )

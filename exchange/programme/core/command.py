@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from settlement.core.command import BooksCommand, Command
+from settlement.core.command import BooksCommand, Command, Order
+from settlement.core.event import Kind
 
 
 class Purchase(Command, frozen=True, gc=False, array_like=True, tag=20):
@@ -57,5 +58,33 @@ class LapseLots(Command, frozen=True, gc=False, array_like=True, tag=22):
     limit: int = 10_000
 
 
-AnyCommand = BooksCommand | Purchase | Accrual | LapseLots
+class MemberOrder(Order, frozen=True, gc=False, array_like=True, tag=23):
+    """An order at an issuer whose members are protected, or one that carries a spending code.
+
+    Attributes:
+        code: Digest of the code, whose seal, binding and maximum were checked; empty without one.
+        code_until_us: Last instant at which the code counts, microseconds since 1970.
+    """
+
+    code: bytes = b""
+    code_until_us: int = 0
+
+
+class Basket(Command, frozen=True, gc=False, array_like=True, tag=24):
+    """Several orders for one bill, decided together at one place in the queue.
+
+    Attributes:
+        orders: Orders of hosted issuers, all of one acceptor, under the basket's own key.
+        accepted: Numbers of accepted orders that are taken further together with them.
+        then: `Kind.PINNED` or `Kind.CLEARED`: what becomes of those.
+        partial: Whether each part stands alone; else all are done, or none.
+    """
+
+    orders: tuple[MemberOrder, ...]
+    accepted: tuple[int, ...] = ()
+    then: int = int(Kind.PINNED)
+    partial: bool = False
+
+
+AnyCommand = BooksCommand | Purchase | Accrual | LapseLots | MemberOrder | Basket
 """Everything that may stand in a writer's queue."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from exchange.programme.core.command import Accrual, LapseLots, Purchase
+from exchange.programme.core.command import Accrual, Basket, LapseLots, MemberOrder, Purchase
+from exchange.programme.core.guard import Guard, Spend
 from exchange.programme.core.lots import (
     DAY_US,
     Lot,
@@ -23,7 +24,7 @@ from schemas.values.amounts import AMOUNT_LIMIT, CU_PER_FEN
 from schemas.values.rate import fee_floor
 from schemas.values.reason import REASON_BY_NUMBER, Reason
 from settlement.core.books import BACKDATE_US
-from settlement.core.command import Order
+from settlement.core.command import End, Order, Pin, unstored_refusal
 from settlement.core.event import Kind
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from settlement.core.command import Answer, Command, Entry
 
 
-_CLEARED = int(Kind.CLEARED)
+_CLEARED, _ACCEPTED = int(Kind.CLEARED), int(Kind.ACCEPTED)
 """As a plain int: comparing with a member of an enum costs several times as much."""
 
 LotUse = tuple[int, int, int, int]
@@ -58,13 +59,15 @@ class LotChanges(NamedTuple):
 class LotBook:
     """Lots of the members that commands have concerned so far."""
 
-    def __init__(self, *, last_lot_no: int) -> None:
+    def __init__(self, *, last_lot_no: int, guard: Guard | None = None) -> None:
         """Start with no member loaded.
 
         Args:
             last_lot_no: Number of the newest lot that is stored.
+            guard: What protects members; by default one that remembers nothing yet.
         """
         self.catalogue: Catalogue | None = None
+        self.guard = guard or Guard({})
         self.last_lot_no = last_lot_no
         self.members: dict[int, dict[int, Purse]] = {}
         self.expired: dict[bytes, list[Lot]] = {}
@@ -74,6 +77,11 @@ class LotBook:
         self._lapsed_us = 0
 
     # Loading and writing ---------------------------------------------------------------------------
+
+    @property
+    def loaded(self) -> int:
+        """How many members are in memory."""
+        return max(len(self.members), len(self.guard.members))
 
     def put_members(self, members: Iterable[int], lots: Iterable[Lot]) -> None:
         """Take in the stored lots of members that were not loaded, in order of spending."""
@@ -97,8 +105,12 @@ class LotBook:
         Raises:
             TypeError: No command of the hosted programme.
         """
-        if isinstance(command, Order):
+        if type(command) is Order:
             return [self._order(command, books)]
+        if isinstance(command, MemberOrder):
+            return [self._member_order(command, books)]
+        if isinstance(command, Basket):
+            return self._basket(command, books)
         if isinstance(command, Purchase):
             return self._purchase(command, books)
         if isinstance(command, Accrual):
@@ -107,7 +119,7 @@ class LotBook:
             return self._lapse(command, books)
         raise TypeError(f"not a command on hosted points: {type(command).__name__}")
 
-    def _order(self, order: Order, books: Books) -> Entry:
+    def _order(self, order: Order, books: Books, step: int = 0) -> Entry:
         """An order of a hosted issuer: the lots give the units and the order clears, or neither."""
         reason = None
         if order.occurred_at_us:
@@ -115,23 +127,23 @@ class LotBook:
         if order.hold_us:
             reason = Reason.HOLD_NOT_OFFERED
         if reason:
-            return books.refuse_order(order, reason.number)
+            return books.refuse_order(order, reason.number, step)
         at_us = order.occurred_at_us or books.clock_us
         purse = self.members[order.member_no].get(order.issuer)
         units = order.units
         if not purse or available(purse, at_us, units) < units:
-            return books.refuse_order(order, Reason.INSUFFICIENT_POINTS.number)
+            return books.refuse_order(order, Reason.INSUFFICIENT_POINTS.number, step)
         if order.credited_units:
-            return self._exchange(order, books, purse, at_us)
+            return self._exchange(order, books, purse, at_us, step)
         entry = books.clear(
-            order, 0, order.issuer, order.acceptor, order.member_no, units, order.debit_cu,
+            order, step, order.issuer, order.acceptor, order.member_no, units, order.debit_cu,
             order.value_cu, order.fee_cu, order.rate_no, at_us, 0, 0, 0, order.reference,
         )  # fmt: skip
         if entry.kind == _CLEARED:
             self._spend(purse, at_us, units, entry.seq)
         return entry
 
-    def _exchange(self, order: Order, books: Books, purse: Purse, at_us: int) -> Entry:
+    def _exchange(self, order: Order, books: Books, purse: Purse, at_us: int, step: int) -> Entry:
         """New points at the acceptor, which never live longer than those they came from (rule L5).
 
         The new lot ends with the first of the lots that gave, or after the acceptor's own term.
@@ -141,10 +153,10 @@ class LotBook:
         oldest = first_live(purse, at_us)
         assert oldest is not None
         if acceptor is None or not acceptor.hosted:
-            return books.refuse_order(order, Reason.NOT_HOSTED.number)
+            return books.refuse_order(order, Reason.NOT_HOSTED.number, step)
         due_at_us = min(oldest.expires_at_us, at_us + acceptor.valid_days * DAY_US)
         entry = books.clear(
-            order, 0, order.issuer, order.acceptor, order.member_no, order.units, order.debit_cu,
+            order, step, order.issuer, order.acceptor, order.member_no, order.units, order.debit_cu,
             order.value_cu, order.fee_cu, order.rate_no, at_us, order.credited_units,
             self.last_lot_no + 1, due_at_us, order.reference,
         )  # fmt: skip
@@ -152,6 +164,89 @@ class LotBook:
             self._spend(purse, at_us, order.units, entry.seq)
             self._make(order.member_no, order.acceptor, order.credited_units, due_at_us, entry.seq)
         return entry
+
+    def _member_order(self, order: MemberOrder, books: Books, step: int = 0) -> Entry:
+        """An order under its issuer's rules for members, or with a code (rules A1 to A6).
+
+        The till time comes first: in a ledger made for replay it is the clock that the rules go by.
+        """
+        if order.reason:
+            return books.refuse_order(order, order.reason, step)
+        if late := books.till_time(order.occurred_at_us):
+            return books.refuse_order(order, late.number, step)
+        assert self.catalogue is not None
+        rules = self.catalogue.rules_of(order.issuer, books.clock_us)
+        spend_ = _spend_of(order)
+        if why := self.guard.why_not(spend_, rules, books):
+            return books.refuse_order(order, why.number, step)
+        entry = self._order(order, books, step) if order.hosted else books.decide(order)[0]
+        if entry.kind in (_CLEARED, _ACCEPTED):
+            self.guard.note(spend_, rules, entry)
+        return entry
+
+    # Baskets ---------------------------------------------------------------------------------------
+
+    def _basket(self, basket: Basket, books: Books) -> Answer:
+        """Several orders for one bill: all of them or none, or each that fits (rules G1 to G4).
+
+        Raises:
+            ValueError: The parts do not belong together; whoever made the basket was wrong.
+        """
+        _check_basket(basket)
+        if not basket.partial:
+            why = self._why_not_all(basket, books)
+            if any(why):
+                return _refuse_basket(basket, books, why)
+        answer = [self._member_order(part, books, step) for step, part in enumerate(basket.orders)]
+        for order_seq in basket.accepted:
+            answer += books.decide(_further(basket, order_seq))
+        if not basket.partial and any(entry.kind == Kind.REFUSED for entry in answer):
+            raise AssertionError("a part of a basket was refused that had been found to fit")
+        return answer
+
+    def _why_not_all(self, basket: Basket, books: Books) -> list[Reason | None]:
+        """Say of each part why it may not be, if it may not, beside those before it that may.
+
+        No part credits an issuer of another one, since all have one acceptor; so looking at debits
+        alone is exact.
+        """
+        why: list[Reason | None] = []
+        fitting: list[MemberOrder] = []
+        for part in basket.orders:
+            reason = self._why_not(part, fitting, books)
+            why.append(reason)
+            if reason is None:
+                fitting.append(part)
+        return why + [books.why_not_open(order_seq, basket.caller) for order_seq in basket.accepted]
+
+    def _why_not(self, part: MemberOrder, beside: list[MemberOrder], books: Books) -> Reason | None:
+        """Say what `_member_order` would refuse a part with, after those beside it."""
+        if part.reason:
+            return REASON_BY_NUMBER[part.reason]
+        assert self.catalogue is not None
+        rules = self.catalogue.rules_of(part.issuer, books.clock_us)
+        spends = [_spend_of(other) for other in beside]
+        if why := self.guard.why_not(_spend_of(part), rules, books, beside=spends):
+            return why
+        siblings = [other for other in beside if other.issuer == part.issuer]
+        units = part.units + sum(
+            other.units for other in siblings if other.member_no == part.member_no
+        )
+        purse = self.members[part.member_no].get(part.issuer)
+        if not purse or available(purse, books.clock_us, units) < units:
+            return Reason.INSUFFICIENT_POINTS
+        if part.credited_units:
+            acceptor = self.catalogue.programmes.get(part.acceptor)
+            if acceptor is None or not acceptor.hosted:
+                return Reason.NOT_HOSTED
+        return books.why_not_clear(
+            part.issuer,
+            part.acceptor,
+            part.debit_cu,
+            beside_cu=sum(other.debit_cu for other in siblings),
+        )
+
+    # Purchases -------------------------------------------------------------------------------------
 
     def _purchase(self, purchase: Purchase, books: Books) -> Answer:
         """One purchase: redemptions over several issuers, then the accrual (rules L2 to L4)."""
@@ -223,12 +318,27 @@ class LotBook:
             value_cu = min(need_cu, debit_cu)
             if not value_cu:
                 continue
+            rules = spend_ = None
+            if catalogue.member_rules:
+                rules = catalogue.rules_of(issuer, books.clock_us)
+            if rules is not None:
+                spend_ = Spend(purchase.caller, issuer, member_no, debit_cu)
+                if why := self.guard.why_not(spend_, rules, books):
+                    order = Order(
+                        purchase.caller, purchase.key, purchase.body, issuer, acceptor, member_no,
+                        units, debit_cu, value_cu, fee_floor(value_cu, fee_bps), numbered.rate_no,
+                        at_us, reference=purchase.reference,
+                    )  # fmt: skip
+                    answer.append(books.refuse_order(order, why.number, len(answer)))
+                    continue
             entry = books.clear(
                 purchase, len(answer), issuer, acceptor, member_no, units, debit_cu, value_cu,
                 fee_floor(value_cu, fee_bps), numbered.rate_no, at_us, 0, 0, 0, purchase.reference,
             )  # fmt: skip
             answer.append(entry)
             if entry.kind == _CLEARED:
+                if spend_ is not None:
+                    self.guard.note(spend_, rules, entry)
                 self._spend(purse, at_us, units, entry.seq)
                 need_cu -= value_cu
                 if not need_cu:
@@ -269,6 +379,7 @@ class LotBook:
         """Breakage of the lots that were loaded for this command (rule L6)."""
         assert self.catalogue is not None
         answer: Answer = []
+        self.guard.forget(books.clock_us)
         loaded = self.expired.pop(command.key, None)
         if loaded is None:
             return answer
@@ -314,6 +425,64 @@ class LotBook:
         lot = Lot(self.last_lot_no, member_no, merchant_no, units, units, expires_at_us, made_seq)
         add_lot(self.members[member_no].setdefault(merchant_no, []), lot)
         self._made.append(lot)
+
+
+def _spend_of(order: MemberOrder) -> Spend:
+    return Spend(
+        order.caller,
+        order.issuer,
+        order.member_no,
+        order.debit_cu,
+        order.code,
+        order.code_until_us,
+    )
+
+
+def _check_basket(basket: Basket) -> None:
+    """Hold what a basket is: hosted orders under its key at one acceptor, taken now, and orders to go on with.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    if basket.then not in (Kind.PINNED, Kind.CLEARED) or not (basket.orders or basket.accepted):
+        raise ValueError("a basket of nothing, or with another end")
+    if len(set(basket.accepted)) != len(basket.accepted):
+        raise ValueError("an order twice in one basket")
+    for part in basket.orders:
+        if (
+            (part.caller, part.key, part.body) != (basket.caller, basket.key, basket.body)
+            or part.acceptor != basket.orders[0].acceptor
+            or (not part.hosted and not part.reason)
+            or part.hold_us
+            or part.occurred_at_us
+        ):
+            raise ValueError("a part that cannot be in its basket")
+
+
+def _further(basket: Basket, order_seq: int) -> Pin | End:
+    """What becomes of an accepted order in a basket."""
+    if basket.then == Kind.PINNED:
+        return Pin(caller=basket.caller, key=basket.key, body=basket.body, order_seq=order_seq)
+    return End(
+        caller=basket.caller,
+        key=basket.key,
+        body=basket.body,
+        order_seq=order_seq,
+        kind=basket.then,
+    )
+
+
+def _refuse_basket(basket: Basket, books: Books, why: list[Reason | None]) -> Answer:
+    """Write down that no part was done: those that could not be say why, the others that they were not."""
+    reasons = [reason or Reason.BASKET_NOT_COVERED for reason in why]
+    refused = [
+        books.refuse_order(part, reason.number, step)
+        for step, (part, reason) in enumerate(zip(basket.orders, reasons, strict=False))
+    ]
+    return refused + [
+        unstored_refusal(reason, order_seq)
+        for order_seq, reason in zip(basket.accepted, reasons[len(refused) :], strict=True)
+    ]
 
 
 def _settled_until(books: Books) -> int:

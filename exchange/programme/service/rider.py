@@ -5,8 +5,10 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING, cast
 
-from exchange.programme.core.command import Accrual, LapseLots, Purchase
+from exchange.programme.core.command import Accrual, Basket, LapseLots, MemberOrder, Purchase
+from exchange.programme.core.guard import WINDOW_US, Guard
 from exchange.programme.core.lotbook import LotBook
+from exchange.programme.store import guard as guard_store
 from exchange.programme.store import lots as store
 from exchange.store.catalogue import fetch_catalogue
 from settlement.core.books import BACKDATE_US
@@ -39,13 +41,14 @@ class ProgrammeRider:
     def needs_quiet(self, commands: Sequence[Command]) -> bool:
         """An expiry run reads lots by their expiry, so nothing may be on its way to them."""
         return any(isinstance(command, LapseLots) for command in commands) or (
-            self._book is not None and len(self._book.members) > MEMBERS_MAX
+            self._book is not None and self._book.loaded > MEMBERS_MAX
         )
 
     async def load(self, conn: Connection, commands: Sequence[Command], at_us: int) -> None:
         """Load reference data when it may be stale, and the lots of members not seen before."""
         merchants: set[int] = set()
         members: set[int] = set()
+        protected: list[MemberOrder | Purchase] = []
         lapses: list[LapseLots] = []
         for command in commands:
             kind = type(command)
@@ -58,6 +61,13 @@ class ProgrammeRider:
             elif isinstance(command, Purchase | Accrual):
                 members.add(command.member_no)
                 merchants.add(command.merchant_no)
+                if isinstance(command, Purchase):
+                    protected.append(command)
+            elif isinstance(command, MemberOrder | Basket):
+                orders = command.orders if isinstance(command, Basket) else [command]
+                protected += orders
+                members.update(order.member_no for order in orders if order.hosted)
+                merchants.update(order.acceptor for order in orders if order.credited_units)
             elif isinstance(command, LapseLots):
                 lapses.append(command)
         if (
@@ -67,8 +77,9 @@ class ProgrammeRider:
         ):
             self._catalogue = await fetch_catalogue(conn)
             self._loaded_at = monotonic()
-        if self._book is None or len(self._book.members) > MEMBERS_MAX:
-            self._book = LotBook(last_lot_no=await self._last_lot_no(conn))
+        if self._book is None or self._book.loaded > MEMBERS_MAX:
+            codes = await guard_store.fetch_codes(conn, part=self._part, since_us=at_us)
+            self._book = LotBook(last_lot_no=await self._last_lot_no(conn), guard=Guard(codes))
         self._book.catalogue = self._catalogue
         # Not a difference of sets: that walks over everybody who was ever loaded.
         loaded = self._book.members
@@ -80,10 +91,28 @@ class ProgrammeRider:
                     conn, part=self._part, members=unseen, expires_after_us=at_us - BACKDATE_US
                 ),
             )
+        if protected and self._catalogue.member_rules:
+            await self._load_counted(conn, {each.member_no for each in protected}, at_us)
         for command in lapses:
             self._book.expired[command.key] = await store.fetch_expired_lots(
                 conn, part=self._part, as_of_us=command.as_of_us, limit=command.limit
             )
+
+    async def _load_counted(self, conn: Connection, members: set[int], at_us: int) -> None:
+        """Read what counts against the limits of members not seen before, and how held orders ended."""
+        assert self._book is not None
+        guard = self._book.guard
+        unseen = sorted(members - guard.members.keys())
+        seen = members - set(unseen)
+        if unseen:
+            guard.put_members(
+                unseen,
+                await guard_store.fetch_counted(
+                    conn, part=self._part, members=unseen, after_us=at_us - WINDOW_US
+                ),
+            )
+        if held := guard.held(seen):
+            guard.end(seen, await guard_store.fetch_ends(conn, part=self._part, order_seqs=held))
 
     async def _last_lot_no(self, conn: Connection) -> int:
         if self._book is not None:
@@ -102,19 +131,30 @@ class ProgrammeRider:
         made, uses, lapsed_through_us = self._book.take()
         # A lot changes again before the flush is written, so what it is now is packed now.
         lots = [store.pack_lot(self._part, lot) for lot in made]
-        return lots, [store.pack_use(self._part, *use) for use in uses], lapsed_through_us
+        return (
+            lots,
+            [store.pack_use(self._part, *use) for use in uses],
+            lapsed_through_us,
+            self._book.guard.take(),
+        )
 
     async def write(self, conn: Connection, part: int, changed: object) -> None:
         """Write new lots, and what events took of lots."""
         if not isinstance(changed, tuple):
             return
-        lots, uses, lapsed_through_us = changed
+        lots, uses, lapsed_through_us, guarded = changed
         if lots:
             await store.copy_lots(conn, lots)
         if uses:
             await store.copy_uses(conn, uses)
         if lapsed_through_us:
             await store.write_expiry_run(conn, part=part, through_us=lapsed_through_us)
+        if guarded.codes:
+            await guard_store.insert_codes(conn, part=part, codes=guarded.codes)
+        if guarded.counted:
+            await guard_store.insert_counted(conn, part=part, counted=guarded.counted)
+        if guarded.forget_us:
+            await guard_store.forget(conn, part=part, before_us=guarded.forget_us)
 
     def discard(self) -> None:
         """Forget the lots; the next load reads them again."""
