@@ -19,7 +19,7 @@ from adapters.kit.folder import Folder
 from adapters.kit.guard import Guarded
 from adapters.kit.reference import reference_of
 from adapters.kit.secret import Secrets
-from adapters.kit.simulator.faults import Fault, Rule, Scripted, Trouble
+from adapters.kit.simulator.faults import Fault, Occasion, Rule, Scripted, Trouble
 from adapters.kit.simulator.ledger import Ledger
 from adapters.kit.simulator.stage import Running, Stage, set_stage
 
@@ -28,6 +28,19 @@ DAY_US = 1_772_413_200_000_000
 DAY = dt.date(2026, 3, 2)
 QUICK_SECONDS = 0.25
 """Deadline of a call: some hundred times what one takes here."""
+
+
+class Recorded(Scripted):
+    """A script that remembers what it was asked about."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.occasions: list[Occasion] = []
+
+    def draw(self, occasion: Occasion) -> Trouble | None:
+        """What the script says."""
+        self.occasions.append(occasion)
+        return super().draw(occasion)
 
 
 class Clock:
@@ -44,7 +57,7 @@ class Clock:
 class Scene:
     """What a test looks at."""
 
-    def __init__(self, folder: Folder, running: Running, plan: Scripted, clock: Clock) -> None:
+    def __init__(self, folder: Folder, running: Running, plan: Recorded, clock: Clock) -> None:
         self.folder = folder.with_settings(running.settings)
         self.running = running
         self.stage: Stage = running.stage
@@ -61,6 +74,10 @@ class Scene:
     def fails(self, fault: Fault, seconds: float = 0.0, **where: Any) -> None:
         """From now on let this go wrong, once unless `times` says otherwise."""
         self.plan.add(Rule(trouble=Trouble(fault=fault, seconds=seconds), **where))
+
+    def asked(self, operation: str) -> int:
+        """How often an operation came to the merchant's system."""
+        return sum(occasion.operation == operation for occasion in self.plan.occasions)
 
     async def take(self, reference: str, receipt: Receipt) -> None:
         """The sink of late answers."""
@@ -109,7 +126,7 @@ async def scene(
     )
     folder = with_manifest(folder, limits=limits)
     folder = change(folder) if change else folder
-    plan = Scripted()
+    plan = Recorded()
     clock = Clock()
     stage = set_stage(folder, plan=plan, now_us=clock, rng=random.Random(7))
     async with registry.simulator(folder)(folder, stage) as running:
