@@ -93,6 +93,7 @@ class Catalogue:
         issue: Rates for points issued, by merchant, in order of effect.
         tariff: (effective_at_us, fee in basis points), in order of effect.
         member_rules: What protects members, by merchant, in order of effect; most merchants have none.
+        connected: Merchants whose own system is reached through an adapter (rule O1).
     """
 
     programmes: Mapping[int, Programme] = field(default_factory=dict)
@@ -101,6 +102,11 @@ class Catalogue:
     issue: Mapping[int, Sequence[NumberedRate]] = field(default_factory=dict)
     tariff: Sequence[tuple[int, int]] = ()
     member_rules: Mapping[int, Sequence[MemberRules]] = field(default_factory=dict)
+    connected: frozenset[int] = frozenset()
+
+    def keeps_points(self, merchant_no: int) -> bool:
+        """Whether points of a merchant can be given: they are kept here, or in a system that is reached."""
+        return self.programmes[merchant_no].hosted or merchant_no in self.connected
 
     def spend_rate(self, merchant_no: int, at_us: int) -> NumberedRate | None:
         """The rate in force for spending a merchant's points; None where none is."""

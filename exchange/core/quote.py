@@ -85,7 +85,7 @@ def terms_for(
     issue = None
     if kind == "exchange":
         for code, number in ((acceptor, acceptor_no), (issuer, issuer_no)):
-            if not catalogue.programmes[number].hosted:
+            if not catalogue.keeps_points(number):
                 return Refusal(Reason.NOT_HOSTED, f"{code} keeps its points in its own system")
         issued = catalogue.issue_rate(acceptor_no, at_us)
         if issued is None:

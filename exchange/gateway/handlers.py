@@ -39,7 +39,7 @@ from schemas.wire.cycles import CloseRequest, CyclesAnswer
 from schemas.wire.decoding import BulkDecoder, decode
 from schemas.wire.fields import instant_text
 from schemas.wire.health import HealthAnswer, ReadyAnswer
-from schemas.wire.members import EnrolAnswer, EnrolRequest
+from schemas.wire.members import EnrolAnswer, EnrolRequest, LinkAnswer, LinkRequest
 from schemas.wire.merchants import MerchantAnswer, MerchantRequest, MerchantsAnswer
 from schemas.wire.orders import BulkOrder, OrderTerms
 from schemas.wire.purchases import AccrualAnswer, AccrualRequest, BulkPurchase
@@ -64,6 +64,7 @@ _CODE = msgspec.json.Decoder(CodeRequest)
 order_decoder: Any = msgspec.json.Decoder(OrderTerms[fields.UnitDigits])
 _ACCRUAL = msgspec.json.Decoder(AccrualRequest)
 _ENROL = msgspec.json.Decoder(EnrolRequest)
+_LINK = msgspec.json.Decoder(LinkRequest)
 _MERCHANT = msgspec.json.Decoder(MerchantRequest)
 _CLOSE = msgspec.json.Decoder(CloseRequest)
 _JSON_ORDERS: BulkDecoder[Any] = BulkDecoder(BulkOrder[fields.UnitDigits], packed=False)
@@ -279,6 +280,23 @@ async def post_codes(call: Call) -> web.StreamResponse:
         units_max=wanted.units_max,
         value_fen_max=wanted.value_fen_max,
     )
+    return call.answer(JSON.encode(answer), 201)
+
+
+async def post_links(call: Call) -> web.StreamResponse:
+    """Link a member's account at a merchant's own system."""
+    wanted = decode(_LINK, await _json_body(call))
+    member = _member(call)
+    linked = await call.services.links.link_member(
+        member,
+        merchant=wanted.merchant,
+        merchant_member=wanted.merchant_member,
+        proof=wanted.proof,
+    )
+    if isinstance(linked, Refusal):
+        return call.refuse(linked.reason, linked.detail)
+    log.info("member.linked", request_id=call.request_id, merchant=wanted.merchant)
+    answer = LinkAnswer(member=member, merchant=wanted.merchant, merchant_member=linked)
     return call.answer(JSON.encode(answer), 201)
 
 

@@ -56,6 +56,11 @@ _ORDERING = (
     Reason.MEMBER_NOT_AUTHORISED,
     Reason.CODE_SPENT,
     Reason.MEMBER_LIMIT_EXCEEDED,
+    Reason.DECIDED_TOO_LATE,
+    Reason.MERCHANT_UNAVAILABLE,
+    Reason.MERCHANT_REFUSED,
+    Reason.HOLD_EXPIRED,
+    Reason.ORDER_ALREADY_VOIDED,
 )
 _ENDING = (
     Reason.ORDER_NOT_FOUND,
@@ -179,7 +184,7 @@ ROUTES: Final = (
         request={},
         response={JSON_TYPE: orders.OrderAnswer},
         parameters=(_ORDER_ID,),
-        refusals=_ENDING,
+        refusals=(*_ENDING, Reason.ORDER_UNDER_WAY),
     ),
     Route(
         method="POST",
@@ -261,6 +266,23 @@ ROUTES: Final = (
         status=201,
         parameters=(_MEMBER,),
         refusals=(Reason.UNKNOWN_MERCHANT, Reason.SAME_MERCHANT, Reason.UNKNOWN_MEMBER),
+    ),
+    Route(
+        method="POST",
+        path="/v1/members/{reference}/links",
+        summary="Link a member's account at a merchant's own system, which authenticates the member.",
+        who=Who.MERCHANT,
+        handler=handlers.post_links,
+        request={JSON_TYPE: members.LinkRequest},
+        response={JSON_TYPE: members.LinkAnswer},
+        status=201,
+        parameters=(_MEMBER,),
+        refusals=(
+            Reason.UNKNOWN_MERCHANT,
+            Reason.UNKNOWN_MEMBER,
+            Reason.MEMBER_NOT_AUTHORISED,
+            Reason.MERCHANT_UNAVAILABLE,
+        ),
     ),
     Route(
         method="GET",

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 
 from exchange.service.access import ApiKeys
 from exchange.service.codes import CodeDesk
+from exchange.service.links import LinkDesk
 from exchange.service.members import Members
+from exchange.service.order_link import OrderLink
 from exchange.service.orders import QUOTE_SECONDS, OrderDesk
+from exchange.service.passage import Passage
 from exchange.service.purchases import PurchaseDesk
 from exchange.service.quote_keys import open_quote_keys
 from exchange.service.reports import Reports
@@ -42,6 +45,7 @@ class Services:
         shelf: What is offered.
         members: Enrolment and look-up.
         orders: Quotes and orders.
+        links: Members' accounts at merchants' own systems.
         codes: Spending codes.
         purchases: Purchases and accruals.
         reports: Everything that is only read.
@@ -55,6 +59,7 @@ class Services:
     shelf: Shelf
     members: Members
     orders: OrderDesk
+    links: LinkDesk
     codes: CodeDesk
     purchases: PurchaseDesk
     reports: Reports
@@ -73,6 +78,7 @@ def make_services(
     home: Path,
     now_us: Callable[[], int] = wall_us,
     quote_seconds: int = QUOTE_SECONDS,
+    order_link: OrderLink | None = None,
 ) -> Services:
     """Put the services of one gateway together.
 
@@ -82,6 +88,7 @@ def make_services(
         home: The installation's folder: `keys/` for the quotes' key, `packages/`.
         now_us: Clock, microseconds since 1970.
         quote_seconds: How long a quote is firm.
+        order_link: The order workers, opened by the caller; None for none.
 
     Raises:
         QuoteKeysUnusable: The quotes' key file cannot be used.
@@ -90,6 +97,14 @@ def make_services(
     now = datetime.fromtimestamp(now_us() / 1_000_000, UTC)
     members = Members(pool, lambda: datetime.fromtimestamp(now_us() / 1_000_000, UTC))
     packages = home / "packages"
+    link = order_link or OrderLink((), now_us=now_us)
+    links = LinkDesk(
+        pool=pool,
+        shelf=shelf,
+        members=members,
+        order_link=link,
+        now=lambda: datetime.fromtimestamp(now_us() / 1_000_000, UTC),
+    )
     quote_keys = open_quote_keys(home / "keys", now=now)
     return Services(
         pool=pool,
@@ -103,8 +118,10 @@ def make_services(
             members=members,
             quote_keys=quote_keys,
             now_us=now_us,
+            passage=Passage(pool=pool, links=links, order_link=link, now_us=now_us),
             quote_seconds=quote_seconds,
         ),
+        links=links,
         codes=CodeDesk(shelf=shelf, members=members, quote_keys=quote_keys, now_us=now_us),
         purchases=PurchaseDesk(clearing=clearing, shelf=shelf, members=members),
         reports=Reports(pool=pool, shelf=shelf, members=members, packages=packages, now_us=now_us),

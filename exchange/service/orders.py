@@ -28,12 +28,14 @@ from exchange.core.quote import (
 )
 from exchange.programme.core.command import MemberOrder
 from exchange.service.access import Forbidden
+from exchange.service.passage import Traveller, travels
 from schemas.values.faults import SchemaError
 from schemas.values.ids import HOUSE, key_bytes, order_place
 from schemas.values.reason import Reason, Refusal
 from schemas.wire.fields import microseconds
 from schemas.wire.orders import HOLD_SECONDS_DEFAULT, BulkOrder, OrderTerms
 from settlement.core.command import End, Order, unstored_refusal
+from settlement.core.event import Kind
 from settlement.service.clearing import PART
 
 if TYPE_CHECKING:
@@ -41,11 +43,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from exchange.service.members import Members
+    from exchange.service.passage import Passage
     from exchange.service.quote_keys import QuoteKeys
     from exchange.service.shelf import Offer, Shelf
     from schemas.wire.quotes import QuoteRequest
     from settlement.core.command import Answer, Entry
-    from settlement.core.event import Kind
     from settlement.service.clearing import Clearing
 
 QUOTE_SECONDS: Final = 60
@@ -122,6 +124,7 @@ class OrderDesk:
         members: Members,
         quote_keys: QuoteKeys,
         now_us: Callable[[], int],
+        passage: Passage | None = None,
         quote_seconds: int = QUOTE_SECONDS,
     ) -> None:
         """Take what the desk works with.
@@ -132,8 +135,10 @@ class OrderDesk:
             members: Who is enrolled.
             quote_keys: Keys that seal quotes.
             now_us: Clock, microseconds since 1970.
+            passage: The way to merchants' own systems; without one no order takes it.
             quote_seconds: How long a quote is firm.
         """
+        self._passage = passage
         self._clearing = clearing
         self._shelf = shelf
         self._members = members
@@ -203,6 +208,8 @@ class OrderDesk:
             Unavailable: The writer is away or its queue is full.
         """
         [decided] = await self.decide([Wish(caller, key, wish)])
+        if isinstance(decided, asyncio.Task):
+            return await decided
         if isinstance(decided, SchemaError | Forbidden):
             raise decided
         return decided
@@ -216,12 +223,16 @@ class OrderDesk:
             Unavailable: The writer is away or its queue is full. What was decided before that is
                 final, and found by its keys when the request is sent again.
         """
-        decided = await self.decide(
+        under_way = await self.decide(
             [
                 wish if isinstance(wish, SchemaError) else Wish(caller, wish.key, wish)
                 for wish in wishes
             ]
         )
+        await asyncio.gather(
+            *(each for each in under_way if isinstance(each, asyncio.Task)), return_exceptions=True
+        )
+        decided = [each.result() if isinstance(each, asyncio.Task) else each for each in under_way]
         return [
             SchemaError(f"$[{place}]{each.path[1:]}", each.detail)
             if isinstance(each, SchemaError) and each is not wishes[place]
@@ -246,11 +257,11 @@ class OrderDesk:
         [decided] = await self.decide([Ending(caller, order, int(kind))])
         if isinstance(decided, SchemaError | Forbidden):
             raise decided
-        return decided
+        return await decided if isinstance(decided, asyncio.Task) else decided
 
     async def decide(
         self, asked: Sequence[Wish | Ending | SchemaError]
-    ) -> list[Entry | SchemaError | Forbidden]:
+    ) -> list[Entry | SchemaError | Forbidden | asyncio.Task[Entry]]:
         """Have what many callers ask decided in one go, in this order.
 
         Args:
@@ -258,7 +269,8 @@ class OrderDesk:
 
         Returns:
             One answer for each, in its place: an event (of kind REFUSED for a refusal), or why it was not
-            even asked of the writer.
+            even asked of the writer. For an order between merchants' own systems, who waits for its answer;
+            that one may raise `Unavailable`.
 
         Raises:
             Unavailable: The writer is away or its queue is full. What of a large request was decided
@@ -271,8 +283,11 @@ class OrderDesk:
         known = await known_members(self._members, {each.member for each in terms})
         now_us = self._now_us()
         cache: _TermsByPair = {}
-        answers: list[Entry | SchemaError | Forbidden] = []
+        answers: list[Entry | SchemaError | Forbidden | asyncio.Task[Entry]] = []
         places: list[int] = []
+        travelling: list[tuple[int, Traveller]] = []
+        passage = self._passage if offer.catalogue.connected else None
+        kept = await _kept(passage, asked)
         commands: list[Order | End] = []
         sent: list[asyncio.Future[list[Answer]]] = []
         for each in asked:
@@ -288,6 +303,15 @@ class OrderDesk:
             if isinstance(command, _NOT_ASKED):
                 answers.append(command)
                 continue
+            if passage is not None:
+                if isinstance(command, End) and command.order_seq in kept:
+                    answers.append(unstored_refusal(Reason.ORDER_UNDER_WAY, command.order_seq))
+                    continue
+                if isinstance(command, Order) and travels(offer.catalogue, command):
+                    seconds = each.terms.decide_by_seconds if isinstance(each, Wish) else None
+                    travelling.append((len(answers), Traveller(command, seconds)))
+                    answers.append(_PENDING)
+                    continue
             places.append(len(answers))
             commands.append(command)
             answers.append(_PENDING)
@@ -296,6 +320,14 @@ class OrderDesk:
                 sent.append(asyncio.ensure_future(self._clearing.submit(commands)))
                 commands = []
                 await asyncio.sleep(0)
+        if passage is not None and travelling:
+            departed = await passage.depart(offer.catalogue, [each for _, each in travelling])
+            for (place, _), left in zip(travelling, departed, strict=True):
+                if isinstance(left, asyncio.Task):
+                    answers[place] = left
+                else:
+                    places.append(place)
+                    commands.append(left)
         if commands:
             sent.append(asyncio.ensure_future(self._clearing.submit(commands)))
         decided = await asyncio.gather(*sent, return_exceptions=True)
@@ -445,6 +477,14 @@ class OrderDesk:
             code=code_digest(code),
             code_until_us=said.deadline_us,
         )
+
+
+async def _kept(passage: Passage | None, asked: Sequence[Wish | Ending | SchemaError]) -> set[int]:
+    """Orders among those to be cleared that only their journey may clear."""
+    ends = [each for each in asked if isinstance(each, Ending) and each.kind == Kind.CLEARED]
+    if passage is None or not ends:
+        return set()
+    return await passage.under_way([_end_command(each).order_seq for each in ends])
 
 
 def _end_command(asked: Ending) -> End:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from exchange.core.catalogue import Catalogue, MemberRules, NumberedRate, Programme
+from exchange.store.connections import fetch_connections
 from schemas.values.rate import Rate
 
 if TYPE_CHECKING:
@@ -76,4 +77,5 @@ async def fetch_catalogue(conn: Connection | Pool) -> Catalogue:
         issue=dict(rates["issue"]),
         tariff=[(at_us, fee_bps) for at_us, fee_bps in tariff],
         member_rules=dict(member_rules),
+        connected=frozenset(row["merchant_no"] for row in await fetch_connections(conn)),
     )

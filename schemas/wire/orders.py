@@ -28,6 +28,10 @@ HoldSeconds = Annotated[
         ge=1, le=HOLD_SECONDS_MAX, description="How long an accepted order may wait for its end."
     ),
 ]
+DecideBySeconds = Annotated[
+    int,
+    msgspec.Meta(ge=1, le=30, description="When the till must have its final answer."),
+]
 Token = Annotated[
     str, msgspec.Meta(min_length=1, max_length=400, description="A token, as it was given.")
 ]
@@ -56,6 +60,8 @@ class OrderTerms(
             once and is refused with `hold_not_offered` if it names a hold.
         reference: The merchant's own reference.
         code: A spending code, the member's word that this may be; where the issuer's programme asks for one.
+        decide_by_seconds: For an order between merchants' own systems: when the till must have its final
+            answer; 3 seconds where left out. Whatever comes later is undone.
     """
 
     member: MemberName
@@ -68,6 +74,7 @@ class OrderTerms(
     hold_seconds: HoldSeconds | None = None
     reference: Reference = ""
     code: Token | None = None
+    decide_by_seconds: DecideBySeconds | None = None
 
     def fault(self) -> SchemaError | None:
         """What no field can say alone: exactly one of quote and plain terms is given."""
@@ -98,6 +105,8 @@ class OrderTerms(
             self.hold_seconds,
             self.reference,
         )
+        if self.decide_by_seconds is not None:
+            return (*order, self.code, self.decide_by_seconds)
         return order if self.code is None else (*order, self.code)
 
 
@@ -179,7 +188,10 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         rate_cu: CU for `rate_units` smallest units; left out where no rate was used.
         rate_units: Smallest units.
         reference: The reference that its sender gave; only its sender and the house see it.
-        problem: Why it was refused.
+        problem: Why it was refused, or undone.
+        journey: Where an order between merchants' own systems stands, for example `crediting`; left out
+            for every other order.
+        stuck: Whether people are asked about it; left out where they are not.
     """
 
     order_id: str
@@ -201,3 +213,5 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     rate_units: CuDigits | None = None
     reference: str | None = None
     problem: ElementProblem | None = None
+    journey: str | None = None
+    stuck: bool = False
