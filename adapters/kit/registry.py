@@ -121,6 +121,17 @@ def build(folder: Folder, context: Context) -> Adapter:
     )
 
 
+def build_protocol(folder: Folder, context: Context) -> Adapter:
+    """Build the adapter of a folder's protocol, for a folder's own `adapter.py` to put itself before.
+
+    Raises:
+        SchemaError: A file of the folder is malformed, or the protocol is unknown.
+    """
+    return cast("Callable[[Folder, Context], Adapter]", _protocol_part(folder, ADAPTER_FILE))(
+        folder, context
+    )
+
+
 def simulator(folder: Folder) -> Simulator:
     """Find a merchant's simulator: the folder's own, or that of its protocol.
 
@@ -158,6 +169,10 @@ def _part(folder: Folder, file: str) -> Any:
     function = "build" if file == ADAPTER_FILE else "serve"
     if (folder.path / file).is_file():
         return _function(_own_module(folder, file), function, folder.where(file))
+    return _protocol_part(folder, file)
+
+
+def _protocol_part(folder: Folder, file: str) -> Any:
     protocol = PROTOCOLS.get(folder.manifest.merchant.protocol)
     where = folder.where(MANIFEST_FILE) + ".merchant.protocol"
     if protocol is None:

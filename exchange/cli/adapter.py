@@ -87,7 +87,7 @@ def new(*, name: str, protocol: str, into: Path | None) -> None:
 
     folder = write_folder(name, protocol=protocol, into=into or registry.MERCHANTS)
     print(f"wrote {folder}")
-    called = name if into is None else folder
+    called = name if into is None else folder if "/" in str(folder) else f"./{folder}"
     print(f"next: tongdui adapter check {called}")
 
 
