@@ -31,14 +31,25 @@ COMMANDS = {
         "Recompute every position, every lot and the hash chain from the journal.",
     ),
     "bench": ("exchange.cli.bench", "Measure this machine: orders, cycle close, packages."),
+    "simulate": (
+        "exchange.cli.simulate",
+        "Play whole histories on virtual time, with faults drawn from a seed.",
+    ),
     "doctor": (
         "exchange.cli.doctor",
         "Say what is wrong with this machine, database, keys or clock.",
     ),
-    "merchant": ("exchange.cli.merchant", "Add and list merchants, and manage their API keys."),
+    "merchant": (
+        "exchange.cli.merchant",
+        "Add, list, import and export merchants, and manage their keys.",
+    ),
     "adapter": (
         "exchange.cli.adapter",
         "Start, try, certify and simulate the adapter of a merchant's own system.",
+    ),
+    "orders": (
+        "exchange.cli.orders",
+        "Show orders between merchants' systems that are stuck, and resolve them.",
     ),
     "cycle": ("exchange.cli.cycle", "Close the open cycle, or show cycles and their figures."),
     "keys": ("exchange.cli.keys", "List, generate, rotate, revoke and export the signing keys."),

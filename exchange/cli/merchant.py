@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from exchange.cli.connect import connect
 from exchange.cli.context import Unusable, clearing_of, database, pool_of, run, this_home
+from exchange.cli.moving import export_points, import_points
 from exchange.cli.output import out, print_json
+from exchange.cli.protect import protect
 
 if TYPE_CHECKING:
     from asyncpg import Pool, Record
@@ -49,7 +52,13 @@ def read_yuan(context: click.Context, parameter: click.Parameter, text: str | No
 
 @click.group()
 def merchant() -> None:
-    """Add and list merchants, and manage their API keys."""
+    """Add and list merchants, move them in and out, and manage their API keys."""
+
+
+merchant.add_command(connect)
+merchant.add_command(import_points)
+merchant.add_command(export_points)
+merchant.add_command(protect)
 
 
 @merchant.command()

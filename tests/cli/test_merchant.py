@@ -71,3 +71,37 @@ def test_api_keys_are_added_listed_and_revoked(with_ledger):
     assert_one_sentence(with_ledger("merchant", "apikey", "revoke", "A", second["id"]), status=1)
     assert "revoked 吊销" in with_ledger("merchant", "apikey", "list", "A").stdout
     assert "no merchant B" in assert_one_sentence(with_ledger("merchant", "apikey", "add", "B"))
+
+
+def test_a_merchant_moves_in_and_out_with_its_points(with_ledger, tmp_path):
+    """What was imported is exported; an import repeated gives nothing twice; a wrong total changes nothing."""
+    with_ledger("merchant", "add", "EYE", "--spend", "100/1", "--cap", "1000")
+    file = tmp_path / "in.csv"
+    good = (
+        "member,units,expires_at\nben,35,2090-01-01T00:00:00Z\n"
+        "anna,1200,2099-06-30T16:00:00.000001Z\nanna,5,\ncara,0,\nTOTAL 合计,1240,4\n"
+    )
+    file.write_text(good.replace("1240", "1241"), encoding="utf-8")
+    assert "line 6, units" in assert_one_sentence(with_ledger("merchant", "import", "EYE", file))
+    file.write_text(good, encoding="utf-8")
+    assert (
+        "nothing was changed" in with_ledger("merchant", "import", "EYE", file, "--dry-run").stdout
+    )
+    for _ in range(2):
+        done = with_ledger.json("merchant", "import", "EYE", file)
+        assert done == {"members": 3, "lots": 3, "units": "1240", "refused": []}
+    exported = with_ledger.json("merchant", "export", "EYE", "--out", tmp_path / "out")
+    assert exported == {"lots": 3, "units": "1240", "events": 4}
+    rows = (tmp_path / "out/balances.csv").read_text(encoding="utf-8-sig").splitlines()
+    assert rows[-1] == "TOTAL 合计,1240,3"
+    assert [row for row in rows if row.startswith("ben")] == ["ben,35,2090-01-01T00:00:00.000000Z"]
+    assert "anna,1200,2099-06-30T16:00:00.000001Z" in rows
+    events = (tmp_path / "out/events.csv").read_text(encoding="utf-8-sig").splitlines()
+    assert [row.split(",")[3] for row in events[1:]] == ["joined", *["accrued"] * 3]
+    assert_one_sentence(with_ledger("merchant", "export", "EYE", "--out", tmp_path / "out"))
+
+    with_ledger("merchant", "add", "OWN", "--spend", "100/1", "--cap", "1", "--own-system")
+    assert "own system" in assert_one_sentence(with_ledger("merchant", "import", "OWN", file))
+    assert "no merchant" in assert_one_sentence(
+        with_ledger("merchant", "export", "NO", "--out", tmp_path / "x")
+    )

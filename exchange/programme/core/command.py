@@ -36,6 +36,7 @@ class Accrual(Command, frozen=True, gc=False, array_like=True, tag=21):
         occurred_at_us: Till time; 0 for now.
         reason: Number of a refusal that was found before the queue; 0 for none.
         reference: The merchant's own reference.
+        expires_at_us: When they expire, for points that are brought from elsewhere; 0 as the programme says.
     """
 
     member_no: int
@@ -44,6 +45,7 @@ class Accrual(Command, frozen=True, gc=False, array_like=True, tag=21):
     occurred_at_us: int = 0
     reason: int = 0
     reference: str = ""
+    expires_at_us: int = 0
 
 
 class LapseLots(Command, frozen=True, gc=False, array_like=True, tag=22):

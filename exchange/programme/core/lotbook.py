@@ -362,12 +362,14 @@ class LotBook:
             reason = Reason.AMOUNT_BELOW_MINIMUM
         elif reason is None and accrual.units >= AMOUNT_LIMIT:
             reason = Reason.AMOUNT_ABOVE_MAXIMUM
+        elif reason is None and 0 < accrual.expires_at_us <= books.clock_us:
+            reason = Reason.TILL_TIME_OUT_OF_RANGE
         if reason is not None or programme is None:
             return books.refuse(
                 accrual, reason or Reason.UNKNOWN_MERCHANT, merchant_no=accrual.merchant_no
             )
         at_us = accrual.occurred_at_us or books.clock_us
-        expires_at_us = at_us + programme.valid_days * DAY_US
+        expires_at_us = accrual.expires_at_us or at_us + programme.valid_days * DAY_US
         entry = books.accrue(
             accrual, 0, accrual.merchant_no, accrual.member_no, accrual.units, self.last_lot_no + 1,
             expires_at_us, at_us, 0, accrual.reference,

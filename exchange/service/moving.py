@@ -1,0 +1,194 @@
+"""A merchant moves in with its members and their points, and can leave with everything that is its own."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from exchange.programme.core.command import Accrual
+from exchange.service.orders import body_digest
+from exchange.store import leaving
+from schemas.files.balances import write_balances
+from schemas.files.csv_text import BOM, LINE_END, text_field
+from schemas.files.instant import instant_text
+from schemas.values.ids import HOUSE, key_bytes, order_text
+from schemas.values.reason import REASON_BY_NUMBER
+from settlement.core.event import Kind
+from settlement.service.clearing import PART
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from asyncpg import Pool, Record
+
+    from exchange.service.members import Members
+    from schemas.files.balances import BalanceLine
+    from settlement.service.clearing import Clearing
+
+TOGETHER: Final = 2_500
+_EVENT_COLUMNS: Final = (
+    *("order", "at", "occurred_at", "kind", "issuer", "acceptor", "member", "units"),
+    *("debit_cu", "value_cu", "fee_cu", "credited_units", "reason", "reference"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """What an import did.
+
+    Attributes:
+        members: Different members in the file; all of them are enrolled now.
+        lots: Lots that stand now, whether made this time or before.
+        units: Smallest units in them.
+        refused: Line and reason of what the writer refused.
+    """
+
+    members: int
+    lots: int
+    units: int
+    refused: list[tuple[int, str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """What an export wrote: number of lots, smallest units in them, number of events."""
+
+    lots: int
+    units: int
+    events: int
+
+
+async def import_balances(
+    *,
+    clearing: Clearing,
+    members: Members,
+    merchant_no: int,
+    lines: Sequence[BalanceLine],
+    digest: bytes,
+    done: Callable[[int], None],
+) -> Imported:
+    """Enrol members and give them the points that they bring.
+
+    Each line is a command under a key made of the file's digest and the line, so a repeat, also of an
+    import that was cut off, gives nothing twice.
+
+    Args:
+        clearing: The writer.
+        members: Who is enrolled.
+        merchant_no: Whose points; its programme is hosted.
+        lines: The whole file, already checked.
+        digest: SHA-256 of the file.
+        done: Told how many more lines are done.
+
+    Raises:
+        Unavailable: The writer is away; what was done stands, and a repeat goes on.
+    """
+    references = {line.member for line in lines}
+    lots = units = 0
+    refused: list[tuple[int, str]] = []
+    mark = digest.hex()[:32]
+    for start in range(0, len(lines), TOGETHER):
+        part = lines[start : start + TOGETHER]
+        known = await members.enrol({line.member for line in part})
+        given = [line for line in part if line.units]
+        answers = await clearing.submit(
+            [
+                Accrual(
+                    caller=HOUSE,
+                    key=key_bytes(f"import:{mark}:{line.line_no}"),
+                    body=body_digest((merchant_no, *line[1:])),
+                    member_no=known[line.member],
+                    merchant_no=merchant_no,
+                    units=line.units,
+                    expires_at_us=line.expires_at_us,
+                )
+                for line in given
+            ]
+        )
+        for line, [entry] in zip(given, answers, strict=True):
+            if entry.kind == Kind.REFUSED:
+                refused.append((line.line_no, REASON_BY_NUMBER[entry.reason].code))
+            else:
+                lots += 1
+                units += entry.units
+        done(len(part))
+    return Imported(members=len(references), lots=lots, units=units, refused=refused)
+
+
+async def export_merchant(
+    pool: Pool, *, merchant_no: int, code: str, now_us: int, folder: Path
+) -> Exported:
+    """Write everything that is a merchant's own into a folder: what leaves with it.
+
+    `balances.csv` can be imported again; `events.csv` holds every event with the merchant as issuer or
+    acceptor, with the member only where the points are the merchant's; `export.json` holds counts,
+    control totals and the SHA-256 of both. All are of one instant.
+
+    Args:
+        pool: Connections of the program.
+        merchant_no: The merchant.
+        code: Its code.
+        now_us: Lots that expired by then are left out.
+        folder: An empty folder.
+
+    Raises:
+        FileExistsError: One of the files is there already.
+    """
+    events = 0
+    with (folder / "events.csv").open("x", encoding="utf-8", newline="") as file:
+        file.write(BOM + ",".join(_EVENT_COLUMNS) + LINE_END)
+        async with leaving.snapshot(pool) as conn:
+            lots = [
+                (row["reference"], row["units"], row["expires_at_us"])
+                async for row in leaving.lots_of(
+                    conn, part=PART, merchant_no=merchant_no, at_us=now_us
+                )
+            ]
+            async for row in leaving.events_of(conn, part=PART, merchant_no=merchant_no):
+                file.write(_event_line(row) + LINE_END)
+                events += 1
+    with (folder / "balances.csv").open("x", encoding="utf-8", newline="") as file:
+        file.writelines(write_balances(lots))
+    exported = Exported(lots=len(lots), units=sum(units for _, units, _ in lots), events=events)
+    summary = {
+        "merchant": code,
+        "at": instant_text(now_us),
+        "lots": exported.lots,
+        "units": str(exported.units),
+        "events": events,
+        "sha256": {name: _sha256(folder / name) for name in ("balances.csv", "events.csv")},
+    }
+    with (folder / "export.json").open("xb") as binary:
+        binary.write(msgspec.json.format(msgspec.json.encode(summary)) + b"\n")
+    return exported
+
+
+def _event_line(row: Record) -> str:
+    reason = REASON_BY_NUMBER[row["reason"]].code if row["reason"] else ""
+    order = order_text(row["order_at_us"], PART, row["order_seq"]) if row["order_seq"] else ""
+    return ",".join(
+        (
+            order,
+            instant_text(row["at_us"]),
+            instant_text(row["occurred_at_us"]),
+            Kind(row["kind"]).name.lower(),
+            row["issuer"] or "",
+            row["acceptor"] or "",
+            text_field(row["member"] or ""),
+            *(
+                str(row[name])
+                for name in ("units", "debit_cu", "value_cu", "fee_cu", "credited_units")
+            ),
+            reason,
+            text_field(row["reference"]),
+        )
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
