@@ -24,6 +24,7 @@ from adapters.kit.contract import NotSent
 from adapters.kit.http_auth import (
     ApiKey,
     Auth,
+    Ed25519,
     Hmac,
     MutualTls,
     NoAuth,
@@ -31,9 +32,11 @@ from adapters.kit.http_auth import (
     Sent,
     api_key_header,
     basic_header,
-    hmac_headers,
+    private_key,
+    signature_headers,
 )
 from adapters.kit.tls import TlsSettings, client_tls
+from schemas.values.faults import SchemaError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -144,8 +147,13 @@ class HttpClient:
         self._answer_seconds = folder.manifest.limits.deadline_seconds
         self._session: aiohttp.ClientSession | None = None
         self._secret = b""
-        if isinstance(settings.auth, ApiKey | Hmac | OAuth2):
+        if isinstance(settings.auth, ApiKey | Hmac | Ed25519 | OAuth2):
             self._secret = context.secrets.read(settings.auth.secret, where=f"{where}.auth.secret")
+        if isinstance(settings.auth, Ed25519):
+            try:
+                private_key(self._secret)
+            except ValueError:
+                raise SchemaError(f"{where}.auth.secret", "Not a private key of Ed25519") from None
         self._tokens = (
             _Tokens(settings.auth, self._secret) if isinstance(settings.auth, OAuth2) else None
         )
@@ -230,7 +238,7 @@ class HttpClient:
         match self._settings.auth:
             case ApiKey() as auth:
                 return api_key_header(auth, self._secret)
-            case Hmac() as auth:
+            case Hmac() | Ed25519() as auth:
                 default = url.is_default_port()
                 sent = Sent(
                     method=request.method,
@@ -240,7 +248,7 @@ class HttpClient:
                     body=request.body,
                 )
                 nonce = self._context.random.randbytes(16).hex()
-                return hmac_headers(
+                return signature_headers(
                     auth, self._secret, sent, now_us=self._context.now_us(), nonce=nonce
                 )
             case _:

@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 from urllib.parse import quote_plus
 
 import msgspec
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,20 +89,11 @@ class ApiKey(
     prefix: str = ""
 
 
-class Hmac(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    forbid_unknown_fields=True,
-    tag_field="kind",
-    tag="hmac",
-):
-    r"""A keyed digest of what is sent (RFC 2104).
+class Signed(msgspec.Struct, frozen=True, kw_only=True):
+    """What every kind that signs has.
 
     Attributes:
-        secret: The key, as `env:` or `file:`.
-        key_id: Our name for the key, where the system wants one.
-        algorithm: The digest.
+        key_id: The name of the key, where one is sent.
         encoding: How the signature is written.
         timestamp: How the time is written.
         sign: What is signed, with `{method}`, `{host}`, `{path}`, `{query}`, `{body}`,
@@ -108,11 +102,9 @@ class Hmac(
         skew_seconds: How far a time may be off when a signature is checked.
     """
 
-    secret: _Text
     sign: _Text
     headers: dict[_Header, _Text]
     key_id: str = ""
-    algorithm: Literal["sha256", "sha384", "sha512"] = "sha256"
     encoding: Literal["hex", "base64"] = "hex"
     timestamp: Literal["seconds", "milliseconds", "rfc3339"] = "seconds"
     skew_seconds: Annotated[int, msgspec.Meta(ge=1, le=3_600)] = 300
@@ -133,6 +125,33 @@ class Hmac(
         hidden = {"timestamp", "nonce"} & set(_PLACEHOLDER.findall(self.sign)) - used
         if hidden:
             raise ValueError(f"headers: {sorted(hidden)} is signed and not sent")
+
+
+class Hmac(
+    Signed, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="hmac"
+):
+    """A keyed digest of what is sent (RFC 2104).
+
+    Attributes:
+        secret: The key, as `env:` or `file:`.
+        algorithm: The digest.
+    """
+
+    secret: _Text
+    algorithm: Literal["sha256", "sha384", "sha512"] = "sha256"
+
+
+class Ed25519(
+    Signed, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="ed25519"
+):
+    """An Ed25519 signature of what is sent (RFC 8032).
+
+    Attributes:
+        secret: The key, as `env:` or `file:`: 32 bytes in Base64, or PEM. The private key where we
+            sign, the other side's public key where we check.
+    """
+
+    secret: _Text
 
 
 class OAuth2(
@@ -160,7 +179,7 @@ class OAuth2(
     client_in: Literal["basic", "body"] = "basic"
 
 
-Auth = NoAuth | MutualTls | ApiKey | Hmac | OAuth2
+Auth = NoAuth | MutualTls | ApiKey | Hmac | Ed25519 | OAuth2
 
 
 class Sent(msgspec.Struct, frozen=True, kw_only=True):
@@ -186,27 +205,32 @@ def api_key_header(auth: ApiKey, secret: bytes) -> dict[str, str]:
     return {auth.header: auth.prefix + secret.decode()}
 
 
-def hmac_headers(
-    auth: Hmac, secret: bytes, sent: Sent, *, now_us: int, nonce: str
+def signature_headers(
+    auth: Hmac | Ed25519, key: bytes, sent: Sent, *, now_us: int, nonce: str
 ) -> dict[str, str]:
-    """The headers that carry the signature and what it was made with."""
+    """The headers that carry the signature and what it was made with.
+
+    Raises:
+        ValueError: The key is no private key of Ed25519.
+    """
     known = {
         "timestamp": _timestamp(auth.timestamp, now_us),
         "nonce": nonce,
         "key_id": auth.key_id,
     }
-    known["signature"] = _signature(auth, secret, sent, known)
+    data = _signed(auth, sent, known)
+    known["signature"] = _encoded(auth, _sign(auth, key, data))
     return {name: _filled(text, known) for name, text in auth.headers.items()}
 
 
-def hmac_holds(
-    auth: Hmac, secret: bytes, sent: Sent, headers: Mapping[str, str], *, now_us: int
+def signature_holds(
+    auth: Hmac | Ed25519, key: bytes, sent: Sent, headers: Mapping[str, str], *, now_us: int
 ) -> str | None:
     """Check a signed request.
 
     Args:
         auth: How it should be signed.
-        secret: The key.
+        key: The key, for Ed25519 the public one.
         sent: What came.
         headers: The headers that came; names in any case, if the mapping allows it.
         now_us: Now, microseconds since 1970 UTC.
@@ -214,17 +238,24 @@ def hmac_holds(
     Returns:
         The nonce, or the signature where there is none, for the caller to see that it comes once;
         None if a header is missing or malformed, the time is too far off, or the signature is wrong.
+
+    Raises:
+        ValueError: The key is no public key of Ed25519.
     """
     said: dict[str, str] = {}
     for name, text in auth.headers.items():
         found = re.fullmatch(_pattern(auth, text), headers.get(name, ""))
         if found is None:
             return None
-        for key, value in found.groupdict().items():
-            if said.setdefault(key, value) != value:
+        for part, value in found.groupdict().items():
+            if said.setdefault(part, value) != value:
                 return None
-    known = {**said, "key_id": auth.key_id}
-    if not hmac.compare_digest(_signature(auth, secret, sent, known), said["signature"]):
+    data = _signed(auth, sent, {**said, "key_id": auth.key_id})
+    if isinstance(auth, Hmac):
+        right = _encoded(auth, hmac.digest(key, data, auth.algorithm))
+        if not hmac.compare_digest(right, said["signature"]):
+            return None
+    elif not _verifies(auth, public_key(key), said["signature"], data):
         return None
     if "timestamp" in said:
         off_us = abs(_timestamp_us(auth.timestamp, said["timestamp"]) - now_us)
@@ -233,13 +264,49 @@ def hmac_holds(
     return said.get("nonce", said["signature"])
 
 
+def private_key(key: bytes) -> Ed25519PrivateKey:
+    """Read a private key: 32 bytes in Base64, or PEM.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    if not key.startswith(b"-----"):
+        return Ed25519PrivateKey.from_private_bytes(base64.b64decode(key, validate=True))
+    try:
+        found = serialization.load_pem_private_key(key, None)
+    except (TypeError, UnsupportedAlgorithm):
+        # It has a passphrase, or is of a kind that nobody knows.
+        found = None
+    if isinstance(found, Ed25519PrivateKey):
+        return found
+    raise ValueError("not a private key of Ed25519")
+
+
+def public_key(key: bytes) -> Ed25519PublicKey:
+    """Read a public key: 32 bytes in Base64, or PEM.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    if not key.startswith(b"-----"):
+        return Ed25519PublicKey.from_public_bytes(base64.b64decode(key, validate=True))
+    try:
+        found = serialization.load_pem_public_key(key)
+    except UnsupportedAlgorithm:
+        found = None
+    if isinstance(found, Ed25519PublicKey):
+        return found
+    raise ValueError("not a public key of Ed25519")
+
+
 def basic_header(client_id: str, secret: bytes) -> str:
     """Client id and secret as RFC 6749 §2.3.1 wants them: each form-encoded, then RFC 7617."""
     pair = f"{quote_plus(client_id)}:{quote_plus(secret.decode())}"
     return "Basic " + base64.b64encode(pair.encode()).decode()
 
 
-def _signature(auth: Hmac, secret: bytes, sent: Sent, known: Mapping[str, str]) -> str:
+def _signed(auth: Signed, sent: Sent, known: Mapping[str, str]) -> bytes:
+    """The bytes that are signed."""
     parts = {name: value.encode() for name, value in known.items()}
     parts |= {
         "method": sent.method.encode(),
@@ -251,18 +318,39 @@ def _signature(auth: Hmac, secret: bytes, sent: Sent, known: Mapping[str, str]) 
     }
     # Every second piece is a placeholder's name.
     pieces = _PLACEHOLDER.split(auth.sign)
-    signed = b"".join(
+    return b"".join(
         parts[piece] if place % 2 else piece.encode() for place, piece in enumerate(pieces)
     )
-    digest = hmac.digest(secret, signed, auth.algorithm)
-    return digest.hex() if auth.encoding == "hex" else base64.b64encode(digest).decode()
+
+
+def _sign(auth: Hmac | Ed25519, key: bytes, data: bytes) -> bytes:
+    if isinstance(auth, Hmac):
+        return hmac.digest(key, data, auth.algorithm)
+    return private_key(key).sign(data)
+
+
+def _encoded(auth: Signed, signature: bytes) -> str:
+    return signature.hex() if auth.encoding == "hex" else base64.b64encode(signature).decode()
+
+
+def _verifies(auth: Signed, key: Ed25519PublicKey, signature: str, data: bytes) -> bool:
+    try:
+        raw = (
+            bytes.fromhex(signature)
+            if auth.encoding == "hex"
+            else base64.b64decode(signature, validate=True)
+        )
+        key.verify(raw, data)
+    except (ValueError, InvalidSignature):
+        return False
+    return True
 
 
 def _filled(text: str, known: Mapping[str, str]) -> str:
     return _PLACEHOLDER.sub(lambda found: known[found[1]], text)
 
 
-def _pattern(auth: Hmac, text: str) -> str:
+def _pattern(auth: Signed, text: str) -> str:
     """A header's template as the pattern that reads it."""
     forms = {
         "timestamp": f"(?P<timestamp>{_TIMESTAMPS[auth.timestamp]})",

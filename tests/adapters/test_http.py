@@ -17,10 +17,11 @@ from adapters.kit.context import Context
 from adapters.kit.contract import NotSent
 from adapters.kit.folder import Folder
 from adapters.kit.http import HttpClient, HttpRequest, HttpSettings, NoAnswer
-from adapters.kit.http_auth import Hmac, Sent, hmac_headers, hmac_holds
+from adapters.kit.http_auth import Ed25519, Hmac, Sent, signature_headers, signature_holds
 from adapters.kit.manifest import decoded, parse_manifest
 from adapters.kit.secret import Secrets
 from adapters.kit.simulator.certificates import Authority
+from adapters.kit.simulator.gate import new_key_pair
 from schemas.values.faults import SchemaError
 
 NOW_US = 1_772_424_000_000_000
@@ -348,29 +349,37 @@ HMAC = Hmac(
 )
 
 
+ED25519 = Ed25519(secret="env:KEY", sign=HMAC.sign, headers=HMAC.headers, key_id="tongdui")
+PAIR, OTHER = new_key_pair(random.Random(1)), new_key_pair(random.Random(2))
+
+
 @given(
+    st.sampled_from([HMAC, ED25519]),
     st.sampled_from(["hex", "base64"]),
     st.sampled_from(["seconds", "milliseconds", "rfc3339"]),
     st.binary(max_size=40),
     st.sampled_from(["method", "path", "query", "body", "key", "late", "header", None]),
 )
-def test_signature_holds_for_what_was_signed_and_nothing_else(encoding, timestamp, body, changed):
+def test_signature_holds_for_what_was_signed_and_nothing_else(
+    kind, encoding, timestamp, body, changed
+):
     """What was signed is accepted; any change of request, key or time is not."""
-    auth = msgspec.structs.replace(HMAC, encoding=encoding, timestamp=timestamp)
+    auth = msgspec.structs.replace(kind, encoding=encoding, timestamp=timestamp)
     sent = Sent(method="POST", host="h", path="/p", query="a=1", body=body)
-    headers = hmac_headers(auth, b"key", sent, now_us=NOW_US, nonce="0123456789abcdef")
-    came, key, now_us = sent, b"key", NOW_US + 299 * 1_000_000
+    checks, signs = PAIR if kind is ED25519 else (b"key", b"key")
+    headers = signature_headers(auth, signs, sent, now_us=NOW_US, nonce="0123456789abcdef")
+    came, key, now_us = sent, checks, NOW_US + 299 * 1_000_000
     if changed in ("method", "path", "query"):
         came = msgspec.structs.replace(sent, **{changed: "/other"})
     elif changed == "body":
         came = msgspec.structs.replace(sent, body=body + b" ")
     elif changed == "key":
-        key = b"other"
+        key = OTHER[0]
     elif changed == "late":
         now_us = NOW_US + 302 * 1_000_000
     elif changed == "header":
         headers["Authorization"] = headers["Authorization"].replace("tongdui", "another")
-    nonce = hmac_holds(auth, key, came, headers, now_us=now_us)
+    nonce = signature_holds(auth, key, came, headers, now_us=now_us)
     assert nonce == ("0123456789abcdef" if changed is None else None)
 
 

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import base64
 import hmac
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs
 
 from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from adapters.kit.http_auth import (
     ApiKey,
+    Ed25519,
     Hmac,
     OAuth2,
     Sent,
     api_key_header,
     basic_header,
-    hmac_holds,
+    signature_holds,
 )
 
 if TYPE_CHECKING:
+    import random
+
     from adapters.kit.http import HttpSettings
     from adapters.kit.simulator.stage import Stage
 
@@ -40,6 +45,9 @@ class Gate:
         if isinstance(self._auth, ApiKey | Hmac | OAuth2):
             self._secret = stage.secret(self._auth.secret)
             self.secrets[self._auth.secret] = self._secret
+        if isinstance(self._auth, Ed25519):
+            self._secret, private = new_key_pair(stage.random)
+            self.secrets[self._auth.secret] = private
 
     def settings(self, address: str) -> dict[str, Any]:
         """What to change in the settings, so that tokens are fetched here."""
@@ -83,12 +91,12 @@ class Gate:
             case OAuth2():
                 token = request.headers.get("Authorization", "").removeprefix("Bearer ")
                 return self._tokens.get(token, 0) > self._stage.now_us()
-            case Hmac() as auth:
+            case Hmac() | Ed25519() as auth:
                 return self._is_signed(auth, request, body)
             case _:
                 return True
 
-    def _is_signed(self, auth: Hmac, request: web.Request, body: bytes) -> bool:
+    def _is_signed(self, auth: Hmac | Ed25519, request: web.Request, body: bytes) -> bool:
         sent = Sent(
             method=request.method,
             host=request.host,
@@ -96,11 +104,20 @@ class Gate:
             query=request.rel_url.raw_query_string,
             body=body,
         )
-        nonce = hmac_holds(auth, self._secret, sent, request.headers, now_us=self._stage.now_us())
+        nonce = signature_holds(
+            auth, self._secret, sent, request.headers, now_us=self._stage.now_us()
+        )
         if nonce is None or nonce in self._seen:
             return False
         self._seen.add(nonce)
         return True
+
+
+def new_key_pair(rng: random.Random) -> tuple[bytes, bytes]:
+    """Draw a key of Ed25519: the public and the private half, in Base64."""
+    private = rng.randbytes(32)
+    public = Ed25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+    return base64.b64encode(public), base64.b64encode(private)
 
 
 def _same(one: str, other: str) -> bool:

@@ -6,6 +6,7 @@ that the mapping shows; what is booked, and what goes wrong, is the stage's.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
@@ -77,15 +78,29 @@ async def serve(folder: Folder, stage: Stage) -> AsyncIterator[Running]:
         )
 
 
+TellLater = Callable[[str, "Booked", Trouble | None], None]
+"""Takes an address, what was booked, and what goes wrong with telling it."""
+
+
 class System:
     """Takes requests, does what they ask, and answers as the mapping says."""
 
-    def __init__(self, mapping: Mapping, stage: Stage, gate: Gate) -> None:
-        """Take a mapping whose rules were checked."""
+    def __init__(
+        self, mapping: Mapping, stage: Stage, gate: Gate, tell_later: TellLater | None = None
+    ) -> None:
+        """Take a mapping whose rules were checked.
+
+        Args:
+            mapping: The mapping.
+            stage: Books, faults, clock.
+            gate: Knows the callers.
+            tell_later: Told what was booked, and where to, by a system that answers with callbacks.
+        """
         self._mapping = mapping
         self._stage = stage
         self._gate = gate
         self._ledger = stage.ledger
+        self._tell_later = tell_later
 
     async def take(self, request: web.Request) -> web.StreamResponse:
         """Answer one request."""
@@ -172,7 +187,7 @@ class System:
         if isinstance(operation, StatementOperation):
             return self._statement(operation, said, trouble, request)
         reason: Reason | None
-        known = self._known(trouble)
+        known = self.known(trouble)
         member = str(said.get("member", ""))
         if name == "balance":
             units = self._ledger.available(member)
@@ -189,11 +204,15 @@ class System:
             if step is not None and booked is not None and booked.step is not step:
                 booked = None
             reason = Reason.CALL_NOT_FOUND if booked is None else booked.refused
-            known |= {"reference": said["reference"], **self._told(booked, trouble)}
+            known |= {"reference": said["reference"], **self.told(booked, trouble)}
         else:
             booked = self._book(_STEPS[name], said)
             reason = booked.refused
-            known |= self._told(booked, trouble)
+            known |= self.told(booked, trouble)
+            if self._tell_later is not None and "callback" in said:
+                self._tell_later(str(said["callback"]), booked, trouble)
+                rule = next(rule for rule in operation.answers if rule.expected)
+                return *_of_rule(rule, known), {}
         status, body = self._rendered(name, operation, reason, known)
         return status, body, {}
 
@@ -243,7 +262,7 @@ class System:
         entries = self._ledger.day(day_read(str(said["day"]), time.day))
         start, end = self._window(operation, said, request, len(entries))
         rest = end < len(entries)
-        known = self._known(trouble) | {
+        known = self.known(trouble) | {
             "lines": [self._line(operation, entry, trouble) for entry in entries[start:end]],
             "more": rest,
             "cursor": str(end) if rest else None,
@@ -279,15 +298,15 @@ class System:
         burns = self._mapping.manifest.spend.way == "burn" and entry.step is Step.HOLD
         if operation.lines.signed and (burns or entry.step in _TAKES):
             units = -units
-        told = self._told(entry, trouble) | {"units": self._written(units, None)}
-        return filled(operation.lines.example, self._known(trouble) | told)
+        told = self.told(entry, trouble) | {"units": self._written(units, None)}
+        return filled(operation.lines.example, self.known(trouble) | told)
 
-    def _known(self, trouble: Trouble | None) -> dict[str, Any]:
+    def known(self, trouble: Trouble | None) -> dict[str, Any]:
         """Something for every placeholder, as in the check of the examples."""
         at = self._time(self._ledger.now_us(), trouble)
         return sample_of(self._mapping) | {"at": at, "number": "", "sum": 0}
 
-    def _told(self, booked: Booked | None, trouble: Trouble | None) -> dict[str, Any]:
+    def told(self, booked: Booked | None, trouble: Trouble | None) -> dict[str, Any]:
         """What can be told about a call."""
         if booked is None:
             return {}

@@ -46,6 +46,18 @@ def build(folder: Folder, context: Context) -> HttpMapping:
     return HttpMapping(mapping, HttpClient(settings, folder, context), settings.base_url)
 
 
+def receipt_of(verdict: Verdict) -> Receipt:
+    """What a verdict says about a call."""
+    return Receipt(
+        outcome=verdict.outcome,
+        reason=verdict.reason,
+        number=verdict.number,
+        units=verdict.units,
+        expected=verdict.expected,
+        detail=verdict.detail,
+    )
+
+
 class HttpMapping:
     """A merchant's system over HTTP, as its mapping file describes it."""
 
@@ -54,6 +66,7 @@ class HttpMapping:
         self._mapping = mapping
         self._client = client
         self._base_url = base_url
+        self._also: dict[str, str] = {}
 
     async def start(self) -> None:
         """Make ready to send."""
@@ -128,16 +141,7 @@ class HttpMapping:
         return Found(outcome=Outcome.DONE, member=verdict.member or member)
 
     async def _move(self, name: str, call: Call) -> Receipt:
-        verdict = await self._ask(name, known_of(self._mapping, call))
-        done = verdict.outcome is Outcome.DONE
-        return Receipt(
-            outcome=verdict.outcome,
-            reason=verdict.reason,
-            number=verdict.number,
-            units=verdict.units if done else None,
-            expected=verdict.expected,
-            detail=verdict.detail,
-        )
+        return receipt_of(await self._ask(name, known_of(self._mapping, call) | self._also))
 
     async def _ask(self, name: str, known: dict[str, Any]) -> Verdict:
         """Send one request and read its answer.

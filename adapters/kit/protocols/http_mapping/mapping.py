@@ -57,7 +57,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """How one kind of answer is recognised and what it means.
 
     Attributes:
-        http: Statuses under which it comes.
+        http: Statuses under which it comes; none for what comes by a callback.
         when: A JMESPath expression that must be true of the body; any body, or none, if empty.
         outcome: What it means. `later`: the system did not take the call and says to come again.
         reason: Code of the reason, for `refused`.
@@ -70,7 +70,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         example: A body that this rule recognises.
     """
 
-    http: _Statuses
+    http: tuple[_Status, ...] = ()
     outcome: Literal["done", "refused", "unknown", "later"]
     when: str = ""
     reason: str = ""
@@ -237,6 +237,20 @@ class Calls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     statement: StatementOperation | None = None
 
 
+class Callback(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the system posts to us when it has decided.
+
+    Attributes:
+        reference: Expression for our reference.
+        answers: Looked through in order.
+        acknowledge: The body of our answer 200, which says that it need not come again.
+    """
+
+    reference: Annotated[str, msgspec.Meta(min_length=1)]
+    answers: Annotated[tuple[Rule, ...], msgspec.Meta(min_length=1)]
+    acknowledge: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
 class Amount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How points are written: `integer` 1234, `digits` "1234", `decimal` "12.34", `decimal-number` 12.34."""
 
@@ -258,6 +272,7 @@ class MappingFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     steps: dict[str, str] = msgspec.field(default_factory=dict)
     answers: tuple[Rule, ...] = ()
     refusals: Refusals | None = None
+    callback: Callback | None = None
     calls: Calls
 
     def __post_init__(self) -> None:
@@ -325,10 +340,13 @@ class Mapping:
                 and all(getattr(self.file.calls, f"status_of_{step.name.lower()}") for step in Step)
             ):
                 raise SchemaError(f"{self.where}.calls.{name}", f"Missing, and {why}")
+        later = self.file.callback is not None
         for name, operation in self.operations():
-            _check_operation(name, operation, f"{self.where}.calls.{name}")
+            _check_operation(name, operation, f"{self.where}.calls.{name}", later=later)
         for place, rule in enumerate(self.file.answers):
-            _check_names(rule.example, _TOLD, f"{self.where}.answers[{place}].example")
+            _check_rule("", rule, f"{self.where}.answers[{place}]")
+        for place, rule in enumerate(self.file.callback.answers if self.file.callback else ()):
+            _check_names(rule.example, _TOLD, f"{self.where}.callback.answers[{place}].example")
         if self.file.refusals is not None:
             _check_names(self.file.refusals.example, _TOLD, f"{self.where}.refusals.example")
 
@@ -361,8 +379,8 @@ def _needed(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "status", 'the manifest says status.way = "reference"'
 
 
-def _check_operation(name: str, operation: Operation, where: str) -> None:
-    given = _GIVEN.get(name, _CALL)
+def _check_operation(name: str, operation: Operation, where: str, *, later: bool) -> None:
+    given = _GIVEN.get(name, _CALL | {"callback"} if later else _CALL)
     used = set()
     for key in ("path", "query", "headers", "body"):
         template = getattr(operation, key)
@@ -374,7 +392,8 @@ def _check_operation(name: str, operation: Operation, where: str) -> None:
         raise SchemaError(where, "Has neither {of} nor {number} of the call that it ends")
     if name in {"hold", "credit"} and not {"member", "units"} <= used:
         raise SchemaError(where, "Needs {member} and {units}")
-    if not any(rule.outcome == "done" for rule in operation.answers):
+    told_later = later and name in _MOVES and any(rule.expected for rule in operation.answers)
+    if not told_later and not any(rule.outcome == "done" for rule in operation.answers):
         raise SchemaError(f"{where}.answers", 'None of them has outcome = "done"')
     for place, rule in enumerate(operation.answers):
         _check_rule(name, rule, f"{where}.answers[{place}]")
@@ -385,6 +404,8 @@ def _check_operation(name: str, operation: Operation, where: str) -> None:
 
 
 def _check_rule(name: str, rule: Rule, where: str) -> None:
+    if not rule.http:
+        raise SchemaError(f"{where}.http", "Missing: under which statuses does it come?")
     _check_names(rule.example, _TOLD, f"{where}.example")
     if name == "balance" and rule.outcome == "done" and not rule.units:
         raise SchemaError(f"{where}.units", "Missing: it is what a balance says")

@@ -18,6 +18,7 @@ from adapters.kit.protocols.http_mapping.figures import (
 )
 from adapters.kit.protocols.http_mapping.mapping import REASON_BY_CODE, StatementOperation
 from adapters.kit.protocols.http_mapping.template import filled
+from adapters.kit.reference import step_of
 from schemas.values.faults import SchemaError
 from schemas.values.reason import Reason
 
@@ -117,6 +118,31 @@ def judge(mapping: Mapping, name: str, status: int, raw: bytes, reference: str) 
     return Verdict(outcome=Outcome.UNKNOWN, detail=detail)
 
 
+def judge_callback(mapping: Mapping, raw: bytes) -> tuple[str, Verdict]:
+    """Read what the system posted to us: our reference, and what became of the call.
+
+    Raises:
+        SchemaError: It names none of our references, or no rule recognises it.
+    """
+    callback = mapping.file.callback
+    try:
+        body = read_json(raw)
+    except ValueError as error:
+        raise SchemaError("$", f"Not JSON: {error}") from None
+    reference = _text(search(callback.reference, body)) if callback else ""
+    try:
+        step_of(reference)
+    except ValueError as error:
+        raise SchemaError("$", f"No reference of ours: {error}") from None
+    for rule in callback.answers if callback else ():
+        if _recognises(rule, 0, body):
+            verdict = _verdict(mapping, rule, body, reference)
+            if verdict.outcome is Outcome.UNKNOWN and not verdict.expected:
+                raise SchemaError("$", verdict.detail or "The outcome is not understood")
+            return reference, verdict
+    raise SchemaError("$", "No rule recognises it")
+
+
 def speaks_of_call(name: str, reason: Reason) -> bool:
     """Whether a common refusal is about the call that is meant, and not about an inquiry itself."""
     return not name.startswith("status") or reason is Reason.CALL_NOT_FOUND
@@ -137,6 +163,13 @@ def check_rules(mapping: Mapping) -> None:
         _check_expressions(rule, f"{mapping.where}.answers[{place}]")
     if mapping.file.refusals is not None:
         _check_expression(mapping.file.refusals.code, f"{mapping.where}.refusals.code")
+    callback = mapping.file.callback
+    if callback is not None:
+        where = f"{mapping.where}.callback"
+        _check_expression(callback.reference, f"{where}.reference")
+        for place, rule in enumerate(callback.answers):
+            _check_expressions(rule, f"{where}.answers[{place}]")
+        _check_examples(mapping, callback.answers, f"{where}.answers")
     for name, operation in mapping.operations():
         where = f"{mapping.where}.calls.{name}"
         for place, rule in enumerate(operation.answers):
@@ -144,7 +177,7 @@ def check_rules(mapping: Mapping) -> None:
         if isinstance(operation, StatementOperation):
             for part in ("lines", "paging"):
                 _check_expressions(getattr(operation, part), f"{where}.{part}")
-        _check_examples(mapping, operation, where)
+        _check_examples(mapping, operation.answers, f"{where}.answers")
         _check_codes(mapping, name)
         if name.startswith("status"):
             _check_not_found(mapping, operation, f"{where}.answers")
@@ -158,7 +191,7 @@ def sample_of(mapping: Mapping) -> dict[str, Any]:
 
 
 def _recognises(rule: Rule, status: int, body: Any) -> bool:
-    if status not in rule.http:
+    if rule.http and status not in rule.http:
         return False
     return not rule.when or _true(search(rule.when, body))
 
@@ -236,21 +269,19 @@ def _check_expressions(table: Any, where: str) -> None:
             _check_expression(expression, f"{where}.{key}")
 
 
-def _check_examples(mapping: Mapping, operation: Operation, where: str) -> None:
+def _check_examples(mapping: Mapping, rules: tuple[Rule, ...], where: str) -> None:
     """Each example must be recognised by its own rule, and read as what it was filled with."""
     sample = sample_of(mapping)
-    for place, rule in enumerate(operation.answers):
+    for place, rule in enumerate(rules):
         raw = b"" if rule.example is None else write_json(filled(rule.example, sample))
         body = NO_BODY if rule.example is None else read_json(raw)
-        for status in rule.http:
-            takers = [other for other in operation.answers if _recognises(other, status, body)]
+        for status in rule.http or (0,):
+            takers = [other for other in rules if _recognises(other, status, body)]
             if not takers or takers[0] is not rule:
                 problem = (
                     "another rule takes it first" if takers else "its own rule does not take it"
                 )
-                raise SchemaError(
-                    f"{where}.answers[{place}].example", f"With status {status}, {problem}"
-                )
+                raise SchemaError(f"{where}[{place}].example", f"With status {status}, {problem}")
         verdict = _verdict(mapping, rule, body, str(sample["reference"]))
         if rule.outcome != "done":
             continue
@@ -259,11 +290,11 @@ def _check_examples(mapping: Mapping, operation: Operation, where: str) -> None:
             if getattr(rule, key) and read[key] != should:
                 problem = verdict.detail or f"read as {read[key]!r}"
                 raise SchemaError(
-                    f"{where}.answers[{place}].{key}",
+                    f"{where}[{place}].{key}",
                     f"Does not find {{{key}}} in the example: {problem}",
                 )
         if verdict.outcome is not Outcome.DONE:
-            raise SchemaError(f"{where}.answers[{place}].reference", verdict.detail)
+            raise SchemaError(f"{where}[{place}].reference", verdict.detail)
 
 
 def _check_codes(mapping: Mapping, name: str) -> None:
