@@ -18,6 +18,7 @@ from exchange.gateway.metrics import CONTENT_TYPE as METRICS_TYPE
 from exchange.gateway.render import (
     JSON,
     MSGPACK,
+    basket_answer,
     bulk_orders,
     bulk_purchases,
     entry_order_id,
@@ -34,6 +35,7 @@ from schemas.values.ids import HOUSE, KEY_PATTERN
 from schemas.values.rate import Rate
 from schemas.values.reason import REASON_BY_NUMBER, Reason, Refusal
 from schemas.wire import fields
+from schemas.wire.baskets import BasketRequest
 from schemas.wire.codes import CodeAnswer, CodeRequest
 from schemas.wire.cycles import CloseRequest, CyclesAnswer
 from schemas.wire.decoding import BulkDecoder, decode
@@ -60,6 +62,7 @@ _MSGPACK_TYPES: Final = frozenset(
 _READY_SECONDS: Final = 2.0
 
 _QUOTE = msgspec.json.Decoder(QuoteRequest)
+_BASKET = msgspec.json.Decoder(BasketRequest)
 _CODE = msgspec.json.Decoder(CodeRequest)
 order_decoder: Any = msgspec.json.Decoder(OrderTerms[fields.UnitDigits])
 _ACCRUAL = msgspec.json.Decoder(AccrualRequest)
@@ -217,6 +220,20 @@ async def get_order(call: Call) -> web.StreamResponse:
     if isinstance(outcome, Refusal):
         return call.refuse(outcome.reason, outcome.detail)
     return call.answer(JSON.encode(outcome))
+
+
+async def post_baskets(call: Call) -> web.StreamResponse:
+    """Have a bill over several issuers decided."""
+    key = check_key(call.request.headers.get("Idempotency-Key"))
+    wanted = decode(_BASKET, await _json_body(call))
+    wanted.check()
+    answer = await call.services.baskets.decide(wanted, caller=call.caller, key=key)
+    call.gate.metrics.commands("post_baskets")
+    if not answer[0].seq:
+        return call.refuse(REASON_BY_NUMBER[answer[0].reason])
+    issuers = [part.issuer for part in wanted.parts]
+    rendered = basket_answer(answer, issuers, refused=call.gate.metrics.refused)
+    return call.answer(JSON.encode(rendered))
 
 
 # --- purchases, members, points ---

@@ -12,6 +12,7 @@ from schemas.values.amounts import yuan_text
 from schemas.values.faults import SchemaError
 from schemas.values.ids import order_text
 from schemas.values.reason import REASON_BY_NUMBER
+from schemas.wire.baskets import BasketAnswer, BasketPartAnswer
 from schemas.wire.fields import AmountT, instant_text
 from schemas.wire.orders import BulkOrderAnswer, OrderAnswer
 from schemas.wire.problems import ElementProblem, reason_problem
@@ -155,6 +156,45 @@ def bulk_orders(
                 )
             )
     return rendered
+
+
+def basket_answer(
+    entries: Sequence[Entry], issuers: Sequence[str], *, refused: Callable[[str], None]
+) -> BasketAnswer:
+    """A bill as it was decided.
+
+    Args:
+        entries: The events of its parts.
+        issuers: Code of each part's issuer, as the request names it.
+        refused: Told the reason of every refusal.
+    """
+    parts: list[BasketPartAnswer] = []
+    for entry, issuer in zip(entries, issuers, strict=True):
+        problem = None
+        if entry.kind != Kind.CLEARED:
+            problem = _PROBLEMS[entry.reason]
+            refused(problem.reason)
+        parts.append(
+            BasketPartAnswer(
+                issuer=issuer,
+                status="refused" if problem else "cleared",
+                order_id=_order_id(entry),
+                units=str(entry.units),
+                debit_cu=str(entry.debit_cu),
+                value_cu=str(entry.value_cu),
+                fee_cu=str(entry.fee_cu),
+                remainder_cu=str(entry.debit_cu - entry.value_cu),
+                problem=problem,
+            )
+        )
+    value_cu = sum(entry.value_cu for entry in entries if entry.kind == Kind.CLEARED)
+    done = sum(part.problem is None for part in parts)
+    return BasketAnswer(
+        status="cleared" if done == len(parts) else "partial" if done else "refused",
+        value_cu=str(value_cu),
+        value_yuan=yuan_text(value_cu),
+        parts=parts,
+    )
 
 
 def bulk_purchases(

@@ -9,6 +9,7 @@ from exchange.gateway import handlers
 from exchange.gateway.gate import Who
 from schemas.values.reason import Reason
 from schemas.wire import (
+    baskets,
     codes,
     cycles,
     fields,
@@ -207,6 +208,17 @@ ROUTES: Final = (
         response={JSON_TYPE: orders.OrderView},
         parameters=(_ORDER_ID,),
         refusals=(Reason.ORDER_NOT_FOUND,),
+    ),
+    Route(
+        method="POST",
+        path="/v1/baskets",
+        summary="Pay one bill with points of several hosted programmes: all parts or none, or each that fits.",
+        who=Who.MERCHANT,
+        handler=handlers.post_baskets,
+        request={JSON_TYPE: baskets.BasketRequest},
+        response={JSON_TYPE: baskets.BasketAnswer},
+        keyed=True,
+        refusals=(Reason.IDEMPOTENCY_CONFLICT, Reason.CANNOT_BE_BOOKED),
     ),
     Route(
         method="POST",

@@ -8,6 +8,7 @@ from time import time_ns
 from typing import TYPE_CHECKING
 
 from exchange.service.access import ApiKeys
+from exchange.service.baskets import BasketDesk
 from exchange.service.codes import CodeDesk
 from exchange.service.links import LinkDesk
 from exchange.service.members import Members
@@ -46,6 +47,7 @@ class Services:
         members: Enrolment and look-up.
         orders: Quotes and orders.
         links: Members' accounts at merchants' own systems.
+        baskets: Bills that points of several issuers pay.
         codes: Spending codes.
         purchases: Purchases and accruals.
         reports: Everything that is only read.
@@ -60,6 +62,7 @@ class Services:
     members: Members
     orders: OrderDesk
     links: LinkDesk
+    baskets: BasketDesk
     codes: CodeDesk
     purchases: PurchaseDesk
     reports: Reports
@@ -122,6 +125,13 @@ def make_services(
             quote_seconds=quote_seconds,
         ),
         links=links,
+        baskets=BasketDesk(
+            clearing=clearing,
+            shelf=shelf,
+            members=members,
+            quote_keys=quote_keys,
+            now_us=now_us,
+        ),
         codes=CodeDesk(shelf=shelf, members=members, quote_keys=quote_keys, now_us=now_us),
         purchases=PurchaseDesk(clearing=clearing, shelf=shelf, members=members),
         reports=Reports(pool=pool, shelf=shelf, members=members, packages=packages, now_us=now_us),

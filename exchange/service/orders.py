@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
-from exchange.core.code import Binding, code_digest, unseal_code
 from exchange.core.quote import (
     Price,
     Quote,
@@ -26,9 +25,9 @@ from exchange.core.quote import (
     terms_for,
     unseal,
 )
-from exchange.programme.core.command import MemberOrder
 from exchange.service.access import Forbidden
 from exchange.service.passage import Traveller, travels
+from exchange.service.proof import with_proof
 from schemas.values.faults import SchemaError
 from schemas.values.ids import HOUSE, key_bytes, order_place
 from schemas.values.reason import Reason, Refusal
@@ -386,7 +385,7 @@ class OrderDesk:
                     wish.reference,
                 )
                 if terms.protected or wish.code is not None:
-                    return self._member_order(order, wish.code)
+                    return with_proof(order, wish.code, self._quote_keys)
                 return order
             reason = priced
         elif isinstance(terms, Forbidden):
@@ -457,26 +456,8 @@ class OrderDesk:
             reference=wish.reference,
         )
         if quote.issuer in offer.catalogue.member_rules or wish.code is not None:
-            return self._member_order(order, wish.code)
+            return with_proof(order, wish.code, self._quote_keys)
         return order
-
-    def _member_order(self, order: Order, code: str | None) -> Order:
-        """Make an order one that the writer decides under its issuer's rules for members.
-
-        What the seal of a code does not cover is refused here; whether the code is used or too old,
-        and whether one is needed, the writer says.
-        """
-        if code is None:
-            return MemberOrder(**msgspec.structs.asdict(order))
-        binding = Binding(order.issuer, order.acceptor, order.member_no)
-        said = unseal_code(code, binding, self._quote_keys.for_token(code))
-        if said is None or not said.covers(units=order.units, value_cu=order.value_cu):
-            return msgspec.structs.replace(order, reason=Reason.MEMBER_NOT_AUTHORISED.number)
-        return MemberOrder(
-            **msgspec.structs.asdict(order),
-            code=code_digest(code),
-            code_until_us=said.deadline_us,
-        )
 
 
 async def _kept(passage: Passage | None, asked: Sequence[Wish | Ending | SchemaError]) -> set[int]:
