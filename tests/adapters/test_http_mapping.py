@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.kit import registry
+from adapters.kit.context import Context
 from adapters.kit.contract import Call, Incomplete, NotSent, Outcome, Step
 from adapters.kit.folder import open_folder
 from adapters.kit.guard import breached
@@ -28,7 +29,9 @@ from adapters.kit.protocols.http_mapping.rules import check_rules, judge
 from adapters.kit.protocols.http_mapping.template import filled, read_back
 from adapters.kit.registry import MERCHANTS
 from adapters.kit.secret import Secrets
-from adapters.kit.simulator.faults import CONNECT, Fault
+from adapters.kit.simulator.certificates import Authority
+from adapters.kit.simulator.faults import CONNECT, Fault, Rule, Scripted, Trouble
+from adapters.kit.simulator.stage import set_stage
 from schemas.values.faults import SchemaError
 from schemas.values.reason import Reason
 from tests.adapters.scene import DAY, DAY_US, credit, ending, hold, scene, with_manifest
@@ -256,6 +259,36 @@ async def test_signed_calls_pass_and_late_ones_do_not():
         balance = await slow.balance("N-1001")
         await slow.close()
         assert balance.outcome is Outcome.UNKNOWN
+
+
+def certified(folder):
+    """The merchant asks for our certificate, and for nothing else."""
+    settings = folder.manifest.settings | {
+        "auth": {"kind": "mtls"},
+        "tls": {"certificate": "env:OUR_CERTIFICATE", "key": "env:OUR_KEY"},
+    }
+    return with_manifest(folder, settings=settings)
+
+
+@pytest.mark.parametrize("change", [None, certified], ids=["server only", "mutual"])
+async def test_handshake_that_fails_proves_that_nothing_was_sent(change):
+    """Over TLS a connection that fails in its handshake lets the call be made again, and the next one passes."""
+    authority = Authority("sandbox")
+    folder = registry.find("noodle-house")
+    folder = change(folder) if change else folder
+    plan = Scripted([Rule(trouble=Trouble(fault=Fault.TLS_FAILURE), operation=CONNECT)])
+    stage = set_stage(folder, plan=plan, authority=authority)
+    async with registry.simulator(folder)(folder, stage) as running:
+        context = Context(secrets=Secrets(running.secrets))
+        adapter = registry.build(folder.with_settings(running.settings), context)
+        await adapter.start()
+        call = hold("N-1001")
+        with pytest.raises(NotSent):
+            await adapter.hold(call)
+        receipt = await adapter.hold(call)
+        await adapter.close()
+    assert receipt.outcome is Outcome.DONE
+    assert len(stage.ledger.entries) == 1
 
 
 # --- the statement --------------------------------------------------------------------------------

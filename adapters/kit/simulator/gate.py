@@ -23,19 +23,22 @@ from adapters.kit.http_auth import (
 
 if TYPE_CHECKING:
     import random
+    import ssl
 
     from adapters.kit.http import HttpSettings
+    from adapters.kit.simulator.certificates import Authority
     from adapters.kit.simulator.stage import Stage
 
 _TOKEN_PATH: Final = "/sandbox/token"  # noqa: S105 - a path
 _TOKEN_SECONDS: Final = 600
+_CA: Final = "env:TONGDUI_SANDBOX_CA"
 
 
 class Gate:
     """Checks what every request must carry, and gives tokens where they are asked for."""
 
     def __init__(self, settings: HttpSettings, stage: Stage) -> None:
-        """Take the auth kind that the manifest asks the adapter for."""
+        """Take the auth kind, and the certificates, that the manifest asks the adapter for."""
         self._auth = settings.auth
         self._stage = stage
         self._tokens: dict[str, int] = {}
@@ -48,12 +51,18 @@ class Gate:
         if isinstance(self._auth, Ed25519):
             self._secret, private = new_key_pair(stage.random)
             self.secrets[self._auth.secret] = private
+        self.tls: ssl.SSLContext | None = None
+        if stage.authority is not None:
+            self.tls = self._server_tls(settings, stage.authority)
 
     def settings(self, address: str) -> dict[str, Any]:
-        """What to change in the settings, so that tokens are fetched here."""
-        if not isinstance(self._auth, OAuth2) or self._auth.token_url.startswith("/"):
-            return {}
-        return {"auth": {"token_url": address + _TOKEN_PATH}}
+        """What to change in the settings, so that an adapter comes here and fetches its tokens here."""
+        changed: dict[str, Any] = {"base_url": address}
+        if isinstance(self._auth, OAuth2) and not self._auth.token_url.startswith("/"):
+            changed["auth"] = {"token_url": address + _TOKEN_PATH}
+        if self.tls is not None:
+            changed["tls"] = {"ca": _CA}
+        return changed
 
     async def token(self, request: web.Request) -> web.Response | None:
         """Give a token; None if none is asked for."""
@@ -77,6 +86,15 @@ class Gate:
         return web.json_response(
             {"access_token": token, "token_type": "Bearer", "expires_in": _TOKEN_SECONDS}
         )
+
+    def _server_tls(self, settings: HttpSettings, authority: Authority) -> ssl.SSLContext:
+        """A context that the adapter trusts, and that asks for its certificate where it has one."""
+        self.secrets[_CA] = authority.certificate
+        if settings.tls.certificate:
+            ours = authority.issue("tongdui")
+            self.secrets[settings.tls.certificate] = ours.certificate
+            self.secrets[settings.tls.key] = ours.key
+        return authority.server(authority.issue("merchant"), clients=bool(settings.tls.certificate))
 
     def withdraw_tokens(self) -> None:
         """Let every token that was given be over now."""

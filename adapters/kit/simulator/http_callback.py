@@ -59,10 +59,9 @@ async def serve(folder: Folder, stage: Stage) -> AsyncIterator[Running]:
     poster.system = system
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", system.take)
-    async with poster.posting(), listening(app, stage) as address:
+    async with poster.posting(), listening(app, stage, gate.tls) as address:
         yield Running(
             settings={
-                "base_url": address,
                 "callback": {"host": "127.0.0.1", "port": 0, "url": ""},
                 **gate.settings(address),
             },

@@ -70,12 +70,8 @@ async def serve(folder: Folder, stage: Stage) -> AsyncIterator[Running]:
     system = System(mapping, stage, gate)
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", system.take)
-    async with listening(app, stage) as address:
-        yield Running(
-            settings={"base_url": address, **gate.settings(address)},
-            secrets=gate.secrets,
-            stage=stage,
-        )
+    async with listening(app, stage, gate.tls) as address:
+        yield Running(settings=gate.settings(address), secrets=gate.secrets, stage=stage)
 
 
 TellLater = Callable[[str, "Booked", Trouble | None], None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -24,10 +25,17 @@ _END_SECONDS: Final = 0.02
 
 
 @asynccontextmanager
-async def listening(app: web.Application, stage: Stage) -> AsyncIterator[str]:
+async def listening(
+    app: web.Application, stage: Stage, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[str]:
     """Serve an application where the stage says; gives its address, `http://host:port`.
 
     A handler is cancelled when its caller goes away, so that one which never answers ends too.
+
+    Args:
+        app: What is served.
+        stage: Says where, and which connections fail: with TLS in the handshake, else at once.
+        tls: The server's context; plain HTTP if None.
     """
     runner = web.AppRunner(
         app,
@@ -39,18 +47,23 @@ async def listening(app: web.Application, stage: Stage) -> AsyncIterator[str]:
     await runner.setup()
     loop = asyncio.get_running_loop()
 
-    def protocol() -> asyncio.BaseProtocol:
+    def fails() -> bool:
         trouble = stage.plan.draw(Occasion(operation=CONNECT))
-        if trouble is not None and trouble.fault is Fault.TLS_FAILURE:
+        return trouble is not None and trouble.fault is Fault.TLS_FAILURE
+
+    def protocol() -> asyncio.BaseProtocol:
+        if tls is None and fails():
             return _Closing()
         if runner.server is None:
             raise RuntimeError("the runner was not set up")
         return runner.server()
 
-    server = await loop.create_server(protocol, stage.host, stage.port)
+    if tls is not None:
+        tls.sni_callback = lambda *_: ssl.ALERT_DESCRIPTION_HANDSHAKE_FAILURE if fails() else None
+    server = await loop.create_server(protocol, stage.host, stage.port, ssl=tls)
     try:
         host, port = server.sockets[0].getsockname()[:2]
-        yield f"http://{host}:{port}"
+        yield f"http{'s' if tls else ''}://{host}:{port}"
     finally:
         server.close()
         await runner.cleanup()

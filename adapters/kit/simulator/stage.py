@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from adapters.kit.folder import Folder
+    from adapters.kit.simulator.certificates import Authority
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +28,7 @@ class Stage:
         now_us: Its clock.
         random: Draws secrets that nobody has set, garbage, and the order of callbacks.
         secrets: Those that are set; the others are invented.
+        authority: Signs the certificates of a simulator that speaks TLS; None for plain sockets.
         host: Where to listen.
         port: Where to listen; 0 for any free port.
     """
@@ -36,6 +38,7 @@ class Stage:
     now_us: Clock
     random: random.Random
     secrets: Secrets
+    authority: Authority | None = None
     host: str = "127.0.0.1"
     port: int = 0
 
@@ -76,6 +79,7 @@ def set_stage(
     now_us: Clock = wall_us,
     rng: random.Random | None = None,
     secrets: Secrets | None = None,
+    authority: Authority | None = None,
     host: str = "127.0.0.1",
     port: int = 0,
 ) -> Stage:
@@ -86,6 +90,7 @@ def set_stage(
         now_us=now_us,
         random=rng or random.SystemRandom(),
         secrets=secrets or Secrets(),
+        authority=authority,
         host=host,
         port=port,
     )

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from adapters.kit.http import HttpRequest
 from adapters.kit.protocols.http_mapping.figures import amount_written, time_written, write_json
-from adapters.kit.protocols.http_mapping.template import filled, text_filled
+from adapters.kit.protocols.http_mapping.template import PLACEHOLDER, filled, text_filled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping as Known
@@ -37,7 +37,9 @@ def request_of(operation: Operation, known: Known[str, Any]) -> HttpRequest:
         operation: The operation.
         known: A value for each of its placeholders.
     """
-    in_path = {name: quote(str(value), safe="") for name, value in known.items()}
+    in_path = {
+        name: quote(str(known[name]), safe="") for name in PLACEHOLDER.findall(operation.path)
+    }
     query = ((key, text_filled(value, known)) for key, value in operation.query.items())
     headers = {name: text_filled(value, known) for name, value in operation.headers.items()}
     body = b""
