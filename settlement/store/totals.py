@@ -8,17 +8,19 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
 
 
-async def fetch_last_key(conn: Connection | Pool, *, part: int, kind: int) -> bytes | None:
-    """Key of the newest event of a kind; None before the first."""
+async def fetch_last_line_key(conn: Connection | Pool, *, part: int) -> bytes | None:
+    """Key of the newest purchase, accrued or refused under a key with a time (UUIDv7); None before the first.
+
+    What is refused under another key is administrative.
+    """
     key = await conn.fetchval(
         """
         SELECT key FROM settlement.event
-         WHERE part = $1 AND kind = $2
+         WHERE part = $1 AND (kind = 7 OR (kind = 2 AND get_byte(uuid_send(key), 6) >> 4 = 7))
          ORDER BY seq DESC
          LIMIT 1
         """,
         part,
-        kind,
     )
     return key.bytes if key else None
 
