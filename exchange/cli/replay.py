@@ -116,6 +116,7 @@ def _replay(
     home: Home, purchases: Path, programmes: Path, folder: Path, *, fresh: bool
 ) -> ReplaySummary:
     from deploy.database.migrate import migrate
+    from exchange.service.collector import collect_seldom
     from exchange.service.replay import file_digest
 
     identity = {
@@ -132,6 +133,7 @@ def _replay(
             from deploy.database.connection import open_writer_connection
             from exchange.service.replay import replay as replay_file
 
+            collect_seldom()
             async with pool_of(dsn) as pool, _packager(dsn, home.keys, folder) as packager:
                 with progress_bar("clearing 清算", total=max(0, lines - 1)) as advance:
                     return await replay_file(

@@ -30,7 +30,7 @@ from exchange.programme.core.command import Purchase
 from exchange.programme.service.rider import ProgrammeRider
 from exchange.programme.service.totals import count_lots
 from exchange.service.members import Members
-from exchange.service.onboarding import MerchantTerms, register_merchant
+from exchange.service.onboarding import MerchantTerms, register_merchants
 from exchange.store.programmes import insert_tariff
 from schemas.files.programmes import parse_programmes
 from schemas.files.purchases import parse_purchases
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from asyncpg import Connection, Pool
 
-    from schemas.files.programmes import ProgrammeFile
+    from schemas.files.programmes import ProgrammeFile, ProgrammeTerms
     from schemas.files.purchases import PurchaseLine
     from settlement.service.clearing import Clearing
 
@@ -153,28 +153,32 @@ async def register_programmes(pool: Pool, clearing: Clearing, terms: ProgrammeFi
     """Register the merchants of a programmes file, with rates in force since ever; a second time changes nothing."""
     async with pool.acquire() as conn:
         await insert_tariff(conn, fee_bps=terms.house.fee_bps, effective_at=_LONG_AGO)
-    for programme in terms.programme:
-        rate = Rate(num=programme.value_num, den=programme.value_den)
-        outcome = await register_merchant(
-            pool,
-            clearing,
-            MerchantTerms(
-                code=programme.code,
-                name=programme.name or programme.code,
-                hosted=programme.hosted,
-                unit=programme.unit,
-                scale=programme.scale,
-                spend=rate,
-                issue=rate,
-                earn=(programme.earn_num, programme.earn_den),
-                valid_days=programme.valid_days,
-                cap_cu=programme.cap_cu,
-            ),
-            now=datetime.now(UTC),
-            effective_at=_LONG_AGO,
-        )
+    for outcome in await register_merchants(
+        pool,
+        clearing,
+        [_terms(programme) for programme in terms.programme],
+        now=datetime.now(UTC),
+        effective_at=_LONG_AGO,
+    ):
         if not (isinstance(outcome, Refusal) and outcome.reason is Reason.MERCHANT_EXISTS):
             _insist(outcome)
+
+
+def _terms(programme: ProgrammeTerms) -> MerchantTerms:
+    """What a merchant of the file joins with; its points are issued at the rate at which they are spent."""
+    rate = Rate(num=programme.value_num, den=programme.value_den)
+    return MerchantTerms(
+        code=programme.code,
+        name=programme.name or programme.code,
+        hosted=programme.hosted,
+        unit=programme.unit,
+        scale=programme.scale,
+        spend=rate,
+        issue=rate,
+        earn=(programme.earn_num, programme.earn_den),
+        valid_days=programme.valid_days,
+        cap_cu=programme.cap_cu,
+    )
 
 
 @dataclass(slots=True, kw_only=True)
