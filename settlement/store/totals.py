@@ -47,10 +47,12 @@ async def fetch_had_orders(conn: Connection | Pool, *, part: int, cycle_no: int)
     found: bool = await conn.fetchval(
         """
         SELECT EXISTS (
-               SELECT FROM settlement.cycle AS c
-                 JOIN settlement.event AS e
-                   ON e.part = c.part AND e.seq BETWEEN c.first_seq AND coalesce(c.last_seq, e.seq)
-                WHERE c.part = $1 AND c.cycle_no = $2 AND e.kind IN (1, 2, 3) AND e.order_seq > 0)
+               SELECT FROM settlement.event
+                WHERE part = $1 AND kind IN (1, 2, 3) AND order_seq > 0
+                      -- As scalars, so that the events of other cycles are not walked over.
+                      AND seq >= (SELECT first_seq FROM settlement.cycle WHERE part = $1 AND cycle_no = $2)
+                      AND seq <= (SELECT coalesce(last_seq, 9223372036854775807)
+                                    FROM settlement.cycle WHERE part = $1 AND cycle_no = $2))
         """,
         part,
         cycle_no,
