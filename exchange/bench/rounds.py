@@ -58,8 +58,8 @@ class LoadSpec:
 
 
 LOADS: Final = (
-    LoadSpec(name="bulk_random", shape="bulk", keys="random", callers=4, rate_max=60_000),
-    LoadSpec(name="bulk_uuid7", shape="bulk", keys="uuid7", callers=4, rate_max=60_000),
+    LoadSpec(name="bulk_random", shape="bulk", keys="random", callers=4, rate_max=40_000),
+    LoadSpec(name="bulk_uuid7", shape="bulk", keys="uuid7", callers=4, rate_max=40_000),
     LoadSpec(name="single_64", shape="single", keys="uuid7", callers=64, rate_max=16_000),
     LoadSpec(name="single_512", shape="single", keys="uuid7", callers=512, rate_max=16_000),
     LoadSpec(name="two_phase_512", shape="two-phase", keys="uuid7", callers=512, rate_max=10_000),

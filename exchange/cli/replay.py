@@ -20,9 +20,7 @@ from exchange.cli.context import Home, Unusable, exclusive, keyring_of, pool_of,
 from exchange.cli.output import out, print_json, progress_bar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-
-    from asyncpg import Pool
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from exchange.service.replay import ReplaySummary
 
@@ -116,6 +114,7 @@ def _replay(
     home: Home, purchases: Path, programmes: Path, folder: Path, *, fresh: bool
 ) -> ReplaySummary:
     from deploy.database.migrate import migrate
+    from exchange.service.collector import collect_seldom
     from exchange.service.replay import file_digest
 
     identity = {
@@ -131,7 +130,9 @@ def _replay(
         async def work() -> ReplaySummary:
             from deploy.database.connection import open_writer_connection
             from exchange.service.replay import replay as replay_file
+            from exchange.worker.packager import cut_missing
 
+            collect_seldom()
             async with pool_of(dsn) as pool, _packager(dsn, home.keys, folder) as packager:
                 with progress_bar("clearing 清算", total=max(0, lines - 1)) as advance:
                     return await replay_file(
@@ -140,7 +141,17 @@ def _replay(
                         purchases=purchases,
                         programmes=programmes,
                         out=folder,
-                        packages_stand=partial(_cut_rest, packager, pool, home.keys, folder),
+                        packages_stand=partial(
+                            _cut_rest,
+                            packager,
+                            partial(
+                                cut_missing,
+                                pool,
+                                keys=home.keys,
+                                packages=folder / "packages",
+                                orders_only=True,
+                            ),
+                        ),
                         progress=advance,
                     )
 
@@ -171,13 +182,11 @@ async def _stop(child: asyncio.subprocess.Process) -> None:
 
 
 async def _cut_rest(
-    child: asyncio.subprocess.Process, pool: Pool, keys: Path, folder: Path
+    child: asyncio.subprocess.Process, cut_missing: Callable[[], Awaitable[bool]]
 ) -> None:
     """Cut here what the packager has not cut yet; a fault of a package shows here too."""
-    from exchange.worker.packager import cut_missing
-
     await _stop(child)
-    if not await cut_missing(pool, keys=keys, packages=folder / "packages", orders_only=True):
+    if not await cut_missing():
         raise Unusable("a package cannot be cut; `tongdui audit` says what is wrong with the books")
 
 

@@ -10,9 +10,11 @@ from schemas.values.reason import Reason, Refusal
 from settlement.service import parties
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from asyncpg import Pool
+    from asyncpg.pool import PoolConnectionProxy
 
     from exchange.core.catalogue import MemberRules
     from schemas.values.rate import Rate
@@ -106,37 +108,77 @@ async def register_merchant(
     Returns:
         The merchant's number, or MERCHANT_EXISTS.
     """
-    async with pool.acquire() as conn, conn.transaction():
-        merchant_no = await parties.add_party(conn, code=terms.code, name=terms.name, now=now)
-        if merchant_no is not None:
-            await store.insert_programme(
-                conn,
-                merchant_no=merchant_no,
-                hosted=terms.hosted,
-                unit=terms.unit,
-                scale=terms.scale,
-                earn=terms.earn,
-                valid_days=terms.valid_days,
-                units_min=terms.units_min,
-                units_max=terms.units_max,
-            )
-            for side, rate in (("spend", terms.spend), ("issue", terms.issue)):
-                await store.insert_rate(
-                    conn,
-                    merchant_no=merchant_no,
-                    side=side,
-                    num=rate.num,
-                    den=rate.den,
-                    effective_at=effective_at,
-                )
-    if merchant_no is None:
-        # The account is opened after the rows are durable, so a fault in between leaves a merchant
-        # without one; registering it again finishes that.
-        known = {row["code"]: row for row in await parties.list_parties(pool)}[terms.code]
-        if known["cap_cu"] is not None:
-            return Refusal(Reason.MERCHANT_EXISTS, f"{terms.code} takes part already")
-        merchant_no = int(known["merchant_no"])
-    await parties.open_account(
-        clearing, code=terms.code, merchant_no=merchant_no, cap_cu=terms.cap_cu
+    [outcome] = await register_merchants(
+        pool, clearing, [terms], now=now, effective_at=effective_at
     )
+    return outcome
+
+
+async def register_merchants(
+    pool: Pool,
+    clearing: Clearing,
+    terms: Sequence[MerchantTerms],
+    *,
+    now: datetime,
+    effective_at: datetime,
+) -> list[int | Refusal]:
+    """Register merchants together, numbered in their order: one transaction, then one group of commands.
+
+    Args:
+        pool: Connections of the program.
+        clearing: The writer, which opens the accounts.
+        terms: What they join with; no code twice.
+        now: Instant of the registration.
+        effective_at: From when their rates are in force.
+
+    Returns:
+        The number of each, or MERCHANT_EXISTS.
+    """
+    async with pool.acquire() as conn, conn.transaction():
+        numbers = [await _add(conn, one, now=now, effective_at=effective_at) for one in terms]
+    # Accounts are opened after the rows are durable, so a fault in between leaves merchants without
+    # one; registering them again finishes that.
+    known = {}
+    if None in numbers:
+        known = {row["code"]: row for row in await parties.list_parties(pool)}
+    outcomes: list[int | Refusal] = []
+    accounts: list[parties.NewAccount] = []
+    for one, number in zip(terms, numbers, strict=True):
+        if number is None and known[one.code]["cap_cu"] is not None:
+            outcomes.append(Refusal(Reason.MERCHANT_EXISTS, f"{one.code} takes part already"))
+            continue
+        merchant_no = int(known[one.code]["merchant_no"]) if number is None else number
+        outcomes.append(merchant_no)
+        accounts.append(parties.NewAccount(one.code, merchant_no, one.cap_cu))
+    await parties.open_accounts(clearing, accounts)
+    return outcomes
+
+
+async def _add(
+    conn: PoolConnectionProxy, terms: MerchantTerms, *, now: datetime, effective_at: datetime
+) -> int | None:
+    """Add a merchant's rows inside the caller's transaction; its number, or None if the code is taken."""
+    merchant_no = await parties.add_party(conn, code=terms.code, name=terms.name, now=now)
+    if merchant_no is None:
+        return None
+    await store.insert_programme(
+        conn,
+        merchant_no=merchant_no,
+        hosted=terms.hosted,
+        unit=terms.unit,
+        scale=terms.scale,
+        earn=terms.earn,
+        valid_days=terms.valid_days,
+        units_min=terms.units_min,
+        units_max=terms.units_max,
+    )
+    for side, rate in (("spend", terms.spend), ("issue", terms.issue)):
+        await store.insert_rate(
+            conn,
+            merchant_no=merchant_no,
+            side=side,
+            num=rate.num,
+            den=rate.den,
+            effective_at=effective_at,
+        )
     return merchant_no

@@ -1,8 +1,12 @@
 """The replay: a file of real purchases through the same writer, books and packages as the gateway's.
 
 A week (Monday 00:00 UTC) is a cycle. The whole of a week is read and checked before anything of it is
-booked. Every line is a command under a key made of the file's digest and the line's number, so a replay
-that was stopped goes on behind the last line that is in the journal.
+booked; while the writer works on it, the next one is read.
+
+Every line is a command whose key holds the line's number, so a replay that was stopped goes on behind the
+last line that is in the journal. That line is read after every earlier writer was fenced out, so nothing
+behind it can be booked: its keys are new, and say so by their time (UUIDv7), which spares the writer looking
+each of them up.
 
 Source: settlement/RULES.md, rules L2 to L4.
 """
@@ -12,11 +16,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
+from collections import deque
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from time import monotonic, time_ns
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -24,7 +30,7 @@ from exchange.programme.core.command import Purchase
 from exchange.programme.service.rider import ProgrammeRider
 from exchange.programme.service.totals import count_lots
 from exchange.service.members import Members
-from exchange.service.onboarding import MerchantTerms, register_merchant
+from exchange.service.onboarding import MerchantTerms, register_merchants
 from exchange.store.programmes import insert_tariff
 from schemas.files.programmes import parse_programmes
 from schemas.files.purchases import parse_purchases
@@ -36,17 +42,20 @@ from settlement.service import cycles, ledger, parties
 from settlement.service.clearing import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
     from pathlib import Path
 
     from asyncpg import Connection, Pool
 
-    from schemas.files.programmes import ProgrammeFile
+    from schemas.files.programmes import ProgrammeFile, ProgrammeTerms
     from schemas.files.purchases import PurchaseLine
     from settlement.service.clearing import Clearing
 
-CHUNK_LINES = 4_000
-CHUNKS_IN_FLIGHT = 3
+CHUNK_LINES = 2_000
+UNDER_WAY_MAX = 9
+"""Chunks and turns of a cycle that may wait for the writer: so many lines ahead of the disk is enough."""
+READ_LINES = 500
+"""Lines that are read before the writer's loop turns again."""
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -144,38 +153,53 @@ async def register_programmes(pool: Pool, clearing: Clearing, terms: ProgrammeFi
     """Register the merchants of a programmes file, with rates in force since ever; a second time changes nothing."""
     async with pool.acquire() as conn:
         await insert_tariff(conn, fee_bps=terms.house.fee_bps, effective_at=_LONG_AGO)
-    for programme in terms.programme:
-        rate = Rate(num=programme.value_num, den=programme.value_den)
-        outcome = await register_merchant(
-            pool,
-            clearing,
-            MerchantTerms(
-                code=programme.code,
-                name=programme.name or programme.code,
-                hosted=programme.hosted,
-                unit=programme.unit,
-                scale=programme.scale,
-                spend=rate,
-                issue=rate,
-                earn=(programme.earn_num, programme.earn_den),
-                valid_days=programme.valid_days,
-                cap_cu=programme.cap_cu,
-            ),
-            now=datetime.now(UTC),
-            effective_at=_LONG_AGO,
-        )
+    for outcome in await register_merchants(
+        pool,
+        clearing,
+        [_terms(programme) for programme in terms.programme],
+        now=datetime.now(UTC),
+        effective_at=_LONG_AGO,
+    ):
         if not (isinstance(outcome, Refusal) and outcome.reason is Reason.MERCHANT_EXISTS):
             _insist(outcome)
 
 
+def _terms(programme: ProgrammeTerms) -> MerchantTerms:
+    """What a merchant of the file joins with; its points are issued at the rate at which they are spent."""
+    rate = Rate(num=programme.value_num, den=programme.value_den)
+    return MerchantTerms(
+        code=programme.code,
+        name=programme.name or programme.code,
+        hosted=programme.hosted,
+        unit=programme.unit,
+        scale=programme.scale,
+        spend=rate,
+        issue=rate,
+        earn=(programme.earn_num, programme.earn_den),
+        valid_days=programme.valid_days,
+        cap_cu=programme.cap_cu,
+    )
+
+
 @dataclass(slots=True, kw_only=True)
 class _Run:
-    """One run over the file."""
+    """One run over the file.
+
+    Attributes:
+        pool: Connections to the replay's own database.
+        writer: The books; every other writer was fenced out.
+        digest: SHA-256 of the file.
+        progress: Told how many lines were handled.
+        cycle_no: The cycle that is open once everything that was sent is decided.
+        under_way: What was sent and is not answered, in order.
+    """
 
     pool: Pool
     writer: Writer
     digest: bytes
     progress: Callable[[int], None]
+    cycle_no: int = 0
+    under_way: deque[asyncio.Task[None]] = field(default_factory=deque)
 
     async def feed(self, purchases: Path) -> None:
         """Book what is not booked yet, week by week, and close each week's cycle."""
@@ -183,76 +207,106 @@ class _Run:
             row["code"]: row["merchant_no"] for row in await parties.list_parties(self.pool)
         }
         members = Members(self.pool, lambda: datetime.now(UTC))
-        key = await ledger.last_accrual_key(self.pool)
-        booked_line = int.from_bytes(key[9:], "big") if key else 0
+        key = await ledger.last_line_key(self.pool)
+        booked_line = line_of_key(key) if key else 0
+        known = set()
+        for row in await cycles.list_cycles(self.pool):
+            known.add(row["cycle_id"])
+            if row["state"] == "closed":
+                _insist(await cycles.settle_cycle(self.writer, cycle_no=row["cycle_no"]))
+        self.cycle_no = self.writer.open_cycle
         week = ""
-        with purchases.open(encoding="utf-8", newline="") as file:
-            for week, lines in _weeks(parse_purchases(file)):
-                await self._turn_to(week)
-                fresh = [
-                    line
-                    for line in lines
-                    if line.line_no > booked_line and line.merchant in merchants
-                ]
-                self.progress(len(lines) - len(fresh))
-                await self._book(
-                    fresh, merchants, await members.enrol({line.member for line in fresh})
-                )
-        if week:
-            monday = datetime.fromisoformat(week) + timedelta(days=7)
-            await self._turn_to(monday.strftime("%Y-%m-%d"))
+        try:
+            with purchases.open(encoding="utf-8", newline="") as file:
+                async for week, lines in _weeks(parse_purchases(file)):
+                    if week not in known:
+                        await self._turn_to(week)
+                    fresh = [
+                        line
+                        for line in lines
+                        if line.line_no > booked_line and line.merchant in merchants
+                    ]
+                    self.progress(len(lines) - len(fresh))
+                    await self._book(
+                        fresh, merchants, await members.enrol({line.member for line in fresh})
+                    )
+            if week:
+                after = datetime.fromisoformat(week) + timedelta(days=7)
+                if (last := after.strftime("%Y-%m-%d")) not in known:
+                    await self._turn_to(last)
+            while self.under_way:
+                await self.under_way.popleft()
+        finally:
+            await asyncio.gather(*self.under_way, return_exceptions=True)
 
     async def _book(
         self, lines: list[PurchaseLine], merchants: dict[str, int], members: dict[str, int]
     ) -> None:
-        """Send one week's lines in order, a few chunks ahead of the disk."""
-        under_way: list[asyncio.Task[object]] = []
-        try:
-            for chunk in _chunks(lines):
-                commands = [
-                    Purchase(
-                        caller=HOUSE,
-                        key=self._key(line.line_no),
-                        body=_NO_BODY,
-                        member_no=members[line.member],
-                        merchant_no=merchants[line.merchant],
-                        amount_fen=line.amount_fen,
-                        discount_fen=line.discount_fen,
-                        occurred_at_us=line.occurred_at_us,
-                    )
-                    for line in chunk
-                ]
-                under_way.append(asyncio.create_task(self.writer.submit(commands)))
-                await asyncio.sleep(0)
-                if len(under_way) >= CHUNKS_IN_FLIGHT:
-                    await under_way.pop(0)
-                self.progress(len(chunk))
-        finally:
-            await asyncio.gather(*under_way)
-
-    def _key(self, line_no: int) -> bytes:
-        """Key of a line: the file's digest and the line's number, as a UUIDv8 (RFC 9562 §5.8)."""
-        return self.digest[:6] + b"\x80\x00\x80" + line_no.to_bytes(7, "big")
-
-    async def _turn_to(self, week: str) -> None:
-        """Make `week` the open cycle: close the one before, and count it as settled at once."""
-        known = {row["cycle_id"] for row in await cycles.list_cycles(self.pool)}
-        if week not in known:
-            monday = datetime.fromisoformat(week).replace(tzinfo=UTC)
-            _insist(
-                await cycles.close_cycle(
-                    self.writer,
-                    cycle_no=self.writer.open_cycle,
-                    next_id=week,
-                    at_us=int(monday.timestamp()) * 1_000_000,
+        """Send one week's lines in order."""
+        for start in range(0, len(lines), CHUNK_LINES):
+            head = line_key_head(self.digest, time_ns() // 1_000_000)
+            await self._send(
+                self._submit(
+                    [
+                        Purchase(
+                            HOUSE,
+                            head + line.line_no.to_bytes(7, "big"),
+                            _NO_BODY,
+                            members[line.member],
+                            merchants[line.merchant],
+                            line.amount_fen,
+                            line.discount_fen,
+                            line.occurred_at_us,
+                        )
+                        for line in lines[start : start + CHUNK_LINES]
+                    ],
+                    self.cycle_no,
                 )
             )
-        for row in await cycles.list_cycles(self.pool):
-            if row["state"] == "closed":
-                _insist(await cycles.settle_cycle(self.writer, cycle_no=row["cycle_no"]))
+
+    async def _submit(self, commands: list[Purchase], cycle_no: int) -> None:
+        """Have purchases decided, and see that they stand in their own cycle."""
+        answers = await self.writer.submit(commands)
+        for answer in (answers[0], answers[-1]):
+            if answer[-1].seq and answer[-1].cycle_no != cycle_no:
+                raise Unavailable("the replay's ledger has another cycle open: it has another user")
+        self.progress(len(commands))
+
+    async def _turn_to(self, week: str) -> None:
+        """Close the open cycle, open `week`'s, and count the closed one as settled at once."""
+        monday = datetime.fromisoformat(week).replace(tzinfo=UTC)
+        await self._send(self._turn(week, int(monday.timestamp()) * 1_000_000, self.cycle_no))
+        self.cycle_no += 1
+
+    async def _turn(self, week: str, at_us: int, cycle_no: int) -> None:
+        _insist(await cycles.turn_cycle(self.writer, cycle_no=cycle_no, next_id=week, at_us=at_us))
+
+    async def _send(self, submission: Coroutine[Any, Any, None]) -> None:
+        """Put something into the writer's queue, and wait while too much is under way."""
+        self.under_way.append(asyncio.create_task(submission))
+        await asyncio.sleep(0)  # the task puts it into the queue, behind all that was sent before
+        while len(self.under_way) >= UNDER_WAY_MAX:
+            await self.under_way.popleft()
 
 
 _NO_BODY = bytes(16)
+
+
+def line_key_head(digest: bytes, at_ms: int) -> bytes:
+    """First nine bytes of the keys of lines that are sent at an instant; the line's number follows in seven.
+
+    A UUIDv7 (RFC 9562 §5.7) whose `rand_a` is the beginning of the file's digest.
+
+    Args:
+        digest: SHA-256 of the file.
+        at_ms: Milliseconds since 1970.
+    """
+    return at_ms.to_bytes(6, "big") + bytes((0x70 | digest[0] >> 4, digest[1], 0x80))
+
+
+def line_of_key(key: bytes) -> int:
+    """Number of the line that a key names."""
+    return int.from_bytes(key[9:], "big")
 
 
 def _insist(outcome: object) -> None:
@@ -266,15 +320,14 @@ def _insist(outcome: object) -> None:
             raise Unavailable(f"the replay's ledger refuses to go on: {detail}")
 
 
-def _chunks(lines: list[PurchaseLine]) -> Iterator[list[PurchaseLine]]:
-    for start in range(0, len(lines), CHUNK_LINES):
-        yield lines[start : start + CHUNK_LINES]
-
-
-def _weeks(lines: Iterator[PurchaseLine]) -> Iterator[tuple[str, list[PurchaseLine]]]:
-    """Whole weeks, each read to its end before it is given out."""
-    for week, group in itertools.groupby(lines, key=lambda line: line.week):
-        yield week, list(group)
+async def _weeks(lines: Iterator[PurchaseLine]) -> AsyncIterator[tuple[str, list[PurchaseLine]]]:
+    """Whole weeks, each read to its end before it is given out; the writer's loop turns meanwhile."""
+    for week, group in itertools.groupby(lines, key=attrgetter("week")):
+        read: list[PurchaseLine] = []
+        while some := list(itertools.islice(group, READ_LINES)):
+            read += some
+            await asyncio.sleep(0)
+        yield week, read
 
 
 async def _summarise(pool: Pool, out: Path, began: float) -> ReplaySummary:

@@ -19,6 +19,7 @@ from deploy.database.connection import open_pool, open_writer_connection
 from exchange.programme.core.command import AnyCommand
 from exchange.programme.service.expiry import lapse_expired_lots
 from exchange.programme.service.rider import ProgrammeRider
+from exchange.service.collector import collect_seldom
 from schemas.values.faults import Unavailable
 from settlement.service.clearing import Fenced, Writer
 from settlement.service.link import LinkServer
@@ -107,6 +108,7 @@ def main() -> None:
         runner = asyncio.run
     else:
         runner = uvloop.run
+    collect_seldom()
     sys.exit(runner(run_writer(dsn=arguments.dsn, socket_path=arguments.socket)))
 
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from schemas.values.faults import SchemaError
 
@@ -16,12 +17,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 COLUMNS = ("occurred_at", "member", "merchant", "amount_fen", "discount_fen")
-_TIME = re.compile(r"\A\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\Z", re.ASCII)
-_AMOUNT = re.compile(r"\A[0-9]{1,13}\Z", re.ASCII)
-_TEXT = re.compile(r'\A[^\s,"\x00-\x1f\x7f]{1,64}\Z')
+_TEXT = r'[^\s,"\x00-\x1f\x7f]{1,64}'
+_AMOUNT = "[0-9]{1,13}"
+_DAY = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_LINE = re.compile(
+    rf"({_DAY})T([01][0-9]|2[0-3]):([0-5][0-9]):([0-5][0-9]),({_TEXT}),({_TEXT}),({_AMOUNT}),({_AMOUNT})[\r\n]*\Z"
+)
+_CHECKS = (
+    (re.compile(rf"{_DAY}T[0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}\Z"), "a time as YYYY-MM-DDTHH:MM:SS"),
+    (re.compile(rf"{_TEXT}\Z"), "a reference"),
+    (re.compile(rf"{_TEXT}\Z"), "a code"),
+    (re.compile(rf"{_AMOUNT}\Z"), "a whole number of fen"),
+    (re.compile(rf"{_AMOUNT}\Z"), "a whole number of fen"),
+)
+"""What each column must be."""
 
 
-class PurchaseLine(NamedTuple):
+class PurchaseLine(msgspec.Struct, frozen=True, gc=False):
     """One line: what a member bought at one merchant.
 
     Attributes:
@@ -57,55 +69,30 @@ def parse_purchases(lines: Iterable[str]) -> Iterator[PurchaseLine]:
     header = next(rows, "").rstrip("\r\n")
     if header != ",".join(COLUMNS):
         raise SchemaError("line 1, header", f"expected {','.join(COLUMNS)}, found {header[:80]!r}")
-    last_text, last_us, week = "", 0, ""
+    last_day, last_us, midnight_us, week = "", 0, 0, ""
+    match = _LINE.match
     for line_no, row in enumerate(rows, start=2):
-        fields = row.rstrip("\r\n").split(",")
-        if len(fields) != len(COLUMNS):
+        found = match(row)
+        if found is None:
+            raise _fault(line_no, row)
+        day, hour, minute, second, member, merchant, amount, discount = found.groups()
+        if day != last_day:
+            try:
+                midnight_us, week = _day(day)
+            except ValueError:
+                raise _not_so(line_no, 0, row[:19]) from None
+            last_day = day
+        at_us = midnight_us + (int(hour) * 3600 + int(minute) * 60 + int(second)) * 1_000_000
+        if at_us < last_us:
             raise SchemaError(
-                f"line {line_no}, {COLUMNS[min(len(fields), len(COLUMNS) - 1)]}",
-                f"expected {len(COLUMNS)} fields, found {len(fields)}",
+                f"line {line_no}, occurred_at", f"{row[:19]} lies before the line above"
             )
-        text, member, merchant, amount, discount = fields
-        if text != last_text:
-            occurred_at_us, week = _instant(line_no, text)
-            if occurred_at_us < last_us:
-                raise SchemaError(
-                    f"line {line_no}, occurred_at",
-                    f"{text} lies before the line above ({last_text})",
-                )
-            last_text, last_us = text, occurred_at_us
-        if not _TEXT.match(member):
-            raise SchemaError(f"line {line_no}, member", f"not a reference: {member[:80]!r}")
-        if not _TEXT.match(merchant):
-            raise SchemaError(f"line {line_no}, merchant", f"not a code: {merchant[:80]!r}")
-        if not _AMOUNT.match(amount):
-            raise SchemaError(
-                f"line {line_no}, amount_fen", f"not a whole number of fen: {amount[:80]!r}"
-            )
-        if not _AMOUNT.match(discount):
-            raise SchemaError(
-                f"line {line_no}, discount_fen", f"not a whole number of fen: {discount[:80]!r}"
-            )
-        yield PurchaseLine(line_no, last_us, week, member, merchant, int(amount), int(discount))
+        last_us = at_us
+        yield PurchaseLine(line_no, at_us, week, member, merchant, int(amount), int(discount))
 
 
-def _instant(line_no: int, text: str) -> tuple[int, str]:
-    """Read a time as UTC; gives it in microseconds, and its week's Monday."""
-    if not _TIME.match(text):
-        raise _not_a_time(line_no, text)
-    try:
-        midnight_us, week = _day(text[:10])
-    except ValueError:
-        raise _not_a_time(line_no, text) from None
-    hour, minute, second = int(text[11:13]), int(text[14:16]), int(text[17:])
-    if hour > 23 or minute > 59 or second > 59:
-        raise _not_a_time(line_no, text)
-    return midnight_us + (hour * 3600 + minute * 60 + second) * 1_000_000, week
-
-
-@lru_cache(maxsize=64)
 def _day(text: str) -> tuple[int, str]:
-    """A day's midnight in microseconds, and its week's Monday; days repeat line after line.
+    """A day's midnight in microseconds, and its week's Monday.
 
     Raises:
         ValueError: There is no such day.
@@ -115,7 +102,22 @@ def _day(text: str) -> tuple[int, str]:
     return int(midnight.timestamp()) * 1_000_000, monday.strftime("%Y-%m-%d")
 
 
-def _not_a_time(line_no: int, text: str) -> SchemaError:
+def _fault(line_no: int, row: str) -> SchemaError:
+    """Say which field of a malformed line is the first that is wrong."""
+    fields = row.rstrip("\r\n").split(",")
+    if len(fields) != len(COLUMNS):
+        return SchemaError(
+            f"line {line_no}, {COLUMNS[min(len(fields), len(COLUMNS) - 1)]}",
+            f"expected {len(COLUMNS)} fields, found {len(fields)}",
+        )
+    for place, (field, (form, _)) in enumerate(zip(fields, _CHECKS, strict=True)):
+        if not form.match(field):
+            return _not_so(line_no, place, field)
+    # Every field has its form, so the hour, the minute or the second does not exist.
+    return _not_so(line_no, 0, fields[0])
+
+
+def _not_so(line_no: int, place: int, field: str) -> SchemaError:
     return SchemaError(
-        f"line {line_no}, occurred_at", f"not a time as YYYY-MM-DDTHH:MM:SS: {text[:80]!r}"
+        f"line {line_no}, {COLUMNS[place]}", f"not {_CHECKS[place][1]}: {field[:80]!r}"
     )

@@ -194,11 +194,6 @@ async def _gather(conn: store.Connection, cycle_no: int) -> _Facts | Refusal:
         for row in parts
     ]
     before = await store.fetch_batch_before(conn, cycle_no=cycle_no)
-    rates: dict[int, tuple[int, int]] = {}
-    for one in ranges:
-        rates |= await store.fetch_rates(
-            conn, part=one.part, first_seq=one.first_seq, last_seq=one.last_seq
-        )
     return _Facts(
         cycle=Cycle(
             cycle_no=cycle_no,
@@ -221,7 +216,7 @@ async def _gather(conn: store.Connection, cycle_no: int) -> _Facts | Refusal:
         if before is None
         else await store.fetch_carries(conn, cycle_no=before["cycle_no"]),
         codes=await store.fetch_codes(conn),
-        rates=rates,
+        rates=await store.fetch_rates(conn, cycle_no=cycle_no),
         chain_heads=[await _chain_head(conn, one) for one in ranges],
         stored=None if stored is None else stored["manifest"],
     )

@@ -60,6 +60,10 @@ PART = 1
 """The one partition there is today; it stands in every key and in every statement of a flush."""
 
 FLUSH_LIMIT = 10_000
+WORTH_COMMANDS = 1_000
+"""A group of so many is decided while a flush is in flight; a smaller one first grows until that has landed."""
+TURN_COMMANDS = 100
+"""Commands that are decided before the loop turns."""
 REMEMBERED_KEYS = 250_000
 BLOCKED_SECONDS = 6.0
 """A take-over that waits longer for the partition's row ends whoever holds it: longer than the time-out
@@ -314,7 +318,7 @@ class Writer:
             self._retry = self._next_batches()
         if not self._retry:
             if self._in_flight:
-                await self._land()
+                await self._gather(self._in_flight)
                 return True
             if not self._accepting and not self._queue:
                 return False
@@ -327,12 +331,21 @@ class Writer:
         if self._flush and (quiet or self._flush.quiet):
             await self._land()
         stored, orders = await self._load(commands)
-        flush = self._decide(batches, stored, orders)
+        flush = await self._decide(batches, stored, orders)
         flush.quiet = quiet
         await self._land()
         self._flush, self._retry = flush, []
         self._in_flight = asyncio.create_task(self._commit(flush))
+        self._in_flight.add_done_callback(lambda _: self._wake.set())
         return True
+
+    async def _gather(self, in_flight: asyncio.Task[None]) -> None:
+        """Wait for a group that is worth deciding beside the flush in flight, or until that has landed."""
+        while not in_flight.done() and self._queued < WORTH_COMMANDS:
+            self._wake.clear()
+            await self._wake.wait()
+        if in_flight.done():
+            await self._land()
 
     def _next_batches(self) -> list[_Batch]:
         """Take what waits, up to a limit, in arrival order."""
@@ -416,13 +429,17 @@ class Writer:
         await self._rider.load(self._read_conn, commands, self._books.clock_us)
         return stored, orders
 
-    def _decide(
+    async def _decide(
         self,
         batches: list[_Batch],
         stored: dict[tuple[int, bytes], tuple[bytes, Answer]],
         orders: dict[int, tuple[int, list[Entry]]],
     ) -> _Flush:
-        """Decide a group in arrival order; nothing waits in here."""
+        """Decide a group in arrival order.
+
+        Nothing is waited for, but the loop turns now and then: the flush in flight is more bytes than its socket
+        takes at once, and the database would wait for the rest until the whole group is decided.
+        """
         assert self._books is not None
         assert self._fence is not None
         books, rider, pending = self._books, self._rider, self._pending
@@ -434,7 +451,9 @@ class Writer:
             answers = batch.answers = []
             answer_with = answers.append
             self.figures.commands += len(batch.commands)
-            for command in batch.commands:
+            for place, command in enumerate(batch.commands, start=1):
+                if not place % TURN_COMMANDS:
+                    await asyncio.sleep(0)
                 kind = type(command)
                 if kind is not Order and kind in UNKEYED:
                     answer_with([self._end(command, orders)])  # type: ignore[arg-type] # its type was just compared
@@ -620,7 +639,7 @@ class Writer:
             batch = _Batch(commands=commands, done=asyncio.get_running_loop().create_future())
             try:
                 self._look_everywhere = True
-                flush = self._decide([batch], *await self._load(list(commands)))
+                flush = await self._decide([batch], *await self._load(list(commands)))
                 await self._commit(flush)
                 self._remember(flush)
             except Fenced:

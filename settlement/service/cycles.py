@@ -18,6 +18,8 @@ from settlement.store import calendars
 from settlement.store import cycles as store
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from asyncpg import Pool, Record
 
     from settlement.core.command import Command, Entry
@@ -39,16 +41,8 @@ async def close_cycle(
     Returns:
         The opening of the next cycle, or CYCLE_NOT_OPEN.
     """
-    command = CloseCycle(
-        caller=HOUSE,
-        key=key_bytes(f"close:{cycle_no}:{next_id}"),
-        body=_body("close", cycle_no, next_id, next_cut_off_us, at_us),
-        cycle_no=cycle_no,
-        next_id=next_id,
-        next_cut_off_us=next_cut_off_us,
-        at_us=at_us,
-    )
-    return await _administer(clearing, command, f"cycle {cycle_no}")
+    command = _close(cycle_no, next_id, next_cut_off_us, at_us)
+    return await _administer(clearing, [command], f"cycle {cycle_no}")
 
 
 async def settle_cycle(clearing: Clearing, *, cycle_no: int) -> Entry | Refusal:
@@ -57,13 +51,27 @@ async def settle_cycle(clearing: Clearing, *, cycle_no: int) -> Entry | Refusal:
     Returns:
         The settlement's event, or CYCLE_NOT_CLOSED.
     """
-    command = SettleCycle(
-        caller=HOUSE,
-        key=key_bytes(f"settle:{cycle_no}"),
-        body=_body("settle", cycle_no),
-        cycle_no=cycle_no,
-    )
-    return await _administer(clearing, command, f"cycle {cycle_no}")
+    return await _administer(clearing, [_settle(cycle_no)], f"cycle {cycle_no}")
+
+
+async def turn_cycle(
+    clearing: Clearing, *, cycle_no: int, next_id: str, at_us: int
+) -> Entry | Refusal:
+    """Close the open cycle, open the next, and count the closed one as paid, in one stroke; 0 opens the first.
+
+    Args:
+        clearing: The writer.
+        cycle_no: The cycle believed to be open.
+        next_id: Id of the next cycle.
+        at_us: Business time, in a ledger made for replay only.
+
+    Returns:
+        The last event, or the first refusal of CYCLE_NOT_OPEN, CYCLE_EXISTS and CYCLE_NOT_CLOSED.
+    """
+    commands: list[Command] = [_close(cycle_no, next_id, 0, at_us)]
+    if cycle_no:
+        commands.append(_settle(cycle_no))
+    return await _administer(clearing, commands, f"cycle {cycle_no}")
 
 
 async def close_if_due(pool: Pool, clearing: Clearing, now: datetime) -> Entry | Refusal | None:
@@ -144,14 +152,37 @@ async def ledger_head(pool: Pool) -> Record | None:
     return await store.fetch_head(pool, part=PART)
 
 
-async def _administer(clearing: Clearing, command: Command, subject: str) -> Entry | Refusal:
-    """Submit one administrative command and turn a refusing entry into a `Refusal`."""
-    [answer] = await clearing.submit([command])
-    entry = answer[-1]
-    if entry.kind == Kind.REFUSED:
-        reason = REASON_BY_NUMBER[entry.reason]
-        return Refusal(reason, f"{subject}: {reason.english}")
-    return entry
+def _close(cycle_no: int, next_id: str, next_cut_off_us: int, at_us: int) -> CloseCycle:
+    return CloseCycle(
+        caller=HOUSE,
+        key=key_bytes(f"close:{cycle_no}:{next_id}"),
+        body=_body("close", cycle_no, next_id, next_cut_off_us, at_us),
+        cycle_no=cycle_no,
+        next_id=next_id,
+        next_cut_off_us=next_cut_off_us,
+        at_us=at_us,
+    )
+
+
+def _settle(cycle_no: int) -> SettleCycle:
+    return SettleCycle(
+        caller=HOUSE,
+        key=key_bytes(f"settle:{cycle_no}"),
+        body=_body("settle", cycle_no),
+        cycle_no=cycle_no,
+    )
+
+
+async def _administer(
+    clearing: Clearing, commands: Sequence[Command], subject: str
+) -> Entry | Refusal:
+    """Submit administrative commands together and turn the first refusing entry into a `Refusal`."""
+    entries = [answer[-1] for answer in await clearing.submit(commands)]
+    for entry in entries:
+        if entry.kind == Kind.REFUSED:
+            reason = REASON_BY_NUMBER[entry.reason]
+            return Refusal(reason, f"{subject}: {reason.english}")
+    return entries[-1]
 
 
 def _body(*parts: object) -> bytes:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from settlement.core.event import Kind
 from settlement.service.clearing import PART
 from settlement.store.journal import insert_partition
-from settlement.store.totals import fetch_had_orders, fetch_last_key, fetch_totals
+from settlement.store.totals import fetch_had_orders, fetch_last_line_key, fetch_totals
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
@@ -26,9 +25,9 @@ async def open_ledger(
     await insert_partition(conn, part=PART, caller_clock=caller_clock)
 
 
-async def last_accrual_key(pool: Pool) -> bytes | None:
-    """Key of the newest accrual: how far whoever feeds purchases in order has come."""
-    return await fetch_last_key(pool, part=PART, kind=Kind.ACCRUED)
+async def last_line_key(pool: Pool) -> bytes | None:
+    """Key of the newest purchase that was decided: how far whoever feeds purchases in order has come."""
+    return await fetch_last_line_key(pool, part=PART)
 
 
 async def ledger_totals(pool: Pool) -> Record:

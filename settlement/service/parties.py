@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from schemas.values.ids import HOUSE, key_bytes
 from settlement.core.command import Join
 from settlement.store import merchants as store
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from asyncpg import Connection, Pool, Record
@@ -29,18 +30,26 @@ async def add_party(
     return await store.insert_merchant(conn, code=code, name=name, now=now)
 
 
-async def open_account(clearing: Clearing, *, code: str, merchant_no: int, cap_cu: int) -> None:
-    """Open a merchant's account in the books; a second time changes nothing."""
-    body = hashlib.sha256(f"join {code} {merchant_no}".encode()).digest()[:16]
+class NewAccount(NamedTuple):
+    """An account to be opened; `cap_cu` is the net debit cap."""
+
+    code: str
+    merchant_no: int
+    cap_cu: int
+
+
+async def open_accounts(clearing: Clearing, accounts: Sequence[NewAccount]) -> None:
+    """Open merchants' accounts in the books, together; a second time changes nothing."""
     await clearing.submit(
         [
             Join(
                 caller=HOUSE,
                 key=key_bytes(f"join:{code}"),
-                body=body,
+                body=hashlib.sha256(f"join {code} {merchant_no}".encode()).digest()[:16],
                 merchant_no=merchant_no,
                 cap_cu=cap_cu,
             )
+            for code, merchant_no, cap_cu in accounts
         ]
     )
 

@@ -119,27 +119,20 @@ async def fetch_codes(conn: Connection) -> dict[int, str]:
     return {row["merchant_no"]: row["code"] for row in rows}
 
 
-async def fetch_rates(
-    conn: Connection, *, part: int, first_seq: int, last_seq: int
-) -> dict[int, tuple[int, int]]:
-    """Read the rates that the lines of a range used.
+async def fetch_rates(conn: Connection, *, cycle_no: int) -> dict[int, tuple[int, int]]:
+    """Read the rates that the lines of a closed cycle may have used: all that its issuers' points were ever spent at.
 
     Rates belong to the shop window; a statement shows the one that was agreed, and a rate never
-    changes once it is written.
+    changes once it is written. Looking into the lines for those in use would read them all twice.
     """
     rows = await conn.fetch(
         """
         SELECT rate_no, num, den
           FROM exchange.rate
-         WHERE rate_no IN (
-               SELECT rate_no
-                 FROM settlement.event
-                WHERE part = $1 AND seq BETWEEN $2 AND $3 AND kind IN (3, 6)
-               )
+         WHERE side = 'spend'
+               AND merchant_no IN (SELECT issuer FROM settlement.obligation WHERE cycle_no = $1)
         """,
-        part,
-        first_seq,
-        last_seq,
+        cycle_no,
     )
     return {row["rate_no"]: (row["num"], row["den"]) for row in rows}
 

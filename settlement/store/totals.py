@@ -8,17 +8,19 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
 
 
-async def fetch_last_key(conn: Connection | Pool, *, part: int, kind: int) -> bytes | None:
-    """Key of the newest event of a kind; None before the first."""
+async def fetch_last_line_key(conn: Connection | Pool, *, part: int) -> bytes | None:
+    """Key of the newest purchase, accrued or refused under a key with a time (UUIDv7); None before the first.
+
+    What is refused under another key is administrative.
+    """
     key = await conn.fetchval(
         """
         SELECT key FROM settlement.event
-         WHERE part = $1 AND kind = $2
+         WHERE part = $1 AND (kind = 7 OR (kind = 2 AND get_byte(uuid_send(key), 6) >> 4 = 7))
          ORDER BY seq DESC
          LIMIT 1
         """,
         part,
-        kind,
     )
     return key.bytes if key else None
 
@@ -45,10 +47,12 @@ async def fetch_had_orders(conn: Connection | Pool, *, part: int, cycle_no: int)
     found: bool = await conn.fetchval(
         """
         SELECT EXISTS (
-               SELECT FROM settlement.cycle AS c
-                 JOIN settlement.event AS e
-                   ON e.part = c.part AND e.seq BETWEEN c.first_seq AND coalesce(c.last_seq, e.seq)
-                WHERE c.part = $1 AND c.cycle_no = $2 AND e.kind IN (1, 2, 3) AND e.order_seq > 0)
+               SELECT FROM settlement.event
+                WHERE part = $1 AND kind IN (1, 2, 3) AND order_seq > 0
+                      -- As scalars, so that the events of other cycles are not walked over.
+                      AND seq >= (SELECT first_seq FROM settlement.cycle WHERE part = $1 AND cycle_no = $2)
+                      AND seq <= (SELECT coalesce(last_seq, 9223372036854775807)
+                                    FROM settlement.cycle WHERE part = $1 AND cycle_no = $2))
         """,
         part,
         cycle_no,

@@ -7,6 +7,7 @@ import sys
 import tomllib
 import zipfile
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -178,3 +179,8 @@ def test_run_passes_arguments_and_status_on():
         [sys.executable, ROOT / "run.py", "no-such-command"], capture_output=True, check=False
     )
     assert (through.returncode, through.stdout) == (direct.returncode, direct.stdout)
+
+
+def test_what_is_compiled_at_set_up_exists():
+    """Each module that run.py has compiled beforehand is one that can be imported."""
+    assert [name for name in run.PROCESSES if find_spec(name) is None] == []

@@ -10,6 +10,9 @@ import time
 from pathlib import Path
 
 import deploy.demo
+from deploy.database.connection import open_pool, open_writer_connection
+from exchange.service.replay import line_key_head, line_of_key, replay
+from schemas.values.ids import key_milliseconds
 
 DEMO = Path(deploy.demo.__file__).parent
 SUMMARY = {
@@ -66,3 +69,68 @@ def test_killed_replay_goes_on_and_ends_with_the_same_figures(server, tmp_path):
             env=environ, capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
         assert verified.returncode == 0, verified.stdout
+
+
+PROGRAMMES = """
+[house]
+fee_bps = 50
+""" + "".join(
+    f"""
+[[programme]]
+code = "{code}"
+unit = "point"
+scale = 0
+value_num = 100
+value_den = 1
+earn_num = 1
+earn_den = 100
+valid_days = 180
+cap_cu = 1000000
+hosted = {hosted}
+"""
+    for code, hosted in (("HOSTED", "true"), ("OWN", "false"))
+)
+PURCHASES = """occurred_at,member,merchant,amount_fen,discount_fen
+2017-01-02T10:00:00,7,HOSTED,500,0
+2017-01-03T10:00:00,7,OWN,500,0
+2017-01-03T10:00:00,7,NOBODY,500,0
+2017-01-03T10:00:00,7,OWN,500,0
+"""
+
+
+async def test_lines_that_were_refused_are_not_sent_again(dsn, tmp_path):
+    """A replay that goes on behind lines that were refused adds nothing to the journal."""
+    (tmp_path / "programmes.toml").write_text(PROGRAMMES)
+    (tmp_path / "purchases.csv").write_text(PURCHASES)
+
+    async def nothing_to_wait_for() -> None:
+        pass
+
+    pool = await open_pool(dsn, size=2)
+    journals = []
+    for _ in range(2):
+        await replay(
+            pool=pool,
+            connect=lambda: open_writer_connection(dsn),
+            purchases=tmp_path / "purchases.csv",
+            programmes=tmp_path / "programmes.toml",
+            out=tmp_path / "out",
+            packages_stand=nothing_to_wait_for,
+        )
+        journals.append(
+            [tuple(row) for row in await pool.fetch("SELECT * FROM settlement.event ORDER BY seq")]
+        )
+    assert journals[0] == journals[1]
+    kinds = await pool.fetch("SELECT kind, reason FROM settlement.event WHERE kind < 10")
+    assert sorted(row["kind"] for row in kinds) == [2, 2, 7]
+    await pool.close()
+
+
+def test_the_key_of_a_line_tells_its_number_and_its_time():
+    """Keys of lines are UUIDv7 in the order of the lines, so that the writer need not look them up."""
+    head = line_key_head(bytes(range(0xA0, 0xC0)), 1_772_000_000_123)
+    keys = [head + line.to_bytes(7, "big") for line in (2, 386_829)]
+    assert [line_of_key(key) for key in keys] == [2, 386_829]
+    assert [key_milliseconds(key) for key in keys] == [1_772_000_000_123] * 2
+    assert keys == sorted(keys)
+    assert all(len(key) == 16 and key[8] >> 6 == 0b10 for key in keys)

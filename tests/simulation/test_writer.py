@@ -24,7 +24,7 @@ from settlement.core.command import (
     SettleCycle,
 )
 from settlement.core.event import Kind
-from settlement.service.clearing import Fenced, Writer
+from settlement.service.clearing import WORTH_COMMANDS, Fenced, Writer
 from tests.simulation.compare import assert_audits_clean
 from tests.simulation.ground import (
     BODY,
@@ -818,6 +818,30 @@ async def test_full_queue_turns_away_and_loses_nothing(dsn: str):
         ) == len(booked)
 
 
+async def test_a_group_is_decided_beside_a_flush_when_it_is_large_enough(dsn: str):
+    """While a flush is in flight, a thousand commands that come then are decided, and fewer wait for more."""
+    async with open_house(dsn, A, B) as house:
+
+        def send(count: int) -> asyncio.Task:
+            orders = [order_of(house, "A", "B", 1) for _ in range(count)]
+            return asyncio.create_task(house.submit(*orders))
+
+        async with _row_locked(dsn):
+            first = send(1)
+            await asyncio.sleep(0.05)
+            few = send(WORTH_COMMANDS - 1)
+            await asyncio.sleep(0.05)
+            assert house.writer.waiting == WORTH_COMMANDS - 1
+            last = send(1)
+            await asyncio.sleep(0.05)
+            assert house.writer.waiting == 0
+            assert not few.done()
+        sizes = [len(await soon(task)) for task in (first, few, last)]
+        assert sizes == [1, WORTH_COMMANDS - 1, 1]
+        assert await house.pool.fetchval("SELECT max(flush_no) FROM settlement.flush") == 2 + 3
+        await assert_audits_clean(house.pool)
+
+
 async def test_caller_that_went_away_changes_nothing_for_others(dsn: str):
     """When a caller hangs up while its command is in flight, everybody else is answered all the same."""
     async with open_house(dsn, A, B) as house:
@@ -851,10 +875,12 @@ class _row_locked:  # noqa: N801 - used like a function
 
 
 async def _kill_waiting_backends(conn: asyncpg.Connection) -> None:
-    killed = await conn.fetch(
+    deadline = asyncio.get_running_loop().time() + 10
+    while not await conn.fetch(
         """
         SELECT pg_terminate_backend(pid) FROM pg_stat_activity
          WHERE wait_event_type = 'Lock' AND datname = current_database()
         """
-    )
-    assert killed
+    ):
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.01)
