@@ -30,7 +30,14 @@ from adapters.kit.protocols.sftp_file.settings import Settings, check_settings
 from adapters.kit.protocols.sftp_file.spool import RequestFile, Spool
 from adapters.kit.reference import reference_of
 from adapters.kit.secret import Secrets
-from adapters.kit.simulator.faults import CONNECT, Fault, Rule, Scripted, Trouble
+from adapters.kit.simulator.faults import (
+    CONNECT,
+    Fault,
+    Rule,
+    Scripted,
+    Seeded,
+    Trouble,
+)
 from adapters.kit.simulator.sftp_file import FileRunning
 from adapters.kit.simulator.stage import set_stage
 from schemas.values.faults import SchemaError, Unavailable
@@ -347,6 +354,41 @@ async def test_no_fault_makes_a_wrong_outcome(fault, heard, at_day_end):
         assert len(told.answers) == (heard is not None)
         if at_day_end is Outcome.REFUSED:
             assert status.reason is Reason.CALL_NOT_FOUND
+
+
+async def test_whatever_fails_the_closed_day_agrees_with_the_hotels_books():
+    """Under a storm of faults what is told is true, and after the day is closed every call is decided
+    as the hotel booked it, none twice.
+    """
+    rates = dict.fromkeys(set(Fault) - {Fault.WRONG_AMOUNT, Fault.REORDER_CALLBACK}, 0.02)
+    storm = Seeded(random.Random(5), rates | {Fault.TLS_FAILURE: 0.2}, seconds=0.1)
+    folder, clock, told = registry.find("jade-hotel"), Clock(), Told()
+    stage = set_stage(folder, plan=storm, now_us=clock, rng=random.Random(7))
+    async with registry.simulator(folder)(folder, stage) as running:
+        assert isinstance(running, FileRunning)
+        the_hotel = Hotel(folder, running, Scripted(), clock)
+        async with adapter_for(the_hotel, told, gather_calls=4, connect_seconds=0.5) as adapter:
+            calls = [hold(units) for units in range(100, 180)]
+            for start in range(0, 80, 4):
+                await asyncio.gather(*(adapter.hold(call) for call in calls[start : start + 4]))
+            question = "SELECT count(*) FROM call JOIN request_file ON name = file WHERE sent = 1"
+            await until(lambda: the_hotel.read_spool(question) == [(80,)])
+            await asyncio.sleep(0.3)
+            the_hotel.running.close_day(DAY)
+            booked = {entry.reference: entry.moved for entry in the_hotel.ledger.entries}
+            for call in calls:
+                status = await adapter.status(call)
+                while status.outcome is Outcome.UNKNOWN:
+                    status = await adapter.status(call)
+                if call.reference in booked:
+                    assert (status.outcome, status.units) == (Outcome.DONE, call.units)
+                else:
+                    assert status.reason is Reason.CALL_NOT_FOUND
+            for reference, receipt in told.answers:
+                assert (receipt.outcome is Outcome.DONE) == (reference in booked)
+            assert the_hotel.ledger.doubled() == set()
+            assert booked
+            assert len({reference for reference, _ in told.answers}) == len(told.answers)
 
 
 @pytest.mark.parametrize("fault", [Fault.TIMEOUT_BEFORE, Fault.MAINTENANCE])

@@ -46,7 +46,15 @@ from adapters.kit.guard import Guarded
 from adapters.kit.reference import reference_of
 from adapters.kit.secret import Secrets
 from adapters.kit.simulator.certificates import Authority
-from adapters.kit.simulator.faults import CONNECT, Fault, Rule, Scripted, Trouble
+from adapters.kit.simulator.faults import (
+    CONNECT,
+    Fault,
+    Occasion,
+    Rule,
+    Scripted,
+    Seeded,
+    Trouble,
+)
 from adapters.kit.simulator.stage import Running, Stage, set_stage
 from schemas.values.faults import SchemaError
 from schemas.values.reason import Reason
@@ -88,10 +96,26 @@ def later(step: Step, call: Call, number: str = "") -> Call:
     )
 
 
+class Weather(Scripted):
+    """A script, and behind it faults by chance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._chance: Seeded | None = None
+
+    def storm(self, chance: Seeded) -> None:
+        """From now on let chance decide what the script leaves open."""
+        self._chance = chance
+
+    def draw(self, occasion: Occasion) -> Trouble | None:
+        """What goes wrong now."""
+        return super().draw(occasion) or (self._chance.draw(occasion) if self._chance else None)
+
+
 class Shop:
     """A running simulator and how to change what it does."""
 
-    def __init__(self, folder: Folder, running: Running, plan: Scripted) -> None:
+    def __init__(self, folder: Folder, running: Running, plan: Weather) -> None:
         self.folder = folder.with_settings(running.settings)
         self.stage: Stage = running.stage
         self.plan = plan
@@ -106,7 +130,7 @@ class Shop:
 async def shop(port: int = 0, secrets: dict[str, bytes] | None = None, **settings):
     """A simulator that runs."""
     folder = folder_of(**settings)
-    plan = Scripted()
+    plan = Weather()
     stage = set_stage(
         folder,
         plan=plan,
@@ -324,6 +348,31 @@ async def test_an_answer_that_comes_after_giving_up_meets_nobody():
         for _ in range(5):
             assert (await adapter.hold(hold(2))).units == 2
             await asyncio.sleep(0.025)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_whatever_fails_outcomes_are_what_the_merchant_booked(seed):
+    """Under a storm of faults every call ends as the merchant's books have it, and none twice."""
+    storm = dict.fromkeys(
+        (Fault.TIMEOUT_BEFORE, Fault.TIMEOUT_AFTER, Fault.CUT, Fault.GARBAGE, Fault.TRUNCATED), 0.03
+    ) | dict.fromkeys((Fault.MAINTENANCE, Fault.REPEAT_CALLBACK, Fault.TLS_FAILURE), 0.1)
+    async with connected() as (the_shop, adapter):
+        the_shop.plan.storm(Seeded(random.Random(seed), storm))
+        life = guarded(the_shop, adapter)
+
+        async def end(call: Call) -> tuple[Call, bool]:
+            with contextlib.suppress(NotSent):
+                receipt = await life.hold(call)
+                if receipt.outcome is not Outcome.UNKNOWN:
+                    return call, receipt.outcome is Outcome.DONE
+            return call, (await resolved(life, call)).outcome is Outcome.DONE
+
+        ends = await asyncio.gather(*(end(hold(units)) for units in range(1, 81)))
+        ledger = the_shop.stage.ledger
+        booked = {entry.reference: entry.moved for entry in ledger.entries}
+        assert booked == {call.reference: call.units for call, done in ends if done}
+        assert ledger.doubled() == set()
+        assert 0 < len(booked) < 80
 
 
 # --- the connection ---

@@ -147,6 +147,7 @@ class FileHouse:
         self._day = self._today()
         self._connections: dict[asyncssh.SSHServerConnection, None] = {}
         self._tasks: dict[asyncio.Task[None], None] = {}
+        self.opened: dict[object, None] = {}
         self._spoilt = 0
         self._held_back: asyncio.Event | None = None
         for kind in (self.settings.request, self.settings.response, self.settings.day):
@@ -173,6 +174,9 @@ class FileHouse:
         for connection in list(self._connections):
             connection.abort()
             await connection.wait_closed()
+        # A client that hung up in the middle of a file has left it open.
+        for file in self.opened:
+            file.close()  # type: ignore[attr-defined] # what asyncssh opens is a file
 
     async def watch(self) -> None:
         """Close each day when the clock has passed midnight."""
@@ -450,7 +454,13 @@ class _Desk(asyncssh.SFTPServer):
                 pass
         if shown != local:
             path = b"/" + str(shown.relative_to(self._house.root)).encode()
-        return super().open(path, pflags, attrs)
+        file = super().open(path, pflags, attrs)
+        self._house.opened[file] = None
+        return file
+
+    def close(self, file_obj: object) -> None:
+        self._house.opened.pop(file_obj, None)
+        super().close(file_obj)
 
     def _local(self, path: bytes) -> Path:
         return Path(self.map_path(path).decode())

@@ -109,6 +109,7 @@ class Courier:
         self._rounds: asyncio.Task[None] | None = None
         self._left: dict[str, tuple[Entry, float]] = {}
         self._purged_us = 0
+        self._failures = 0
 
     async def start(self) -> None:
         """Begin to make rounds."""
@@ -127,7 +128,6 @@ class Courier:
         self._woken.set()
 
     async def _run(self) -> None:
-        failures = 0
         polled = -math.inf
         loop = asyncio.get_running_loop()
         while True:
@@ -136,19 +136,19 @@ class Courier:
                 due = started - polled >= self._settings.poll_seconds
                 if await self.round(poll=due) and due:
                     polled = started
-                failures = 0
+                self._failures = 0
             except Unavailable as error:
-                failures += 1
-                self._log.warning("files.unavailable", detail=str(error), failures=failures)
+                self._failures += 1
+                self._log.warning("files.unavailable", detail=str(error), failures=self._failures)
             except Exception:  # noqa: BLE001 - whatever it was, the next round may go well
-                failures += 1
-                self._log.exception("files.failed", failures=failures)
-            await self._wait(failures, polled)
+                self._failures += 1
+                self._log.exception("files.failed", failures=self._failures)
+            await self._wait(polled)
 
-    async def _wait(self, failures: int, polled: float) -> None:
+    async def _wait(self, polled: float) -> None:
         """Wait for the next round; longer after each failure, by chance, so that many spread out."""
-        if failures:
-            most = self._settings.poll_seconds * 2.0 ** min(failures, 20)
+        if self._failures:
+            most = self._settings.poll_seconds * 2.0 ** min(self._failures, 20)
             wait_seconds = min(most, _WAIT_SECONDS_MAX)
             await asyncio.sleep(self._draw.uniform(wait_seconds / 2, wait_seconds))
             return
@@ -233,6 +233,8 @@ class Courier:
                 self._log.error("request.name_taken", file=file.name)
                 continue
             await self._disk(self._spool.mark_sent, file.name)
+            # Whatever fails after this, the server is there.
+            self._failures = 0
             self._log.info("request.sent", file=file.name, bytes=len(file.content))
 
     async def _fetch(self) -> None:
