@@ -600,11 +600,13 @@ class Drive:
                 self._inbox.remove(line)
                 if step in self._breached and line.source is not Source.PEOPLE:
                     return True
+                refused = line.outcome is Outcome.REFUSED
+                reason = REASON_BY_NUMBER.get(line.reason, Reason.MERCHANT_REFUSED)
                 await self._take(
                     step,
                     Receipt(
                         outcome=line.outcome,
-                        reason=REASON_BY_NUMBER.get(line.reason),
+                        reason=reason if refused else None,
                         number=line.number,
                         units=line.units,
                         detail=line.detail,

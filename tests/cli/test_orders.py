@@ -31,14 +31,9 @@ def simulator(tongdui: Command) -> Iterator[tuple[Process, dict]]:
     tongdui.extra["TILL_TOWN_SECRET"] = SECRET
     process = tongdui.start("adapter", "simulate", TILLS)
     text = process.read_line()
-    while True:
-        try:
-            told = json.loads(text)
-        except ValueError:
-            text += process.read_line()
-        else:
-            break
-    yield process, told["settings"]
+    while not text.endswith("\n}\n"):
+        text += process.read_line()
+    yield process, json.loads(text)["settings"]
     process.popen.kill()
     process.popen.communicate()
 
