@@ -105,3 +105,16 @@ def test_a_merchant_moves_in_and_out_with_its_points(with_ledger, tmp_path):
     assert "no merchant" in assert_one_sentence(
         with_ledger("merchant", "export", "NO", "--out", tmp_path / "x")
     )
+
+
+def test_rules_for_members_are_put_in_force(with_ledger):
+    """What a programme asks of a spend is said in words, and a merchant that nobody knows is no traceback."""
+    with_ledger("merchant", "add", "EYEWEAR", "--spend", "100/3", "--cap", "400")
+    done = with_ledger(
+        "merchant", "protect", "EYEWEAR", "--authority", "code", "--daily-yuan", "200"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "proof code, at most 200 yuan a day for each member" in done.stdout
+    assert "no limits" in with_ledger("merchant", "protect", "EYEWEAR").stdout
+    unknown = assert_one_sentence(with_ledger("merchant", "protect", "NOBODY"))
+    assert unknown == "tongdui: no merchant has the code NOBODY"

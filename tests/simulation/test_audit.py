@@ -6,14 +6,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import asyncpg
+import msgspec
 import pytest
 import pytest_asyncio
 
 from deploy.database.embedded import EmbeddedServer
-from exchange.programme.core.command import Accrual, LapseLots
+from exchange.programme.core.command import Accrual, LapseLots, MemberOrder
 from exchange.programme.service.audit import audit_lots
 from settlement.core.audit import AuditReport
-from settlement.core.command import Pin, SetCollateral, SettleCycle
+from settlement.core.command import Command, Pin, SetCollateral, SettleCycle
 from settlement.service.audit import audit, audit_books
 from settlement.service.batches import CutBatch, cut_batch
 from tests.golden.packages import golden_keyring
@@ -38,7 +39,9 @@ async def house(
     """A ledger with everything in it: three cycles, two batches, holds, lots, an exchange and a lapse."""
     dsn = server.clone_database("migrated", "audited")
     async with open_house(
-        dsn, terms("A"), terms("B"), terms("C", hosted=False), terms("D", hosted=False)
+        dsn,
+        *(terms("A"), terms("B"), terms("C", hosted=False), terms("D", hosted=False)),
+        rules={"D": ("none", 0, 9)},
     ) as one:
         await _live(one, tmp_path_factory.mktemp("packages"))
         yield one
@@ -70,7 +73,7 @@ async def _live(house: House, out: Path) -> None:
     await house.submit(SettleCycle(caller=0, key=new_key(), body=BODY, cycle_no=1))
     house.clock.us += 18 * DAY_US
     await house.submit(
-        order_of(house, "D", "A", 321),
+        with_code(order_of(house, "D", "A", 321)),
         SetCollateral(caller=0, key=new_key(), body=BODY, merchant_no=3, collateral_cu=900),
         LapseLots(caller=0, key=new_key(), body=BODY, as_of_us=house.clock.us),
     )
@@ -80,6 +83,11 @@ async def _live(house: House, out: Path) -> None:
         CutBatch,
     )
     await house.submit(order_of(house, "C", "A", 11))
+
+
+def with_code(order: Command) -> MemberOrder:
+    """The same order as its member's, with a code."""
+    return MemberOrder(**msgspec.structs.asdict(order), code=b"c" * 16, code_until_us=2**60)
 
 
 async def audit_after(house: House, sql: str) -> AuditReport:
@@ -209,6 +217,9 @@ TAMPERINGS = {
     "UPDATE exchange.lot_use SET left_units = left_units + 1 WHERE lot_no = 1 AND units = 7": (
         "exchange.lot_use", r"lot 1, event \d+", "left_units"),
     "DELETE FROM exchange.lot_use WHERE lot_no = 1 AND units = 3": ("exchange.lot_use", r"lot 1, event \d+", "row"),
+    "UPDATE exchange.code_use SET seq = 1": ("exchange.code_use", r"orders that do not exist", "rows"),
+    "UPDATE exchange.member_order SET member_no = 8": (
+        "exchange.member_order", r"orders that do not exist", "rows"),
     "UPDATE exchange.expiry_run SET through = '2100-01-01'; "
     "DELETE FROM settlement.event WHERE kind = 8": ("exchange.expiry_run", r"lot \d+", "units of a lot"),
 }  # fmt: skip

@@ -92,6 +92,30 @@ async def fetch_stray_uses(conn: Connection, *, part: int) -> int:
     return count
 
 
+async def fetch_stray_proofs(conn: Connection, *, part: int) -> list[asyncpg.Record]:
+    """Used codes and counted orders that are of no order of their member: table and count."""
+    rows: list[asyncpg.Record] = await conn.fetch(
+        """
+        SELECT 'exchange.code_use' AS name, count(*) AS stray
+          FROM exchange.code_use AS u
+         WHERE u.part = $1
+               AND NOT EXISTS (
+                   SELECT FROM settlement.event AS e
+                    WHERE e.part = u.part AND e.seq = u.seq AND e.order_seq = e.seq AND e.kind IN (1, 3))
+         UNION ALL
+        SELECT 'exchange.member_order', count(*)
+          FROM exchange.member_order AS o
+         WHERE o.part = $1
+               AND NOT EXISTS (
+                   SELECT FROM settlement.event AS e
+                    WHERE e.part = o.part AND e.seq = o.seq AND e.order_seq = e.seq AND e.kind IN (1, 3)
+                          AND e.member_no = o.member_no AND e.at = o.at)
+        """,
+        part,
+    )
+    return rows
+
+
 async def fetch_numbering(conn: Connection, *, part: int) -> tuple[int, int, int]:
     """How many lots there are, the last number, and how many stand before one that was made later."""
     (row,) = await conn.fetch(
