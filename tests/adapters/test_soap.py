@@ -291,14 +291,16 @@ async def host_that_says(answer: Answer) -> AsyncIterator[tuple[Guarded, list[st
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     async with scene(AIR) as (air, _):
-        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         folder = air.folder.with_settings({"base_url": url})
         system = air.guarded(registry.build(folder, air.context()))
         await system.start()
-        yield system, asked
-        await system.close()
-    await runner.cleanup()
+        try:
+            yield system, asked
+        finally:
+            await system.close()
+            await runner.cleanup()
 
 
 def signing_in(operation: str, number: int) -> str:
