@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from datetime import UTC, datetime, time, timedelta
+from functools import lru_cache
 from typing import Annotated, Any, Final, Literal, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -268,6 +269,12 @@ def parse_manifest(text: str, *, where: str = "$") -> Manifest:
     Raises:
         SchemaError: It is not TOML, a key is unknown or missing, or a value is out of range.
     """
+    return _manifest(text, where)
+
+
+@lru_cache(maxsize=64)
+def _manifest(text: str, where: str) -> Manifest:
+    """Read once for each content; nobody changes what was read."""
     return decoded(parse_toml(text, where=where), Manifest, where=where)
 
 

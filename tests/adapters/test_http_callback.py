@@ -16,7 +16,7 @@ from adapters.kit.http_auth import Sent, signature_headers
 from adapters.kit.manifest import AnswersWay
 from adapters.kit.protocols.http_callback.client import build, load_callback_mapping
 from adapters.kit.protocols.http_mapping.figures import write_json
-from adapters.kit.protocols.http_mapping.mapping import load_mapping
+from adapters.kit.protocols.http_mapping.load import load_mapping
 from adapters.kit.protocols.http_mapping.rules import judge_callback
 from adapters.kit.registry import MERCHANTS
 from adapters.kit.secret import Secrets

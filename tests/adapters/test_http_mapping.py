@@ -22,10 +22,10 @@ from adapters.kit.protocols.http_mapping.figures import (
     time_written,
     write_json,
 )
-from adapters.kit.protocols.http_mapping.mapping import load_mapping
+from adapters.kit.protocols.http_mapping.load import load_mapping
 from adapters.kit.protocols.http_mapping.pages import Pages
 from adapters.kit.protocols.http_mapping.request import known_of, request_of
-from adapters.kit.protocols.http_mapping.rules import check_rules, judge
+from adapters.kit.protocols.http_mapping.rules import judge
 from adapters.kit.protocols.http_mapping.template import filled, read_back
 from adapters.kit.registry import MERCHANTS
 from adapters.kit.secret import Secrets
@@ -628,7 +628,7 @@ def test_mistake_in_a_mapping_names_file_table_and_key(change, path, about, tmp_
     """A mapping that could not work is refused before the first call, with the place of the mistake."""
     folder = copied("noodle-house", tmp_path, change)
     with pytest.raises(SchemaError, match=about) as refused:
-        check_rules(load_mapping(folder))
+        load_mapping(folder)
     assert refused.value.path == f"noodle-house/mapping.toml: ${path}"
 
 

@@ -25,11 +25,11 @@ from adapters.kit.protocols.http_mapping.figures import (
     time_written,
     write_json,
 )
+from adapters.kit.protocols.http_mapping.load import load_mapping
 from adapters.kit.protocols.http_mapping.mapping import (
     StatementOperation,
-    load_mapping,
 )
-from adapters.kit.protocols.http_mapping.rules import check_rules, sample_of, speaks_of_call
+from adapters.kit.protocols.http_mapping.rules import sample_of, speaks_of_call
 from adapters.kit.protocols.http_mapping.template import (
     PLACEHOLDER,
     filled,
@@ -65,7 +65,6 @@ async def serve(folder: Folder, stage: Stage) -> AsyncIterator[Running]:
     """
     settings = settings_as(folder.manifest, Settings)
     mapping = load_mapping(folder)
-    check_rules(mapping)
     gate = Gate(settings, stage)
     system = System(mapping, stage, gate)
     app = web.Application()

@@ -8,13 +8,13 @@ from adapters.kit.http import HttpClient
 from adapters.kit.protocols.http_callback.listener import Listener
 from adapters.kit.protocols.http_callback.settings import read_settings
 from adapters.kit.protocols.http_mapping.client import HttpMapping
-from adapters.kit.protocols.http_mapping.mapping import Mapping, load_mapping
-from adapters.kit.protocols.http_mapping.rules import check_rules
+from adapters.kit.protocols.http_mapping.load import load_mapping
 from schemas.values.faults import SchemaError
 
 if TYPE_CHECKING:
     from adapters.kit.context import Context
     from adapters.kit.folder import Folder
+    from adapters.kit.protocols.http_mapping.mapping import Mapping
 
 
 def build(folder: Folder, context: Context) -> HttpCallback:
@@ -38,7 +38,6 @@ def load_callback_mapping(folder: Folder) -> Mapping:
     mapping = load_mapping(folder)
     if mapping.file.callback is None:
         raise SchemaError(f"{mapping.where}.callback", "Missing: how are callbacks read?")
-    check_rules(mapping)
     return mapping
 
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 from adapters.kit.contract import Balance, Found, NotSent, Outcome, Receipt
 from adapters.kit.http import HttpClient, HttpSettings, NoAnswer
 from adapters.kit.manifest import settings_as
-from adapters.kit.protocols.http_mapping.mapping import Calls, Mapping, load_mapping
+from adapters.kit.protocols.http_mapping.load import load_mapping
+from adapters.kit.protocols.http_mapping.mapping import Calls, Mapping
 from adapters.kit.protocols.http_mapping.pages import Pages
 from adapters.kit.protocols.http_mapping.request import known_of, request_of
 from adapters.kit.protocols.http_mapping.rules import (
     Verdict,
-    check_rules,
     judge,
     retry_after_seconds,
 )
@@ -42,7 +42,6 @@ def build(folder: Folder, context: Context) -> HttpMapping:
     """
     settings = settings_as(folder.manifest, Settings)
     mapping = load_mapping(folder)
-    check_rules(mapping)
     return HttpMapping(mapping, HttpClient(settings, folder, context), settings.base_url)
 
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import msgspec
 
 from adapters.kit.contract import Step
-from adapters.kit.manifest import decoded, parse_toml
 from adapters.kit.protocols.http_mapping.figures import (  # noqa: TC001 - msgspec reads annotations
     AmountForm,
     DayForm,
@@ -27,7 +26,6 @@ from schemas.values.reason import Reason
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from adapters.kit.folder import Folder
     from adapters.kit.manifest import Manifest
 
 MAPPING_FILE: Final = "mapping.toml"
@@ -349,17 +347,6 @@ class Mapping:
             _check_names(rule.example, _TOLD, f"{self.where}.callback.answers[{place}].example")
         if self.file.refusals is not None:
             _check_names(self.file.refusals.example, _TOLD, f"{self.where}.refusals.example")
-
-
-def load_mapping(folder: Folder) -> Mapping:
-    """Read the mapping file of a folder.
-
-    Raises:
-        SchemaError: It is malformed, or does not fit the manifest; names file, table and key.
-    """
-    where = folder.where(MAPPING_FILE)
-    file = decoded(parse_toml(folder.text(MAPPING_FILE), where=where), MappingFile, where=where)
-    return Mapping(file=file, manifest=folder.manifest, where=where)
 
 
 def _needed(manifest: Manifest) -> Iterator[tuple[str, str]]:
