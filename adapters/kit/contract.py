@@ -14,7 +14,8 @@ The rules that every adapter keeps, each a clause of the conformance kit (`adapt
 - An adapter translates and does nothing else: deadlines, retries, circuits, secrets and logs belong
   to the kit. No method raises for what a merchant's system does; a bug of the adapter may raise, and
   the kit then takes the outcome as unknown. The one exception that means something is `NotSent`: no
-  byte of the call left us, so it certainly did not happen and may be made later.
+  byte of the call left us, or the system says that it did not take it (too many requests), so it
+  certainly did not happen and may be made later.
 """
 
 from __future__ import annotations

@@ -161,6 +161,7 @@ def check_rules(mapping: Mapping) -> None:
     """
     for place, rule in enumerate(mapping.file.answers):
         _check_expressions(rule, f"{mapping.where}.answers[{place}]")
+    _check_examples(mapping, mapping.file.answers, f"{mapping.where}.answers")
     if mapping.file.refusals is not None:
         _check_expression(mapping.file.refusals.code, f"{mapping.where}.refusals.code")
     callback = mapping.file.callback
