@@ -139,6 +139,7 @@ TABLE: Final[Mapping[tuple[State, Event], State]] = {
     # Back, before anything was sent to the acceptor.
     (State.ACCEPTED, Event.TURNED_AWAY): State.DROPPING,
     (State.ACCEPTED, Event.LATE): State.DROPPING,
+    (State.ACCEPTED, Event.NOT_FOUND): State.VOIDING,
     (State.HOLDING, Event.REFUSED): State.DROPPING,
     (State.HOLDING, Event.LATE): State.DOUBTING,
     (State.HELD, Event.LATE): State.VOIDING,
@@ -153,7 +154,7 @@ TABLE: Final[Mapping[tuple[State, Event], State]] = {
     (State.DOUBTING, Event.POSTED): State.POSTED,
     (State.DOUBTED, Event.DONE): State.VOIDED,
     (State.DOUBTED, Event.REFUSED): State.UNDONE,
-    (State.DOUBTED, Event.NOT_FOUND): State.UNDONE,
+    (State.DOUBTED, Event.NOT_FOUND): State.VOIDED,
     (State.DROPPING, Event.VOIDED): State.UNDONE,
     (State.DROPPING, Event.GONE): State.UNDONE,
     (State.VOIDED, Event.SENT): State.RELEASING,

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from exchange.core import order
 from exchange.gateway.routes import ROUTES
 from schemas.values.reason import REASON_BY_NUMBER, Reason
 from settlement.core.books import Books
@@ -197,3 +198,12 @@ def test_glossary_is_sorted_and_says_each_word_once():
     """The glossary is in order, so that a word is found and stands there once."""
     words = [word for word, _ in table(DOCUMENT, "Glossary")]
     assert words == sorted(set(words), key=str.lower)
+
+
+def test_the_life_of_an_order_between_systems_is_the_table():
+    """The diagram, the states and the time-outs are those that the program follows."""
+    assert f"```mermaid\n{order.diagram()}```" in TEXT
+    states = table(DOCUMENT, "Orders between merchants' own systems")
+    assert states == [[state.name, order.MEANING[state]] for state in order.State]
+    time_outs = table(DOCUMENT, "Time-outs of such an order")
+    assert time_outs == [[name, does] for name, _, does in order.TIME_OUTS]
