@@ -257,6 +257,9 @@ class Drive:
             event = too_late(self.state, means)
             assert event is not None
             self._undo_for(Reason.DECIDED_TOO_LATE)
+            if self.state is State.ACCEPTED and Step.HOLD in self._sent_us:
+                # It was sent, and not found: nothing is lost by a release, and a lot if it was held.
+                event = Event.NOT_FOUND
             if event is Event.STANDS:
                 await self._stand()
             else:
@@ -516,18 +519,18 @@ class Drive:
             Step.CREDIT: system.credit,
             Step.REVERSE_CREDIT: system.reverse_credit,
         }[step]
-        try:
-            return await make(call)
-        finally:
-            # It may have waited for its turn: it was sent by now, if it was.
-            self._by_others.discard(step)
-            self._sent_us[step] = self._roads.now_us()
+        receipt = await make(call)
+        # It may have waited for its turn: it was sent by now at the latest.
+        self._by_others.discard(step)
+        self._sent_us[step] = self._roads.now_us()
+        return receipt
 
     async def _turned_away(self, error: NotSent) -> None:
         """Nothing was sent: give the order up where that is possible, else wait."""
         if (self.state, Event.TURNED_AWAY) in TABLE:
             self._undo_for(Reason.MERCHANT_UNAVAILABLE)
-            self._move(Event.TURNED_AWAY)
+            before = self.state is State.ACCEPTED and Step.HOLD in self._sent_us
+            self._move(Event.NOT_FOUND if before else Event.TURNED_AWAY)
             return
         self._attempts += 1
         await self._escalate_if_due(f"no call is taken: {error.detail}")
@@ -646,7 +649,7 @@ class Drive:
                 self._wait_seconds = min(self._backoff_seconds(), self._final_seconds(step))
             elif (self.state, Event.NOT_FOUND) in TABLE:
                 self._note(step, receipt, source)
-                if self.state in (State.DOUBTED, State.CREDITING_LATE):
+                if self.state is State.CREDITING_LATE:
                     self._never.add(step)
                 attempts = self._attempts
                 self._move(Event.NOT_FOUND)
