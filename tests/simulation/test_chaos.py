@@ -342,12 +342,16 @@ async def test_nothing_is_lost_doubled_or_stranded(town, tell_figure):
 
     ledgers = {code: shop.ledger() for code, shop in shops.items()}
     pool = await open_pool(served.dsn)
-    codes = dict(await pool.fetch("SELECT merchant_no, code FROM settlement.merchant"))
-    ends = dict(
-        await pool.fetch(
+    codes: dict[int, str] = {  # noqa: C416 - a Record is no pair to mypy
+        number: code
+        for number, code in await pool.fetch("SELECT merchant_no, code FROM settlement.merchant")
+    }
+    ends: dict[int, int] = {  # noqa: C416 - the same
+        order_seq: kind
+        for order_seq, kind in await pool.fetch(
             "SELECT order_seq, kind FROM settlement.event WHERE kind IN (3, 4, 5) AND order_seq > 0"
         )
-    )
+    }
     moved: dict[str, dict[object, list[Step]]] = {}
     for code, ledger in ledgers.items():
         ledger.check()
@@ -355,8 +359,8 @@ async def test_nothing_is_lost_doubled_or_stranded(town, tell_figure):
         assert not ledger.open_holds()
         moved[code] = {}
         for entry in ledger.entries:
-            order, step = step_of(entry.reference)
-            moved[code].setdefault(order, []).append(step)
+            of_order, step = step_of(entry.reference)
+            moved[code].setdefault(of_order, []).append(step)
     net: Counter[str] = Counter()
     for journey in journeys:
         order = journey.wanted.order
@@ -383,12 +387,10 @@ async def test_nothing_is_lost_doubled_or_stranded(town, tell_figure):
         stands = journey.state is State.CLEARED and journey.verdict is Verdict.FORWARD
         assert is_cleared == stands, journey
     assert await pool.fetchval("SELECT count(*) FROM settlement.hold") == 0
-    positions = dict(
-        await pool.fetch(
-            "SELECT merchant_no, net_cu FROM settlement.position WHERE merchant_no > 0"
-        )
+    rows = await pool.fetch(
+        "SELECT merchant_no, net_cu FROM settlement.position WHERE merchant_no > 0"
     )
-    assert {codes[number]: cu for number, cu in positions.items() if cu} == {
+    assert {codes[number]: cu for number, cu in rows if cu} == {
         code: cu for code, cu in net.items() if cu
     }
     events = await assert_audits_clean(pool)
