@@ -106,6 +106,7 @@ CREATE TABLE exchange.journey (
     stuck_since timestamp with time zone,
     stuck_why text NOT NULL,
     ended_at timestamp with time zone,
+    waits boolean DEFAULT false NOT NULL,
     CONSTRAINT journey_claim_no_check CHECK ((claim_no > 0)),
     CONSTRAINT journey_credited_units_check CHECK ((credited_units >= 0)),
     CONSTRAINT journey_end_and_time_agree CHECK (((state >= 30) = (ended_at IS NOT NULL))),

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from exchange.core.order import State
 from schemas.values.ids import order_id
+from settlement.core.command import Entry
+from settlement.core.event import Kind
 
 if TYPE_CHECKING:
     import uuid
@@ -47,6 +49,8 @@ class Wanted:
         acceptor_member: The member's id at the acceptor; empty where nothing is credited.
         decide_by_us: When the till must have its answer, microseconds since 1970.
         at_us: When it was wanted.
+        waits: Whether it is a leg of a basket: once its issuer holds the points, it goes on when the basket
+            was decided, or when `decide_by` has passed.
     """
 
     order: Order
@@ -54,6 +58,16 @@ class Wanted:
     acceptor_member: str
     decide_by_us: int
     at_us: int
+    waits: bool = False
+
+    def held(self, order_seq: int, accepted_at_us: int) -> Entry:
+        """What is answered of a leg that waits for its basket: the event of its acceptance."""
+        order = self.order
+        return Entry(
+            order_seq, order_seq, Kind.ACCEPTED, 0, accepted_at_us, accepted_at_us + order.hold_us, 0,
+            order.issuer, order.acceptor, order.units, order.debit_cu, order.value_cu, order.fee_cu,
+            order.credited_units, 0, order.rate_no,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -223,6 +223,7 @@ class Ask(Enum):
     POST = "clear"
     VOID = "void, unless the credit is under way"
     VOID_PROVEN = "void: no credit stands"
+    BASKET = "nothing yet: its basket is asked for this order and others together"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,11 +248,13 @@ class Means:
         captures: The issuer's hold must be captured; without it the hold itself takes the points.
         credits: The acceptor must be asked to give points; without it the clearing is all.
         reversible: A credit at the acceptor can be taken back.
+        waits: A basket clears the order, together with others, once its points are held.
     """
 
     captures: bool
     credits: bool
     reversible: bool
+    waits: bool = False
 
 
 Next = Ask | Send | Inquire | Event
@@ -299,6 +302,8 @@ def next_step(state: State, means: Means, *, was: Event = Event.WAS_REFUSED) -> 
     """
     if state in WAITING:
         return Inquire(step=WAITING[state])
+    if state is State.HELD and means.waits:
+        return Ask.BASKET
     if state is State.HELD:
         return Ask.PIN if means.credits else Ask.POST
     if state is State.POSTED and not means.captures:

@@ -27,6 +27,7 @@ from exchange.gateway.render import (
 )
 from exchange.service import turning
 from exchange.service.access import issue_api_key
+from exchange.service.baskets import WHOLE_REFUSALS
 from exchange.service.onboarding import MerchantTerms, register_merchant
 from exchange.service.packages import package_files
 from exchange.service.reports import HISTORY_MAX
@@ -229,7 +230,7 @@ async def post_baskets(call: Call) -> web.StreamResponse:
     wanted.check()
     answer = await call.services.baskets.decide(wanted, caller=call.caller, key=key)
     call.gate.metrics.commands("post_baskets")
-    if not answer[0].seq:
+    if not answer[0].seq and answer[0].reason in WHOLE_REFUSALS:
         return call.refuse(REASON_BY_NUMBER[answer[0].reason])
     issuers = [part.issuer for part in wanted.parts]
     rendered = basket_answer(answer, issuers, refused=call.gate.metrics.refused)

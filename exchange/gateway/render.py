@@ -178,7 +178,7 @@ def basket_answer(
             BasketPartAnswer(
                 issuer=issuer,
                 status="refused" if problem else "cleared",
-                order_id=_order_id(entry),
+                order_id=entry_order_id(entry),
                 units=str(entry.units),
                 debit_cu=str(entry.debit_cu),
                 value_cu=str(entry.value_cu),

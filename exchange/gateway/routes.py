@@ -212,7 +212,7 @@ ROUTES: Final = (
     Route(
         method="POST",
         path="/v1/baskets",
-        summary="Pay one bill with points of several hosted programmes: all parts or none, or each that fits.",
+        summary="Pay one bill with points of several issuers: all parts or none, or each that fits.",
         who=Who.MERCHANT,
         handler=handlers.post_baskets,
         request={JSON_TYPE: baskets.BasketRequest},

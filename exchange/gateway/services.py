@@ -108,6 +108,7 @@ def make_services(
         order_link=link,
         now=lambda: datetime.fromtimestamp(now_us() / 1_000_000, UTC),
     )
+    passage = Passage(pool=pool, links=links, order_link=link, now_us=now_us)
     quote_keys = open_quote_keys(home / "keys", now=now)
     return Services(
         pool=pool,
@@ -121,7 +122,7 @@ def make_services(
             members=members,
             quote_keys=quote_keys,
             now_us=now_us,
-            passage=Passage(pool=pool, links=links, order_link=link, now_us=now_us),
+            passage=passage,
             quote_seconds=quote_seconds,
         ),
         links=links,
@@ -130,6 +131,7 @@ def make_services(
             shelf=shelf,
             members=members,
             quote_keys=quote_keys,
+            passage=passage,
             now_us=now_us,
         ),
         codes=CodeDesk(shelf=shelf, members=members, quote_keys=quote_keys, now_us=now_us),

@@ -65,6 +65,8 @@ log = structlog.get_logger()
 BOOKS_RETRY_SECONDS: Final = 0.05
 BOOKS_RETRY_SECONDS_MAX: Final = 1.0
 FAULT_SECONDS: Final = 5.0
+BASKET_GRACE_SECONDS: Final = 1.0
+"""How much longer than `decide_by` a leg waits for its basket, so that one that is just decided finds it."""
 PENDING_MAX: Final = 20
 """Most receipts that wait for the next write; of a call that stays unknown, the first say enough."""
 _NO_BODY: Final = bytes(16)
@@ -162,6 +164,7 @@ class Drive:
         self._noted: Receipt | None = None
         self._entry: Entry | None = None
         self._sticky = False
+        self._decided = False
         self._by_others: set[Step] = set()
         self._breached: set[Step] = set()
         if lines is not None:
@@ -207,6 +210,11 @@ class Drive:
         self._inbox.append(line)
         self._wake.set()
 
+    def go_on(self) -> None:
+        """Hear that the basket was decided."""
+        self._decided = True
+        self._wake.set()
+
     def mark_late(self) -> None:
         """Hear that the till was told no."""
         self.verdict = Verdict.LATE
@@ -248,6 +256,9 @@ class Drive:
         means = self._means()
         self._sort_inbox()
         do = next_step(self.state, means, was=self._was())
+        if do is Ask.BASKET:
+            await self._wait_for_basket(means)
+            return
         if isinstance(do, Send) and (do.step in self._doubtful or self._said_by_people(do.step)):
             # An earlier driver may have sent it, or people know: nothing is sent before that is clear.
             self._doubtful.discard(do.step)
@@ -277,6 +288,25 @@ class Drive:
             case None:
                 raise AssertionError(f"nothing to do for an order that is {self.state.name}")
 
+    async def _wait_for_basket(self, means: Means) -> None:
+        """Stand still until the basket was decided; then ask the books to void, which says how.
+
+        If the basket cleared this order, the books answer that, and it goes forward; nothing here clears it.
+        """
+        if self._stored is not self.state:
+            await self._write(intent=intent_with(self.state, means))
+        self._tell(self.wanted.held(self.order_seq, self.accepted_at_us))
+        until_us = self.wanted.decide_by_us + round(BASKET_GRACE_SECONDS * _US)
+        left_seconds = (until_us - self._roads.now_us()) / _US
+        if left_seconds > 0 and not self._decided:
+            self._wake.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left_seconds):
+                    await self._wake.wait()
+            return
+        self._undo_for(Reason.BASKET_NOT_COVERED)
+        self._move(Event.LATE)
+
     async def _is_late(self) -> bool:
         if self.verdict is Verdict.OPEN and self._roads.now_us() >= self.wanted.decide_by_us:
             verdict = await self._roads.scribe.late(self.journey_no)
@@ -294,6 +324,8 @@ class Drive:
             self._noted = None
             if not self._sticky:
                 self._stuck_since_us, self._stuck_why = 0, ""
+        if self.state in BOOKED and self.wanted.waits:
+            self._reason = 0  # Its basket had cleared it.
         if self.state in BOOKED and self.verdict is not Verdict.LATE:
             self._tell(self._entry)
 
@@ -319,7 +351,12 @@ class Drive:
         issuer = self._merchant(order.issuer).manifest
         credits_ = order.credited_units > 0
         reversible = credits_ and self._merchant(order.acceptor).manifest.credit.reversible
-        return Means(captures=issuer.spend.way == "hold", credits=credits_, reversible=reversible)
+        return Means(
+            captures=issuer.spend.way == "hold",
+            credits=credits_,
+            reversible=reversible,
+            waits=self.wanted.waits,
+        )
 
     def _merchant(self, merchant_no: int) -> Connected:
         found = self._roads.merchants.get(merchant_no)

@@ -21,7 +21,7 @@ import structlog
 
 from adapters.kit.reference import step_of
 from exchange.core.journey import Line, Source, Verdict
-from exchange.core.order import BOOKED, LET_GO
+from exchange.core.order import BOOKED, LET_GO, State
 from exchange.service.journey_drive import Connected, Drive, Roads
 from exchange.service.journey_store import GroupCommit, JourneyStore
 from schemas.values.faults import Unavailable
@@ -161,11 +161,13 @@ class Journeys:
         """Have an order driven, and wait for the till's answer.
 
         Args:
-            wanted: The order. Under a key that is known, it is the journey that stands there.
+            wanted: The order. Under a key that is known, it is the journey that stands there; a leg that waits
+                for its basket goes on if it is asked for once more as one that does not wait.
 
         Returns:
             The event of its clearing (with the instant of its acceptance), or of kind REFUSED with the reason's
-            number. By `decide_by` it is refused with DECIDED_TOO_LATE.
+            number. By `decide_by` it is refused with DECIDED_TOO_LATE. Of a leg that its issuer holds, the event
+            of its acceptance.
 
         Raises:
             Unavailable: Whether it stands cannot be said now; the same key asks again.
@@ -180,6 +182,8 @@ class Journeys:
         if drive is None and self._is_new(journey):
             drive = self._begin(Drive(self._roads(), journey))
         if drive is not None:
+            if journey.wanted.waits and not wanted.waits:
+                drive.go_on()
             return await self._wait(drive)
         return await self._wait_elsewhere(journey)
 
@@ -308,6 +312,8 @@ class Journeys:
             reason = REASON_BY_NUMBER[journey.reason or Reason.ORDER_ALREADY_VOIDED.number]
             refusal = unstored_refusal(reason, journey.order_seq)
             return msgspec.structs.replace(refusal, at_us=journey.accepted_at_us)
+        if journey.wanted.waits and journey.state is State.HELD:
+            return journey.wanted.held(journey.order_seq, journey.accepted_at_us)
         order = journey.order_id(PART)
         if journey.state not in BOOKED or order is None:
             return None

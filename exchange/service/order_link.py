@@ -38,6 +38,7 @@ class OrderWish(msgspec.Struct, frozen=True, array_like=True):
     acceptor_member: str
     decide_by_us: int
     at_us: int
+    waits: bool = False
 
     def wanted(self) -> Wanted:
         """The order as the worker's runner takes it."""
@@ -47,6 +48,7 @@ class OrderWish(msgspec.Struct, frozen=True, array_like=True):
             acceptor_member=self.acceptor_member,
             decide_by_us=self.decide_by_us,
             at_us=self.at_us,
+            waits=self.waits,
         )
 
 
@@ -116,6 +118,7 @@ class OrderLink:
             wanted.acceptor_member,
             wanted.decide_by_us,
             wanted.at_us,
+            wanted.waits,
         )
         left_seconds = (wanted.decide_by_us - self._now_us()) / _US + GRACE_SECONDS
         body = await self._ask(

@@ -11,16 +11,19 @@ from exchange.core.journey import Wanted
 from exchange.store.journeys import fetch_under_way
 from schemas.values.reason import Reason
 from schemas.wire.orders import HOLD_SECONDS_DEFAULT
+from settlement.core.command import Order
+from settlement.service import inquiry
 
 if TYPE_CHECKING:
+    import uuid
     from collections.abc import Callable, Sequence
 
-    from asyncpg import Pool
+    from asyncpg import Pool, Record
 
     from exchange.core.catalogue import Catalogue
     from exchange.service.links import LinkDesk
     from exchange.service.order_link import OrderLink
-    from settlement.core.command import Entry, Order
+    from settlement.core.command import Entry
 
 DECIDE_BY_SECONDS: Final = 3
 """When a till has its answer at the latest, unless it says otherwise."""
@@ -71,6 +74,33 @@ class Passage:
             For each, in its place: who waits for its answer (and may raise `Unavailable`), or the command
             that writes its refusal down.
         """
+        return [
+            ready
+            if isinstance(ready, Order)
+            else asyncio.create_task(self._order_link.order(ready), name="traveller")
+            for ready in await self.prepare(catalogue, travellers)
+        ]
+
+    async def send(self, wanted: Wanted) -> Entry:
+        """Have one order driven that was prepared; see `Journeys.order`."""
+        return await self._order_link.order(wanted)
+
+    async def events_of(self, order: uuid.UUID) -> list[Record]:
+        """What the journal has of an order: its first event and, where there is one, its end."""
+        return await inquiry.find_order(self._pool, order)
+
+    async def prepare(
+        self, catalogue: Catalogue, travellers: Sequence[Traveller]
+    ) -> list[Wanted | Order]:
+        """Say who the member is at the merchants of orders that travel.
+
+        Args:
+            catalogue: What is offered.
+            travellers: The orders.
+
+        Returns:
+            For each, in its place: what the workers are told, or the command that writes its refusal down.
+        """
         now_us = self._now_us()
         linked = await self._links.find(
             pair
@@ -78,7 +108,7 @@ class Passage:
             for pair in ((order.member_no, order.issuer), (order.member_no, order.acceptor))
             if pair[1] in catalogue.connected
         )
-        sent: list[asyncio.Task[Entry] | Order] = []
+        ready: list[Wanted | Order] = []
         for order, seconds in travellers:
             issuer_member = self._member(catalogue, linked, order, order.issuer)
             acceptor_member = (
@@ -88,7 +118,7 @@ class Passage:
             )
             if issuer_member is None or acceptor_member is None:
                 reason = Reason.MEMBER_NOT_AUTHORISED.number
-                sent.append(msgspec.structs.replace(order, reason=reason))
+                ready.append(msgspec.structs.replace(order, reason=reason))
                 continue
             wanted = Wanted(
                 order=msgspec.structs.replace(
@@ -99,8 +129,8 @@ class Passage:
                 decide_by_us=now_us + (seconds or DECIDE_BY_SECONDS) * _US,
                 at_us=now_us,
             )
-            sent.append(asyncio.create_task(self._order_link.order(wanted), name="traveller"))
-        return sent
+            ready.append(wanted)
+        return ready
 
     async def under_way(self, order_seqs: Sequence[int]) -> set[int]:
         """Those of these orders that are journeys which have not ended; nobody else may clear them."""

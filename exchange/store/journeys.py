@@ -52,21 +52,21 @@ async def insert_journeys(conn: Connection, *, worker: uuid.UUID, wanted: Sequen
             INSERT INTO exchange.journey (
                 key, body, caller, issuer, acceptor, member_no, units, debit_cu, value_cu, fee_cu,
                 credited_units, rate_no, hold_us, occurred_at, reference, issuer_member, acceptor_member,
-                wanted_at, decide_by, code, code_until, worker, claim_no, state, verdict, reason, order_seq,
+                wanted_at, decide_by, code, code_until, waits, worker, claim_no, state, verdict, reason, order_seq,
                 stuck_why
             )
-            SELECT w.*, $22, 1, 1, 0, 0, 0, ''
+            SELECT w.*, $23, 1, 1, 0, 0, 0, ''
               FROM unnest(
                 $1::uuid[], $2::uuid[], $3::int[], $4::int[], $5::int[], $6::bigint[], $7::bigint[],
                 $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::int[], $13::bigint[],
                 $14::timestamptz[], $15::text[], $16::text[], $17::text[], $18::timestamptz[],
-                $19::timestamptz[], $20::bytea[], $21::timestamptz[]
+                $19::timestamptz[], $20::bytea[], $21::timestamptz[], $22::boolean[]
               ) AS w
                 ON CONFLICT (key, caller) DO NOTHING
             RETURNING journey_no, wanted_at
         )
         INSERT INTO exchange.journey_line (journey_no, at, step, source, reason, number, detail)
-        SELECT journey_no, wanted_at, $23::text::"char", 0, 0, '', '' FROM fresh
+        SELECT journey_no, wanted_at, $24::text::"char", 0, 0, '', '' FROM fresh
         """,
         [uuid.UUID(bytes=order.key) for order in orders],
         [uuid.UUID(bytes=order.body) for order in orders],
@@ -92,6 +92,7 @@ async def insert_journeys(conn: Connection, *, worker: uuid.UUID, wanted: Sequen
             _at_or_null(order.code_until_us) if isinstance(order, MemberOrder) else None
             for order in orders
         ],
+        [each.waits for each in wanted],
         worker,
         Step.HOLD.value,
     )
@@ -402,6 +403,7 @@ def _journey(row: Record) -> Journey:
             acceptor_member=row["acceptor_member"],
             decide_by_us=_us(row["decide_by"]),
             at_us=_us(row["wanted_at"]),
+            waits=row["waits"],
         ),
         state=State(row["state"]),
         order_seq=row["order_seq"],

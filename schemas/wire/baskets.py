@@ -14,7 +14,7 @@ from schemas.wire.fields import (
     Reference,
     UnitDigits,
 )
-from schemas.wire.orders import Token
+from schemas.wire.orders import DecideBySeconds, Token
 from schemas.wire.problems import ElementProblem
 
 PARTS_MAX = 16
@@ -54,6 +54,8 @@ class BasketRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         parts: What each issuer's points pay; an issuer may stand in several.
         partial: Whether each part stands alone; else all parts are done, or none.
         reference: The acceptor's own reference.
+        decide_by_seconds: Where points of merchants' own systems are among them: when the till must have its
+            final answer; 3 seconds where left out.
     """
 
     member: MemberName
@@ -61,6 +63,7 @@ class BasketRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     parts: Annotated[list[BasketPart], msgspec.Meta(min_length=1, max_length=PARTS_MAX)]
     partial: bool = False
     reference: Reference = ""
+    decide_by_seconds: DecideBySeconds | None = None
 
     def check(self) -> None:
         """Check what no field can say alone.
@@ -86,6 +89,7 @@ class BasketRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             [part.canonical() for part in self.parts],
             self.partial,
             self.reference,
+            self.decide_by_seconds,
         )
 
 
@@ -95,7 +99,7 @@ class BasketPartAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     Attributes:
         issuer: Whose points.
         status: What became of it.
-        order_id: Its order; a refused one has an id too.
+        order_id: Its order; a refused one has an id too, unless it was refused before the books saw it.
         units: Smallest point units.
         debit_cu: What the issuer owes.
         value_cu: What the acceptor is credited before the fee.
@@ -106,7 +110,7 @@ class BasketPartAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
 
     issuer: str
     status: Literal["cleared", "refused"]
-    order_id: str
+    order_id: str | None
     units: CuDigits
     debit_cu: CuDigits
     value_cu: CuDigits

@@ -29,8 +29,8 @@ from exchange.core.order import (
 )
 
 ALL_MEANS = [
-    Means(captures=captures, credits=credits_, reversible=reversible)
-    for captures, credits_, reversible in itertools.product((True, False), repeat=3)
+    Means(captures=captures, credits=credits_, reversible=reversible, waits=waits)
+    for captures, credits_, reversible, waits in itertools.product((True, False), repeat=4)
 ]
 FULL = Means(captures=True, credits=True, reversible=True)
 
