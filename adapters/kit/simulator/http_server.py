@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
@@ -126,20 +126,22 @@ async def send(
         status=status, headers={"Content-Type": content_type, **(headers or {})}
     )
     answer.content_length = len(body)
-    await answer.prepare(request)
-    if fault is Fault.CUT:
-        await answer.write(body[: len(body) // 2])
-        if request.transport is not None:
-            request.transport.close()
-        return answer
-    if fault is Fault.SLOW_BODY:
-        piece = len(body) // _TRICKLES + 1
-        for start in range(0, len(body), piece):
-            await asyncio.sleep(seconds / _TRICKLES)
-            await answer.write(body[start : start + piece])
-    else:
-        await answer.write(body)
-    await answer.write_eof()
+    # A caller that has given up meanwhile is no fault of the server, and worth no line in a log.
+    with suppress(ConnectionResetError):
+        await answer.prepare(request)
+        if fault is Fault.CUT:
+            await answer.write(body[: len(body) // 2])
+            if request.transport is not None:
+                request.transport.close()
+            return answer
+        if fault is Fault.SLOW_BODY:
+            piece = len(body) // _TRICKLES + 1
+            for start in range(0, len(body), piece):
+                await asyncio.sleep(seconds / _TRICKLES)
+                await answer.write(body[start : start + piece])
+        else:
+            await answer.write(body)
+        await answer.write_eof()
     return answer
 
 
