@@ -10,7 +10,7 @@ import asyncio
 import binascii
 import functools
 import re
-import secrets
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, Literal, ParamSpec, Protocol, TypeVar
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -32,6 +32,8 @@ ResultT = TypeVar("ResultT")
 
 SignType = Literal["RSA2", "SM2"]
 RSA_BITS_MIN: Final = 2048
+_SM2_THREAD: Final = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sm2")
+"""Starts with the first SM2 signature."""
 _PEM_BLOCK: Final = re.compile(rb"-----BEGIN [A-Z0-9 ]+-----([^-]*)-----END [A-Z0-9 ]+-----")
 
 
@@ -93,33 +95,31 @@ class _Sm2Verifier:
 async def aside(
     sign_type: SignType, work: Callable[P, ResultT], /, *args: P.args, **kwargs: P.kwargs
 ) -> ResultT:
-    """Do work that signs or verifies once; SM2's takes so long that the loop must not wait for it."""
-    if sign_type == "SM2":
-        return await asyncio.to_thread(work, *args, **kwargs)
-    return work(*args, **kwargs)
+    """Do work that signs or verifies once; SM2's takes so long that the loop must not wait for it.
+
+    All of it takes turns in one thread: where it is Python, more threads would do no more of it, and
+    each would make the loop, and with it every other merchant's calls, wait for another turn.
+    """
+    if sign_type != "SM2":
+        return work(*args, **kwargs)
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(_SM2_THREAD, functools.partial(work, *args, **kwargs))
 
 
-def read_signer(
-    sign_type: SignType,
-    key: bytes,
-    *,
-    where: str,
-    draw_bits: Callable[[int], int] = secrets.randbits,
-) -> Signer:
+def read_signer(sign_type: SignType, key: bytes, *, where: str) -> Signer:
     """Make a signer of a private key.
 
     Args:
         sign_type: RSA2 or SM2.
         key: PEM or bare Base64 of PKCS #8, or of the older PKCS #1 (RSA) and SEC 1 (SM2).
         where: Path of the field that names the key, for complaints.
-        draw_bits: Source of SM2's random numbers; another than the system's only in a simulation.
 
     Raises:
         SchemaError: It is no private key for this kind of signature, or is too short.
     """
     try:
         if sign_type == "SM2":
-            return _Sm2Signer(sm2.read_private_key(_der(key), draw_bits=draw_bits))
+            return _Sm2Signer(sm2.read_private_key(_der(key)))
         private = _checked_private_key(_der(key))
     except (ValueError, TypeError, UnsupportedAlgorithm):
         # What the loader complains about is not quoted: it may quote the key.

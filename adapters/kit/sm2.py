@@ -1,18 +1,18 @@
 """SM2 signatures with SM3 (GB/T 32918.2, GM/T 0009), as gateways in China ask for them.
 
-The curve's arithmetic is `gmalg`'s; this module reads keys and writes signatures in the forms that
-gateways and OpenSSL use: keys as PEM or bare Base64 (PKCS #8, SEC 1 §C.4, or SubjectPublicKeyInfo of
-RFC 5480 with the curve's identifier 1.2.156.10197.1.301), a signature as the DER of (r, s).
+This module reads keys and writes signatures in the forms that gateways and OpenSSL use: keys as PEM or
+bare Base64 (PKCS #8, SEC 1 §C.4, or SubjectPublicKeyInfo of RFC 5480 with the curve's identifier
+1.2.156.10197.1.301), a signature as the DER of (r, s).
 
-`gmalg` is plain Python: 25 ms a signature and 55 ms to verify one on a slow core, and the time is
-not independent of the key. A merchant whose calls are many, or whose host may be listened to, keeps
-its SM2 key in a device and puts its own signer in the place of this one.
+The arithmetic is OpenSSL's where the machine has one that knows SM2 (`adapters.kit.sm2_openssl`), else
+`gmalg`'s: plain Python, 25 ms a signature and 55 ms to verify one, in a time that is not independent of
+the key. A merchant whose calls are many needs the former.
 """
 
 from __future__ import annotations
 
-import secrets
-from typing import TYPE_CHECKING, Annotated, Final
+import functools
+from typing import Annotated, Final
 
 from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives.asymmetric.utils import (
@@ -23,8 +23,7 @@ from cryptography.x509 import ObjectIdentifier
 from gmalg import SM2  # type: ignore[import-untyped] # it has no type information
 from gmalg.errors import GMError  # type: ignore[import-untyped] # the same
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from adapters.kit import sm2_openssl
 
 USER_ID: Final = b"1234567812345678"
 """The user id that GM/T 0009 §10 prescribes where the parties agree on no other."""
@@ -65,17 +64,10 @@ class _EcPrivateKey:
 class PrivateKey:
     """Signs; its repr does not show the key."""
 
-    __slots__ = ("_draw_bits", "_number", "_point")
+    __slots__ = ("_number", "_openssl", "_point")
 
-    def __init__(
-        self, number: bytes, *, draw_bits: Callable[[int], int] = secrets.randbits
-    ) -> None:
-        """Take the private number.
-
-        Args:
-            number: Its 32 bytes, big-endian.
-            draw_bits: Draws that many random bits; only a simulation gives another one, since a
-                signature whose draw is known gives the key away.
+    def __init__(self, number: bytes) -> None:
+        """Take the private number: 32 bytes, big-endian.
 
         Raises:
             ValueError: It is not a private number of the curve.
@@ -83,8 +75,16 @@ class PrivateKey:
         if len(number) != _COORDINATE_BYTES or not 0 < int.from_bytes(number) < _ORDER - 1:
             raise ValueError("not a private number of the SM2 curve")
         self._number = number
-        self._draw_bits = draw_bits
         self._point: bytes = SM2().generate_pk(number)
+        der = asn1.encode_der(
+            _EcPrivateKey(
+                version=1,
+                number=number,
+                curve=_SM2_CURVE,
+                point=asn1.BitString(self._point, 0),
+            )
+        )
+        self._openssl = sm2_openssl.private_key(der)
 
     def public_key(self) -> PublicKey:
         """The key that verifies what this one signs."""
@@ -92,15 +92,17 @@ class PrivateKey:
 
     def sign(self, data: bytes) -> bytes:
         """Sign exactly these bytes; the DER of (r, s)."""
+        if self._openssl is not None:
+            return self._openssl.sign(data, USER_ID)
         # One object of gmalg's for each signature: it hashes in a state of its own, and threads share keys.
-        r, s = SM2(self._number, USER_ID, self._point, rnd_fn=self._draw_bits).sign(data)
+        r, s = SM2(self._number, USER_ID, self._point).sign(data)
         return encode_dss_signature(int.from_bytes(r), int.from_bytes(s))
 
 
 class PublicKey:
     """Verifies."""
 
-    __slots__ = ("point",)
+    __slots__ = ("_openssl", "point")
 
     def __init__(self, point: bytes) -> None:
         """Take the public point: 65 bytes, uncompressed.
@@ -113,9 +115,14 @@ class PublicKey:
         if not SM2().verify_pk(point):
             raise ValueError("the point does not lie on the SM2 curve")
         self.point = point
+        algorithm = _Algorithm(algorithm=_EC_PUBLIC_KEY, curve=_SM2_CURVE)
+        info = _PublicKeyInfo(algorithm=algorithm, point=asn1.BitString(point, 0))
+        self._openssl = sm2_openssl.public_key(asn1.encode_der(info))
 
     def is_signed(self, data: bytes, signature: bytes) -> bool:
         """Tell whether the signature, the DER of (r, s), is this key's over exactly these bytes."""
+        if self._openssl is not None:
+            return self._openssl.is_signed(data, signature, USER_ID)
         try:
             r, s = decode_dss_signature(signature)
             both = r.to_bytes(_COORDINATE_BYTES), s.to_bytes(_COORDINATE_BYTES)
@@ -124,10 +131,9 @@ class PublicKey:
             return False
 
 
-def read_private_key(
-    der: bytes, *, draw_bits: Callable[[int], int] = secrets.randbits
-) -> PrivateKey:
-    """Read a private key from DER: PKCS #8, or SEC 1 as OpenSSL writes it.
+@functools.lru_cache(maxsize=16)
+def read_private_key(der: bytes) -> PrivateKey:
+    """Read a private key from DER: PKCS #8, or SEC 1 as OpenSSL writes it; each key once, for it takes long.
 
     Raises:
         ValueError: It is neither, or of another curve.
@@ -144,12 +150,13 @@ def read_private_key(
         raise ValueError("not an SM2 private key") from error
     if (curve or key.curve) != _SM2_CURVE:
         raise ValueError("a private key of another curve than SM2")
-    private = PrivateKey(key.number, draw_bits=draw_bits)
+    private = PrivateKey(key.number)
     if key.point is not None and key.point.as_bytes() != private.public_key().point:
         raise ValueError("the private key and the public key beside it do not belong together")
     return private
 
 
+@functools.lru_cache(maxsize=16)
 def read_public_key(der: bytes) -> PublicKey:
     """Read a public key from DER (SubjectPublicKeyInfo).
 

@@ -4,7 +4,7 @@ import asyncio
 import datetime as dt
 import random
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -13,7 +13,7 @@ import msgspec
 
 from adapters.kit import registry
 from adapters.kit.context import Context
-from adapters.kit.contract import Adapter, Call, Receipt, Step
+from adapters.kit.contract import Adapter, Call, Outcome, Receipt, Step
 from adapters.kit.figures import CallFigures
 from adapters.kit.folder import Folder
 from adapters.kit.guard import Guarded
@@ -26,8 +26,10 @@ from adapters.kit.simulator.stage import Running, Stage, set_stage
 DAY_US = 1_772_413_200_000_000
 """2026-03-02 09:00 in Shanghai."""
 DAY = dt.date(2026, 3, 2)
-QUICK_SECONDS = 0.25
-"""Deadline of a call: some hundred times what one takes here."""
+QUICK_SECONDS = 0.5
+"""Deadline of a call that gets no answer: some hundred times what one takes here."""
+PATIENT_SECONDS = 10.0
+"""Deadline of every other call: a busy machine is no fault."""
 
 
 class Recorded(Scripted):
@@ -117,12 +119,23 @@ class Scene:
 
 @asynccontextmanager
 async def scene(
-    code: str, change: Callable[[Folder], Folder] | None = None, **settings: Any
+    code: str,
+    change: Callable[[Folder], Folder] | None = None,
+    *,
+    seconds: float = PATIENT_SECONDS,
+    **settings: Any,
 ) -> AsyncIterator[tuple[Scene, Guarded]]:
-    """A merchant that runs, and its guarded adapter, started."""
+    """A merchant that runs, and its guarded adapter, started.
+
+    Args:
+        code: The merchant.
+        change: Changes its manifest before anything is built.
+        seconds: The deadline of each call.
+        settings: Changed settings.
+    """
     folder = registry.find(code).with_settings(settings)
     limits = msgspec.structs.replace(
-        folder.manifest.limits, deadline_seconds=QUICK_SECONDS, breaker_failures=1_000
+        folder.manifest.limits, deadline_seconds=seconds, breaker_failures=1_000
     )
     folder = with_manifest(folder, limits=limits)
     folder = change(folder) if change else folder
@@ -138,6 +151,15 @@ async def scene(
         finally:
             await system.close()
             made.ledger.check()
+
+
+async def told(ask: Callable[[Call], Awaitable[Receipt]], call: Call) -> Receipt:
+    """What is answered in the end: on a busy machine even an inquiry may take too long."""
+    for _ in range(20):
+        receipt = await ask(call)
+        if receipt.outcome is not Outcome.UNKNOWN:
+            return receipt
+    raise AssertionError(f"{call} stays unknown")
 
 
 def with_manifest(folder: Folder, **changed: Any) -> Folder:

@@ -5,7 +5,6 @@ import uuid
 from typing import Any
 
 import aiohttp
-import msgspec
 import pytest
 
 from adapters.kit import registry
@@ -21,7 +20,16 @@ from adapters.kit.simulator.faults import CONNECT, Fault
 from adapters.kit.simulator.form_sign import KEYS
 from schemas.values.faults import SchemaError
 from schemas.values.reason import Reason
-from tests.adapters.scene import DAY, QUICK_SECONDS, credit, ending, hold, scene, with_manifest
+from tests.adapters.scene import (
+    DAY,
+    QUICK_SECONDS,
+    credit,
+    ending,
+    hold,
+    scene,
+    told,
+    with_manifest,
+)
 
 MALL = "silk-road-mall"
 MEMBER = "SR100001"
@@ -39,12 +47,6 @@ def inside(system: Guarded) -> Any:
     return system._adapter
 
 
-def patient(folder: Folder) -> Folder:
-    """The same mall with a long deadline: SM2 takes 80 ms a message, on a busy machine much more."""
-    limits = folder.manifest.limits
-    return with_manifest(folder, limits=msgspec.structs.replace(limits, deadline_seconds=10.0))
-
-
 DIALECTS = [
     {"sign_type": "RSA2", "charset": "GBK", "answer": "json"},
     {"sign_type": "SM2", "charset": "GBK", "answer": "form"},
@@ -55,7 +57,7 @@ DIALECTS = [
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda words: "-".join(words.values()))
 async def test_every_operation_is_understood_in_each_dialect(dialect):
     """RSA2 and SM2, GBK and UTF-8, JSON and forms: the same order comes to the same books."""
-    async with scene(MALL, patient, **dialect) as (mall, system):
+    async with scene(MALL, **dialect) as (mall, system):
         member = "会员贰拾"
         assert (await system.look_up(member)).member == member
         taken = hold(member)
@@ -159,11 +161,11 @@ AFTER = [
 @pytest.mark.parametrize("fault", BEFORE)
 async def test_what_failed_before_its_effect_is_unknown_and_then_proven_not_done(fault):
     """No answer is no outcome; the status says that there is no such call, and nothing moved."""
-    async with scene(MALL) as (mall, system):
+    async with scene(MALL, seconds=QUICK_SECONDS) as (mall, system):
         mall.fails(fault)
         call = hold(MEMBER)
         assert (await system.hold(call)).outcome is Outcome.UNKNOWN
-        status = await system.status(call)
+        status = await told(system.status, call)
         assert (status.outcome, status.reason) == (Outcome.REFUSED, Reason.CALL_NOT_FOUND)
         assert mall.ledger.available(MEMBER) == START
 
@@ -172,31 +174,31 @@ async def test_what_failed_before_its_effect_is_unknown_and_then_proven_not_done
 @pytest.mark.parametrize("step", [Step.HOLD, Step.CREDIT])
 async def test_what_failed_after_its_effect_is_unknown_and_then_proven_done(fault, step):
     """Whatever becomes of the answer, the outcome is unknown until the status tells it, and moved once."""
-    async with scene(MALL) as (mall, system):
+    async with scene(MALL, seconds=QUICK_SECONDS) as (mall, system):
         mall.fails(fault, QUICK_SECONDS * 8)
         call = hold(MEMBER) if step is Step.HOLD else credit(MEMBER)
         do = system.hold if step is Step.HOLD else system.credit
         assert (await do(call)).outcome is Outcome.UNKNOWN
-        assert (await system.status(call)).outcome is Outcome.DONE
-        assert (await do(call)).outcome is Outcome.DONE
+        assert (await told(system.status, call)).outcome is Outcome.DONE
+        assert (await told(do, call)).outcome is Outcome.DONE
         assert [entry.reference for entry in mall.ledger.entries] == [call.reference]
 
 
 @pytest.mark.parametrize("fault", [*BEFORE, *AFTER])
 async def test_an_inquiry_that_fails_leaves_the_outcome_unknown(fault):
     """The status call fails as any other does, and says nothing then."""
-    async with scene(MALL) as (mall, system):
+    async with scene(MALL, seconds=QUICK_SECONDS) as (mall, system):
         call = hold(MEMBER)
         await system.hold(call)
         mall.fails(fault, QUICK_SECONDS * 8, operation="status")
         assert (await system.status(call)).outcome is Outcome.UNKNOWN
-        assert (await system.status(call)).outcome is Outcome.DONE
+        assert (await told(system.status, call)).outcome is Outcome.DONE
 
 
 @pytest.mark.parametrize("fault", [*BEFORE, *AFTER])
 async def test_questions_about_a_member_that_fail_are_unknown(fault):
     """Nothing is guessed about a member or a balance either."""
-    async with scene(MALL) as (mall, system):
+    async with scene(MALL, seconds=QUICK_SECONDS) as (mall, system):
         mall.fails(fault, QUICK_SECONDS * 8, times=2)
         assert (await system.look_up(MEMBER)).outcome is Outcome.UNKNOWN
         assert (await system.balance(MEMBER)).outcome is Outcome.UNKNOWN
@@ -205,7 +207,7 @@ async def test_questions_about_a_member_that_fail_are_unknown(fault):
 async def test_a_late_but_whole_answer_is_believed():
     """Latency within the deadline harms nothing."""
     async with scene(MALL) as (mall, system):
-        mall.fails(Fault.LATENCY, QUICK_SECONDS / 10)
+        mall.fails(Fault.LATENCY, 0.02)
         assert (await system.hold(hold(MEMBER))).outcome is Outcome.DONE
 
 
@@ -467,7 +469,7 @@ SPOILED = [
 @pytest.mark.parametrize(("fault", "operation"), SPOILED)
 async def test_a_statement_that_is_not_whole_is_incomplete(fault, operation):
     """Whatever spoils the answer or the file, no line of it is given."""
-    async with scene(MALL) as (mall, system):
+    async with scene(MALL, seconds=QUICK_SECONDS) as (mall, system):
         await system.hold(hold(MEMBER))
         mall.fails(fault, QUICK_SECONDS * 16, operation=operation)
         given = []

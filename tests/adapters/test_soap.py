@@ -25,6 +25,7 @@ from tests.adapters.scene import (
     ending,
     hold,
     scene,
+    told,
     with_manifest,
 )
 
@@ -111,11 +112,11 @@ AFTER = [Fault.TIMEOUT_AFTER, Fault.CUT, Fault.GARBAGE, Fault.TRUNCATED, Fault.S
 @pytest.mark.parametrize("fault", BEFORE)
 async def test_what_failed_before_its_effect_is_unknown_and_then_proven_not_done(fault):
     """No answer is no outcome; the status says that there is no such call, and nothing moved."""
-    async with scene(AIR) as (air, system):
+    async with scene(AIR, seconds=QUICK_SECONDS) as (air, system):
         air.fails(fault, operation="hold")
         call = hold(MEMBER)
         assert (await system.hold(call)).outcome is Outcome.UNKNOWN
-        status = await system.status(call)
+        status = await told(system.status, call)
         assert (status.outcome, status.reason) == (Outcome.REFUSED, Reason.CALL_NOT_FOUND)
         assert air.ledger.available(MEMBER) == START
 
@@ -124,33 +125,33 @@ async def test_what_failed_before_its_effect_is_unknown_and_then_proven_not_done
 @pytest.mark.parametrize("step", [Step.HOLD, Step.CREDIT])
 async def test_what_failed_after_its_effect_is_unknown_and_then_proven_done(fault, step):
     """Whatever becomes of the answer, the outcome is unknown until the status tells it, and moved once."""
-    async with scene(AIR) as (air, system):
+    async with scene(AIR, seconds=QUICK_SECONDS) as (air, system):
         air.fails(fault, QUICK_SECONDS * 8, step=step)
         call = hold(MEMBER) if step is Step.HOLD else credit(MEMBER)
         do = system.hold if step is Step.HOLD else system.credit
         assert (await do(call)).outcome is Outcome.UNKNOWN
-        assert (await system.status(call)).outcome is Outcome.DONE
-        assert (await do(call)).outcome is Outcome.DONE
+        assert (await told(system.status, call)).outcome is Outcome.DONE
+        assert (await told(do, call)).outcome is Outcome.DONE
         assert [entry.reference for entry in air.ledger.entries] == [call.reference]
 
 
 @pytest.mark.parametrize("fault", [*BEFORE, *AFTER])
 async def test_questions_that_fail_are_unknown(fault):
     """Nothing is guessed about a call, a member or a balance."""
-    async with scene(AIR) as (air, system):
+    async with scene(AIR, seconds=QUICK_SECONDS) as (air, system):
         call = hold(MEMBER)
         await system.hold(call)
         air.fails(fault, QUICK_SECONDS * 8, times=3)
         assert (await system.status(call)).outcome is Outcome.UNKNOWN
         assert (await system.look_up(MEMBER)).outcome is Outcome.UNKNOWN
         assert (await system.balance(MEMBER)).outcome is Outcome.UNKNOWN
-        assert (await system.status(call)).outcome is Outcome.DONE
+        assert (await told(system.status, call)).outcome is Outcome.DONE
 
 
 async def test_a_late_but_whole_answer_is_believed():
     """Latency within the deadline harms nothing."""
     async with scene(AIR) as (air, system):
-        air.fails(Fault.LATENCY, QUICK_SECONDS / 10, operation="hold")
+        air.fails(Fault.LATENCY, 0.02, operation="hold")
         assert (await system.hold(hold(MEMBER))).outcome is Outcome.DONE
 
 
@@ -347,7 +348,7 @@ async def test_a_host_that_opens_no_session_was_not_sent_the_call():
 
 async def test_a_host_that_is_silent_while_signing_in_was_not_sent_the_call():
     """Half of the deadline, and then it is still certain."""
-    async with scene(AIR) as (air, system):
+    async with scene(AIR, seconds=QUICK_SECONDS) as (air, system):
         air.fails(Fault.TIMEOUT_BEFORE, operation="sign_in")
         with pytest.raises(NotSent):
             await system.hold(hold(MEMBER))
@@ -383,7 +384,7 @@ async def test_a_day_without_movements_has_an_empty_statement():
 @pytest.mark.parametrize("fault", [*BEFORE, *AFTER, Fault.WRONG_AMOUNT])
 async def test_a_statement_whose_last_page_fails_is_incomplete(fault):
     """Whatever spoils a page, the statement is not whole."""
-    async with scene(AIR) as (air, system):
+    async with scene(AIR, seconds=QUICK_SECONDS) as (air, system):
         for _ in range(PAGE_MOVEMENTS + 1):
             air.ledger.book(Step.CREDIT, credit(MEMBER).reference, MEMBER, 1)
         air.fails(fault, QUICK_SECONDS * 16, operation="statement", nth=2)

@@ -114,14 +114,12 @@ class Gateway:
             settings.sign_type,
             private.read_bytes(),
             where=private.name,
-            draw_bits=stage.random.getrandbits,
         )
         stranger = KEYS / f"exchange-{kind}.pem"
         self._stranger = read_signer(
             settings.sign_type,
             stranger.read_bytes(),
             where=stranger.name,
-            draw_bits=stage.random.getrandbits,
         )
         self._verifier = read_verifier(settings.sign_type, public.read_bytes(), where=public.name)
         self._methods = {

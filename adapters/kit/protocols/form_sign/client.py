@@ -76,7 +76,6 @@ class FormSign:
             settings.sign_type,
             secrets.read(settings.private_key, where=f"{where}.private_key"),
             where=f"{where}.private_key",
-            draw_bits=context.random.getrandbits,
         )
         self._verifier = read_verifier(
             settings.sign_type,
