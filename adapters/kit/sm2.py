@@ -5,7 +5,7 @@ bare Base64 (PKCS #8, SEC 1 §C.4, or SubjectPublicKeyInfo of RFC 5480 with the 
 1.2.156.10197.1.301), a signature as the DER of (r, s).
 
 The arithmetic is OpenSSL's where the machine has one that knows SM2 (`adapters.kit.sm2_openssl`), else
-`gmalg`'s: plain Python, 25 ms a signature and 55 ms to verify one, in a time that is not independent of
+`gmalg`'s: plain Python, some 30 ms a signature and twice that to verify one, in a time that is not independent of
 the key. A merchant whose calls are many needs the former.
 """
 
