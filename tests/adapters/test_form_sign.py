@@ -1,6 +1,7 @@
 import asyncio
 import datetime as dt
 import re
+import socket
 import uuid
 from typing import Any
 
@@ -429,6 +430,22 @@ async def test_a_notification_that_cannot_be_believed_is_not_acknowledged(body, 
         assert (status, text) == (400, "fail")
         assert await posted(url, notification()) == (200, "success")
         assert len(mall.late) == 1
+
+
+async def test_two_workers_share_the_port_of_notifications():
+    """A fixed port is listened on by every order worker; one of them takes each notification."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    async with scene(MALL, notify={"port": port}) as (mall, system):
+        other = mall.bare()
+        await other.start()
+        url = inside(system)._listener.url
+        assert url == f"http://127.0.0.1:{port}/notify"
+        for number in range(1, 9):
+            assert await posted(url, notification()) == (200, "success")
+            assert len(mall.late) == number
+        await other.close()
 
 
 async def test_a_notification_without_an_outcome_is_taken_and_changes_nothing():

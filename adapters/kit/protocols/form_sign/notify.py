@@ -88,7 +88,9 @@ class Listener:
         app.router.add_post(PATH, self._post_notification)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._place.host, self._place.port)
+        # Order workers in several processes share a port that is fixed: whichever is posted to takes it.
+        shared = True if self._place.port else None
+        site = web.TCPSite(self._runner, self._place.host, self._place.port, reuse_port=shared)
         await site.start()
         if not self.url:
             host, port = self._runner.addresses[0][:2]
