@@ -222,7 +222,7 @@ async def clearing_of(home: Home, dsn: str) -> AsyncIterator[Clearing]:
                     "a writer that was not started from this home serves the database; "
                     "run the command there, or send the request to its gateway"
                 )
-            async with _own_writer(dsn) as clearing:
+            async with own_writer(dsn) as clearing:
                 yield clearing
         else:
             from settlement.service.link import RemoteClearing
@@ -236,7 +236,8 @@ async def clearing_of(home: Home, dsn: str) -> AsyncIterator[Clearing]:
 
 
 @asynccontextmanager
-async def _own_writer(dsn: str) -> AsyncIterator[Clearing]:
+async def own_writer(dsn: str) -> AsyncIterator[Clearing]:
+    """A writer in this process, while no other one runs."""
     from time import time_ns
 
     from deploy.database.connection import open_writer_connection

@@ -1,6 +1,7 @@
 """A gateway as a process of its own, as `tongdui serve` starts it.
 
-python -m exchange.cli.gateway --dsn DSN --socket PATH --host HOST --port PORT --home FOLDER [--orders SOCKET …]
+python -m exchange.cli.gateway --dsn DSN --socket PATH --host HOST --port PORT --home FOLDER
+    [--orders SOCKET …] [--sandbox]
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ def main() -> None:
     parser.add_argument("--port", required=True, type=int)
     parser.add_argument("--home", required=True, type=Path)
     parser.add_argument("--orders", action="append", default=[], type=Path)
+    parser.add_argument("--sandbox", action="store_true")
     arguments = parser.parse_args()
     run(
         run_gateway(
@@ -30,6 +32,7 @@ def main() -> None:
             port=arguments.port,
             home=arguments.home,
             order_paths=arguments.orders,
+            sandbox=arguments.sandbox,
         )
     )
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from deploy.database.embedded import EmbeddedServer
+    from exchange.service.sandbox_setup import Prepared
 
 log = structlog.get_logger()
 
@@ -61,6 +62,7 @@ class ClearingHouse:
         gateways: The gateway processes.
         operator_key: API key of the operator.
         operator_key_is_new: Whether this start made it.
+        sandbox: What a sandbox offers; None for a clearing house in earnest.
     """
 
     home: Home
@@ -73,6 +75,7 @@ class ClearingHouse:
     gateways: list[Child]
     operator_key: str
     operator_key_is_new: bool
+    sandbox: Prepared | None = None
 
     async def wait_ended(self) -> str:
         """Wait until a child ends for good; returns why."""
@@ -91,6 +94,7 @@ async def clearing_house(
     port: int = 0,
     gateways: int = 1,
     order_workers: int = 0,
+    sandbox: bool = False,
     caller_clock: bool = False,
     database_url: str | None = None,
     output: IO[bytes] | None = None,
@@ -103,6 +107,7 @@ async def clearing_house(
         port: TCP port; 0 takes any free one.
         gateways: How many gateway processes share the port.
         order_workers: How many processes drive orders between merchants' own systems.
+        sandbox: Every merchant's system is a simulator, in the one order worker.
         caller_clock: A ledger that is made now takes its time from the callers (replay, demo).
         database_url: The database; None for the private server.
         output: Where the children's output goes; standard error if None.
@@ -120,6 +125,7 @@ async def clearing_house(
         stack.push_async_callback(asyncio.to_thread, database.stop)
         await _whole(asyncio.to_thread(database.start))
         operator_key, is_new = await _prepare(home, database.dsn, caller_clock=caller_clock)
+        prepared = await _check_sandbox(home, database.dsn, sandbox=sandbox)
         environ = os.environ | {
             "TONGDUI_HOME": str(home.folder),
             DSN_VARIABLE: database.dsn,
@@ -128,12 +134,22 @@ async def clearing_house(
         writer = Child(spec=_writer_spec(home, environ, output))
         packager = Child(spec=_packager_spec(home, environ, output))
         numbers = range(1, order_workers + 1)
-        workers = [Child(spec=_orders_spec(home, environ, output, number)) for number in numbers]
+        workers = [
+            Child(spec=_orders_spec(home, environ, output, number, sandbox=sandbox))
+            for number in numbers
+        ]
         sockets = [home.orders_socket(number) for number in numbers]
         children = [
             Child(
                 spec=_gateway_spec(
-                    home, environ, output, host=host, port=port, number=number, orders=sockets
+                    home,
+                    environ,
+                    output,
+                    host=host,
+                    port=port,
+                    number=number,
+                    orders=sockets,
+                    sandbox=sandbox,
                 )
             )
             for number in range(1, gateways + 1)
@@ -157,6 +173,7 @@ async def clearing_house(
             gateways=children,
             operator_key=operator_key,
             operator_key_is_new=is_new,
+            sandbox=prepared,
         )
 
 
@@ -244,6 +261,31 @@ async def _prepare(home: Home, dsn: str, *, caller_clock: bool) -> tuple[str, bo
         return await operator_key(pool, home.folder, now=datetime.now(UTC)), is_new
 
 
+async def _check_sandbox(home: Home, dsn: str, *, sandbox: bool) -> Prepared | None:
+    """Keep sandboxes and real ledgers apart; prepare a sandbox.
+
+    Raises:
+        Unusable: The ledger is not of the kind that is wanted.
+    """
+    from exchange.cli.context import own_writer, pool_of
+    from exchange.service.sandbox_setup import is_empty, prepare_sandbox
+
+    marker = home.folder / "sandbox"
+    if not sandbox:
+        if marker.exists():
+            raise Unusable(f"{home.folder} is a sandbox: start it with --sandbox")
+        return None
+    async with pool_of(dsn) as pool:
+        if not marker.exists() and not await is_empty(pool):
+            raise Unusable(
+                f"the ledger of {home.folder} has merchants of its own and is no sandbox; "
+                "name another folder in TONGDUI_HOME"
+            )
+        marker.touch()
+        async with own_writer(dsn) as clearing:
+            return await prepare_sandbox(pool, clearing, now=datetime.now(UTC))
+
+
 def _writer_spec(home: Home, environ: Mapping[str, str], output: IO[bytes] | None) -> ChildSpec:
     from exchange.worker.writer import EXIT_FENCED
 
@@ -283,7 +325,12 @@ def _packager_spec(home: Home, environ: Mapping[str, str], output: IO[bytes] | N
 
 
 def _orders_spec(
-    home: Home, environ: Mapping[str, str], output: IO[bytes] | None, number: int
+    home: Home,
+    environ: Mapping[str, str],
+    output: IO[bytes] | None,
+    number: int,
+    *,
+    sandbox: bool,
 ) -> ChildSpec:
     path = str(home.orders_socket(number))
 
@@ -296,6 +343,7 @@ def _orders_spec(
         arguments=(
             *("--dsn", f"env:{DSN_VARIABLE}"),
             *("--writer", str(home.writer_socket()), "--socket", path),
+            *(["--sandbox"] if sandbox else []),
         ),
         environ=environ,
         is_ready=is_ready,
@@ -312,6 +360,7 @@ def _gateway_spec(
     port: int,
     number: int,
     orders: Sequence[Path],
+    sandbox: bool,
 ) -> ChildSpec:
     async def is_ready(pid: int) -> bool:
         return await asyncio.to_thread(is_listening, pid, port)
@@ -323,6 +372,7 @@ def _gateway_spec(
             *("--dsn", f"env:{DSN_VARIABLE}", "--socket", str(home.writer_socket())),
             *("--host", host, "--port", str(port), "--home", str(home.folder)),
             *(part for path in orders for part in ("--orders", str(path))),
+            *(["--sandbox"] if sandbox else []),
         ),
         environ=environ,
         is_ready=is_ready,
@@ -357,6 +407,11 @@ def _gateway_spec(
     help="Processes that drive orders between merchants' own systems.",
 )
 @click.option(
+    "--sandbox",
+    is_flag=True,
+    help="For integrators: every merchant is a simulator, with test members and a key; nothing is real.",
+)
+@click.option(
     "--caller-clock",
     is_flag=True,
     help="A new ledger takes its time from the callers: for replays, never for real business.",
@@ -368,6 +423,7 @@ def serve(
     port: int,
     gateways: int,
     order_workers: int,
+    sandbox: bool,
     caller_clock: bool,
     as_json: bool,
 ) -> None:
@@ -378,6 +434,8 @@ def serve(
     """
     home = this_home()
     log_to()
+    if sandbox and (caller_clock or order_workers != 1):
+        raise click.UsageError("a sandbox has one order worker, and its own clock")
     why = run(
         _serve(
             home,
@@ -385,6 +443,7 @@ def serve(
             port,
             gateways,
             order_workers,
+            sandbox=sandbox,
             caller_clock=caller_clock,
             as_json=as_json,
         )
@@ -400,6 +459,7 @@ async def _serve(
     gateways: int,
     order_workers: int,
     *,
+    sandbox: bool,
     caller_clock: bool,
     as_json: bool,
 ) -> str | None:
@@ -413,6 +473,7 @@ async def _serve(
             port=port,
             gateways=gateways,
             order_workers=order_workers,
+            sandbox=sandbox,
             caller_clock=caller_clock,
             database_url=os.environ.get("DATABASE_URL") or None,
         ) as house:
@@ -453,6 +514,7 @@ def _say_ready(house: ClearingHouse, seconds: float, *, as_json: bool) -> None:
                 "gateway_pids": [gateway.pid for gateway in house.gateways],
                 "operator_key": house.operator_key if house.operator_key_is_new else None,
                 "operator_key_file": str(house.home.operator_key),
+                "sandbox_key": house.sandbox.api_key if house.sandbox else None,
                 "seconds": round(seconds, 3),
             },
             one_line=True,
@@ -461,6 +523,13 @@ def _say_ready(house: ClearingHouse, seconds: float, *, as_json: bool) -> None:
     if house.operator_key_is_new:
         print(
             f"operator API key, shown this once and kept in {house.home.operator_key}: {house.operator_key}"
+        )
+    if house.sandbox:
+        from exchange.service.sandbox_setup import MEMBERS, TILL
+
+        print(
+            f"sandbox: merchants {', '.join(house.sandbox.merchants)}; members {', '.join(MEMBERS)}; "
+            f"API key of {TILL}'s till: {house.sandbox.api_key}"
         )
     database = f"PostgreSQL {house.server.version}" if house.server else "DATABASE_URL"
     print(

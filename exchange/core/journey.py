@@ -49,6 +49,7 @@ class Wanted:
         acceptor_member: The member's id at the acceptor; empty where nothing is credited.
         decide_by_us: When the till must have its answer, microseconds since 1970.
         at_us: When it was wanted.
+        fault: In a sandbox, what its till wishes to go wrong; it is not stored.
         waits: Whether it is a leg of a basket: once its issuer holds the points, it goes on when the basket
             was decided, or when `decide_by` has passed.
     """
@@ -58,6 +59,7 @@ class Wanted:
     acceptor_member: str
     decide_by_us: int
     at_us: int
+    fault: str = ""
     waits: bool = False
 
     def held(self, order_seq: int, accepted_at_us: int) -> Entry:

@@ -12,6 +12,7 @@ import msgspec
 import structlog
 from aiohttp import web
 
+from adapters.kit.simulator.faults import FAULT_HEADER
 from exchange.gateway.archive import zip_stream
 from exchange.gateway.gate import BULK_BYTES_MAX, Call, MediaTypeError
 from exchange.gateway.metrics import CONTENT_TYPE as METRICS_TYPE
@@ -31,6 +32,7 @@ from exchange.service.baskets import WHOLE_REFUSALS
 from exchange.service.onboarding import MerchantTerms, register_merchant
 from exchange.service.packages import package_files
 from exchange.service.reports import HISTORY_MAX
+from exchange.service.sandbox import parse_wishes
 from schemas.values.faults import SchemaError, Unavailable
 from schemas.values.ids import HOUSE, KEY_PATTERN
 from schemas.values.rate import Rate
@@ -163,10 +165,24 @@ async def post_quotes(call: Call) -> web.StreamResponse:
 async def post_orders(call: Call) -> web.StreamResponse:
     """Have one order decided."""
     key = check_key(call.request.headers.get("Idempotency-Key"))
+    fault = _wished_fault(call)
     wish = decode(order_decoder, await _json_body(call))
-    entry = await call.services.orders.accept(wish, caller=call.caller, key=key)
+    entry = await call.services.orders.accept(wish, caller=call.caller, key=key, fault=fault)
     call.gate.metrics.commands("post_orders")
     return await _order_response(call, entry, entry_order_id(entry), status=201)
+
+
+def _wished_fault(call: Call) -> str:
+    """What a till in a sandbox wishes to go wrong with its order.
+
+    Raises:
+        SchemaError: The wish cannot be read, or this is no sandbox.
+    """
+    text: str = call.request.headers.get(FAULT_HEADER, "")
+    if text and not call.services.sandbox:
+        raise SchemaError(FAULT_HEADER, "Only a sandbox takes this header")
+    parse_wishes(text)
+    return text
 
 
 async def _order_response(

@@ -23,9 +23,12 @@ _READ: Final = frozenset(
     {b"host", b"content-length", b"content-type", b"authorization", b"idempotency-key"}
 )
 _STRANGE: Final = frozenset(
-    {b"transfer-encoding", b"content-encoding", b"expect", b"upgrade", b"trailer", b"te"}
+    {
+        *(b"transfer-encoding", b"content-encoding", b"expect", b"upgrade", b"trailer", b"te"),
+        b"tongdui-sandbox-fault",
+    }
 )
-"""Headers that change how a request is read: whoever sends one gets the full parser."""
+"""Headers that change how a request is read, or what it asks: whoever sends one gets the full parser."""
 
 
 class Part(Enum):

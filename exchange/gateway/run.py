@@ -41,6 +41,7 @@ async def run_gateway(
     port: int,
     home: Path,
     order_paths: Sequence[Path] = (),
+    sandbox: bool = False,
     reuse_port: bool = True,
     stop: asyncio.Event | None = None,
     ready: Callable[[int], None] = lambda _: None,
@@ -54,6 +55,7 @@ async def run_gateway(
         port: Port to listen on; 0 for any.
         home: The installation's folder: keys, packages, the operator's API key.
         order_paths: Sockets of the order workers; without one, no order between merchants' own systems is taken.
+        sandbox: Whether merchants' systems are simulators, and tills may wish for faults.
         reuse_port: Whether other gateway processes listen on the same port.
         stop: Ends the gateway when it is set; signals do too.
         ready: Called with the port once connections are accepted.
@@ -73,7 +75,9 @@ async def run_gateway(
         await clearing.start(wait_seconds=WRITER_WAIT_SECONDS)
         try:
             link = OrderLink(order_paths, now_us=wall_us)
-            services = make_services(pool=pool, clearing=clearing, home=home, order_link=link)
+            services = make_services(
+                pool=pool, clearing=clearing, home=home, order_link=link, sandbox=sandbox
+            )
             await operator_key(pool, home, now=services.now())
             app = create_app(services)
             async with (

@@ -53,6 +53,7 @@ class Services:
         reports: Everything that is only read.
         packages: Folder of the settlement packages.
         now_us: Clock, microseconds since 1970.
+        sandbox: Whether merchants' systems are simulators, and tills may wish for faults.
     """
 
     pool: Pool
@@ -68,6 +69,7 @@ class Services:
     reports: Reports
     packages: Path
     now_us: Callable[[], int]
+    sandbox: bool = False
 
     def now(self) -> datetime:
         """The clock as a datetime."""
@@ -82,6 +84,7 @@ def make_services(
     now_us: Callable[[], int] = wall_us,
     quote_seconds: int = QUOTE_SECONDS,
     order_link: OrderLink | None = None,
+    sandbox: bool = False,
 ) -> Services:
     """Put the services of one gateway together.
 
@@ -92,6 +95,7 @@ def make_services(
         now_us: Clock, microseconds since 1970.
         quote_seconds: How long a quote is firm.
         order_link: The order workers, opened by the caller; None for none.
+        sandbox: Whether merchants' systems are simulators.
 
     Raises:
         QuoteKeysUnusable: The quotes' key file cannot be used.
@@ -139,4 +143,5 @@ def make_services(
         reports=Reports(pool=pool, shelf=shelf, members=members, packages=packages, now_us=now_us),
         packages=packages,
         now_us=now_us,
+        sandbox=sandbox,
     )

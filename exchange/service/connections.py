@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,13 +18,14 @@ from exchange.store.connections import fetch_connections
 from schemas.values.faults import SchemaError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from asyncpg import Pool
 
     from adapters.kit.contract import Adapter, Answers
     from adapters.kit.figures import CallFigures
     from adapters.kit.folder import Folder
+    from adapters.kit.secret import Secrets
 
 log = structlog.get_logger()
 
@@ -52,6 +54,7 @@ class Connections:
         now_us: Callable[[], int],
         figures: CallFigures,
         build: Callable[[Folder, Context], Adapter] = registry.build,
+        place: Callable[[Folder], Awaitable[tuple[Folder, Secrets]]] | None = None,
     ) -> None:
         """Take what adapters need.
 
@@ -62,7 +65,9 @@ class Connections:
             now_us: Clock, microseconds since 1970.
             figures: Where calls are counted.
             build: Makes an adapter of a folder.
+            place: Where a merchant's system is instead, and its secrets: a simulator's; None for the real one.
         """
+        self._place = place
         self._pool = pool
         self._merchants = merchants
         self._answers = answers
@@ -112,7 +117,11 @@ class Connections:
 
     async def _start(self, name: str, settings: str) -> tuple[Guarded, Connected]:
         folder = open_connection(name, msgspec.json.decode(settings, type=dict[str, Any]))
-        adapter = self._build(folder, Context(answers=self._answers, now_us=self._now_us))
+        context = Context(answers=self._answers, now_us=self._now_us)
+        if self._place is not None:
+            folder, secrets = await self._place(folder)
+            context = replace(context, secrets=secrets)
+        adapter = self._build(folder, context)
         guarded = Guarded(adapter, folder.manifest, now_us=self._now_us, figures=self._figures)
         await guarded.start()
         return guarded, Connected(system=guarded, manifest=folder.manifest)

@@ -110,6 +110,7 @@ class Roads:
         random: Draws jitter.
         may_send: Whether this worker's lease still runs.
         escalate_seconds: How long a call may stay unresolved before people are asked.
+        wished: In a sandbox, told what a till wishes to go wrong with its order, before anything is sent.
     """
 
     scribe: Scribe
@@ -119,6 +120,7 @@ class Roads:
     random: random.Random
     may_send: Callable[[], bool]
     escalate_seconds: float
+    wished: Callable[[uuid.UUID, str], None] | None = None
 
 
 class Lost(Exception):  # noqa: N818 - it says what happened to the claim
@@ -477,6 +479,8 @@ class Drive:
             if entry.seq:
                 self.order_seq, self.accepted_at_us = entry.order_seq, entry.at_us
             if entry.kind == Kind.ACCEPTED:
+                if self.wanted.fault and self._roads.wished:
+                    self._roads.wished(self._order_id(), self.wanted.fault)
                 self._move(Event.ACCEPTED)
             elif entry.kind == Kind.REFUSED:
                 self._reason = entry.reason

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import uuid
 from collections import OrderedDict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -69,6 +70,7 @@ class Journeys:
         lease_seconds: float = LEASE_SECONDS,
         poll_seconds: float = POLL_SECONDS,
         escalate_seconds: float = ESCALATE_SECONDS,
+        wished: Callable[[uuid.UUID, str], None] | None = None,
     ) -> None:
         """Prepare; `start` begins.
 
@@ -81,7 +83,9 @@ class Journeys:
             lease_seconds: How long others wait before they take over what this worker drives.
             poll_seconds: How often answers that came elsewhere are looked for.
             escalate_seconds: How long a call may stay unresolved before people are asked.
+            wished: In a sandbox, told what tills wish to go wrong with their orders.
         """
+        self._wished = wished
         self._store = store
         self._clearing = clearing
         self._now_us = now_us
@@ -180,7 +184,7 @@ class Journeys:
         number = journey.journey_no
         drive = self._drives.get(number)
         if drive is None and self._is_new(journey):
-            drive = self._begin(Drive(self._roads(), journey))
+            drive = self._begin(Drive(self._roads(), replace(journey, wanted=wanted)))
         if drive is not None:
             if journey.wanted.waits and not wanted.waits:
                 drive.go_on()
@@ -352,6 +356,7 @@ class Journeys:
             random=self._random,
             may_send=may_send,
             escalate_seconds=self._escalate_seconds,
+            wished=self._wished,
         )
 
     async def _enter(self) -> None:

@@ -38,6 +38,7 @@ class OrderWish(msgspec.Struct, frozen=True, array_like=True):
     acceptor_member: str
     decide_by_us: int
     at_us: int
+    fault: str = ""
     waits: bool = False
 
     def wanted(self) -> Wanted:
@@ -48,6 +49,7 @@ class OrderWish(msgspec.Struct, frozen=True, array_like=True):
             acceptor_member=self.acceptor_member,
             decide_by_us=self.decide_by_us,
             at_us=self.at_us,
+            fault=self.fault,
             waits=self.waits,
         )
 
@@ -118,6 +120,7 @@ class OrderLink:
             wanted.acceptor_member,
             wanted.decide_by_us,
             wanted.at_us,
+            wanted.fault,
             wanted.waits,
         )
         left_seconds = (wanted.decide_by_us - self._now_us()) / _US + GRACE_SECONDS

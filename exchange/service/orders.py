@@ -62,11 +62,15 @@ _TermsByPair = dict[tuple[int, str | None, str | None, str | None], Terms | Refu
 
 
 class Wish(NamedTuple):
-    """One order that somebody wants: who (0 for the house), under which key, and its terms."""
+    """One order that somebody wants: who (0 for the house), under which key, and its terms.
+
+    In a sandbox `fault` says what is to go wrong with it (`exchange/service/sandbox.py`).
+    """
 
     caller: int
     key: str
     terms: AnyTerms
+    fault: str = ""
 
 
 class Ending(NamedTuple):
@@ -190,13 +194,14 @@ class OrderDesk:
             ],
         )
 
-    async def accept(self, wish: AnyTerms, *, caller: int, key: str) -> Entry:
+    async def accept(self, wish: AnyTerms, *, caller: int, key: str, fault: str = "") -> Entry:
         """Have one order decided.
 
         Args:
             wish: The order.
             caller: Merchant number of the sender; 0 for the house.
             key: Idempotency key, already checked.
+            fault: In a sandbox, what the till wishes to go wrong.
 
         Returns:
             The order's first event; of kind REFUSED with the reason's number for a refusal.
@@ -206,7 +211,7 @@ class OrderDesk:
             Forbidden: The sender is neither issuer nor acceptor.
             Unavailable: The writer is away or its queue is full.
         """
-        [decided] = await self.decide([Wish(caller, key, wish)])
+        [decided] = await self.decide([Wish(caller, key, wish, fault)])
         if isinstance(decided, asyncio.Task):
             return await decided
         if isinstance(decided, SchemaError | Forbidden):
@@ -307,8 +312,10 @@ class OrderDesk:
                     answers.append(unstored_refusal(Reason.ORDER_UNDER_WAY, command.order_seq))
                     continue
                 if isinstance(command, Order) and travels(offer.catalogue, command):
-                    seconds = each.terms.decide_by_seconds if isinstance(each, Wish) else None
-                    travelling.append((len(answers), Traveller(command, seconds)))
+                    assert isinstance(each, Wish)
+                    seconds = each.terms.decide_by_seconds
+                    traveller = Traveller(command, seconds, each.fault)
+                    travelling.append((len(answers), traveller))
                     answers.append(_PENDING)
                     continue
             places.append(len(answers))
@@ -348,7 +355,7 @@ class OrderDesk:
         now_us: int,
     ) -> Order | Forbidden:
         """Make the command for one order; a refusal found here travels in it."""
-        caller, key, wish = asked
+        caller, key, wish, _ = asked
         if wish.quote is not None:
             return self._quoted_order(
                 offer, wish, caller=caller, key=key, known=known, now_us=now_us

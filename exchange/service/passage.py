@@ -31,10 +31,17 @@ _US: Final = 1_000_000
 
 
 class Traveller(NamedTuple):
-    """An order that travels: its command, and when the till must have its answer (None: the usual time)."""
+    """An order that travels.
+
+    Attributes:
+        order: Its command.
+        decide_by_seconds: When the till must have its answer; None for the usual time.
+        fault: In a sandbox, what the till wishes to go wrong.
+    """
 
     order: Order
     decide_by_seconds: int | None
+    fault: str = ""
 
 
 def travels(catalogue: Catalogue, order: Order) -> bool:
@@ -104,12 +111,12 @@ class Passage:
         now_us = self._now_us()
         linked = await self._links.find(
             pair
-            for order, _ in travellers
+            for order, *_ in travellers
             for pair in ((order.member_no, order.issuer), (order.member_no, order.acceptor))
             if pair[1] in catalogue.connected
         )
         ready: list[Wanted | Order] = []
-        for order, seconds in travellers:
+        for order, seconds, fault in travellers:
             issuer_member = self._member(catalogue, linked, order, order.issuer)
             acceptor_member = (
                 self._member(catalogue, linked, order, order.acceptor)
@@ -128,6 +135,7 @@ class Passage:
                 acceptor_member=acceptor_member,
                 decide_by_us=now_us + (seconds or DECIDE_BY_SECONDS) * _US,
                 at_us=now_us,
+                fault=fault,
             )
             ready.append(wanted)
         return ready

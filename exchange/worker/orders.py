@@ -1,6 +1,6 @@
 """An order worker: drives orders between merchants' own systems, for gateways that ask on its socket.
 
-python -m exchange.worker.orders --dsn DSN --writer SOCKET --socket SOCKET
+python -m exchange.worker.orders --dsn DSN --writer SOCKET --socket SOCKET [--sandbox]
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from deploy.database.connection import open_pool
 from exchange.service.connections import Connections
 from exchange.service.journey_database import DatabaseJourneys
 from exchange.service.journeys import ESCALATE_SECONDS, LEASE_SECONDS, Connected, Journeys
+from exchange.service.sandbox import Town
 from exchange.worker.orders_app import make_app
 from exchange.worker.orders_figures import watch
 from schemas.values.faults import Unavailable
@@ -49,6 +50,7 @@ async def run_orders(
     socket_path: Path,
     lease_seconds: float = LEASE_SECONDS,
     escalate_seconds: float = ESCALATE_SECONDS,
+    sandbox: bool = False,
     stop: asyncio.Event | None = None,
     ready: Callable[[], None] = lambda: None,
 ) -> None:
@@ -60,6 +62,7 @@ async def run_orders(
         socket_path: Where gateways connect; whatever lies there is replaced.
         lease_seconds: How long other workers wait before they take over what this one drives.
         escalate_seconds: How long a call may stay unresolved before people are asked.
+        sandbox: Whether each merchant's system is a simulator in this process.
         stop: Set to stop; SIGTERM and SIGINT set it too.
         ready: Called once orders are accepted.
 
@@ -74,6 +77,7 @@ async def run_orders(
     merchants: dict[int, Connected] = {}
     pool = await open_pool(dsn, size=POOL_CONNECTIONS)
     clearing = RemoteClearing(writer_path)
+    town = Town(now_us) if sandbox else None
     journeys = Journeys(
         store=DatabaseJourneys(pool),
         clearing=clearing,
@@ -82,10 +86,16 @@ async def run_orders(
         random=random.SystemRandom(),
         lease_seconds=lease_seconds,
         escalate_seconds=escalate_seconds,
+        wished=town.plan.wish if town else None,
     )
     watch(figures.registry, journeys)
     connections = Connections(
-        pool, merchants, answers=journeys.answered, now_us=now_us, figures=figures
+        pool,
+        merchants,
+        answers=journeys.answered,
+        now_us=now_us,
+        figures=figures,
+        place=town.place if town else None,
     )
     runner = web.AppRunner(
         make_app(journeys, merchants, figures.registry), access_log=None, handle_signals=False
@@ -104,6 +114,8 @@ async def run_orders(
         await journeys.stop()
         await runner.cleanup()
         await connections.stop()
+        if town:
+            await town.close()
         await clearing.stop()
         await pool.close()
     log.info("orders.stopped")
@@ -139,6 +151,7 @@ def main() -> None:
     parser.add_argument("--dsn", required=True)
     parser.add_argument("--writer", required=True, type=Path)
     parser.add_argument("--socket", required=True, type=Path)
+    parser.add_argument("--sandbox", action="store_true")
     arguments = parser.parse_args()
     try:
         import uvloop
@@ -147,7 +160,12 @@ def main() -> None:
     else:
         runner = uvloop.run
     runner(
-        run_orders(dsn=arguments.dsn, writer_path=arguments.writer, socket_path=arguments.socket)
+        run_orders(
+            dsn=arguments.dsn,
+            writer_path=arguments.writer,
+            socket_path=arguments.socket,
+            sandbox=arguments.sandbox,
+        )
     )
     sys.exit(0)
 

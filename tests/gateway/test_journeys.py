@@ -5,26 +5,31 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+import uuid
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import pytest
 import pytest_asyncio
 from aiohttp import web
 
 from adapters.kit import registry
 from adapters.kit.contract import Step
 from adapters.kit.figures import CallFigures
+from adapters.kit.reference import reference_of
 from adapters.kit.secret import Secrets
-from adapters.kit.simulator.faults import Fault, Rule, Scripted, Trouble
+from adapters.kit.simulator.faults import Fault, Occasion, Rule, Scripted, Trouble
 from adapters.kit.simulator.stage import Running, set_stage
 from exchange.service.connections import Connections
 from exchange.service.journey_database import DatabaseJourneys
 from exchange.service.journeys import Connected, Journeys
+from exchange.service.sandbox import SandboxPlan, parse_wishes
 from exchange.store.connections import insert_connection
 from exchange.worker.orders_app import make_app
+from schemas.values.faults import SchemaError
 from schemas.values.ids import order_text
 from tests.gateway.conftest import Answer, House, clearing_house, merchant, soon
 
@@ -245,6 +250,31 @@ async def test_nobody_else_clears_a_journey(town: Town):
     await soon(released)
     steps = [entry.step for entry in town.running[TILLS].stage.ledger.entries]
     assert steps == [Step.HOLD, Step.RELEASE]
+
+
+async def test_only_a_sandbox_takes_wishes_for_faults(town: Town):
+    """A till that wishes for a fault where merchants are real is told so, and nothing is ordered."""
+    order = {"issuer": TILLS, "acceptor": "EYE", "member": "anna", "units": "100"}
+    answer = await town.house.call(
+        "POST", "/v1/orders", order, key="k", headers={"Tongdui-Sandbox-Fault": "hold=cut"}
+    )
+    assert (answer.status, answer.body["field"]) == (400, "Tongdui-Sandbox-Fault")
+    assert await town.house.pool.fetchval("SELECT count(*) FROM exchange.journey") == 0
+
+
+def test_wishes_are_read_and_kept_for_their_order():
+    """A wish befalls one call of the order it was made for; one that cannot be read names the header."""
+    plan, mine, other = SandboxPlan(), uuid.UUID(int=7), uuid.UUID(int=8)
+    plan.wish(mine, "hold=latency=0.5, status=cut")
+    hold = Occasion(operation="hold", step=Step.HOLD, reference=reference_of(mine, Step.HOLD))
+    assert plan.draw(replace(hold, reference=reference_of(other, Step.HOLD))) is None
+    assert plan.draw(hold) == Trouble(fault=Fault.LATENCY, seconds=0.5)
+    assert plan.draw(hold) is None
+    status = replace(hold, operation="status")
+    assert plan.draw(status) == Trouble(fault=Fault.CUT)
+    for wrong in ("hold", "pay=cut", "hold=nothing", "hold=latency=-1"):
+        with pytest.raises(SchemaError, match="Tongdui-Sandbox-Fault"):
+            parse_wishes(wrong)
 
 
 async def test_without_a_worker(dsn: str, tmp_path: Path):
