@@ -297,11 +297,16 @@ class Guarded:
         """Pass everything that may hold a call back; there is no wait between the last of it and the call."""
         self._hold_back_if_closed()
         self._hold_back_if_broken()
-        await self._wait_for(self._places.acquire(), "bulkhead", "Too many calls are under way.")
+        if self._places.locked():
+            await self._wait_for(self._places.acquire, "bulkhead", "Too many calls are under way.")
+        else:
+            await self._places.acquire()
         try:
-            await self._wait_for(
-                self._rate.acquire(), "rate", "Too many calls wait for their turn."
-            )
+            if self._rate.has_capacity():
+                await self._rate.acquire()
+            else:
+                detail = "Too many calls wait for their turn."
+                await self._wait_for(self._rate.acquire, "rate", detail)
             self._hold_back_if_broken()
             self._circuit.admit()
             self._under_way += 1
@@ -312,11 +317,13 @@ class Guarded:
         finally:
             self._places.release()
 
-    async def _wait_for(self, free: Awaitable[object], why: str, detail: str) -> None:
+    async def _wait_for(
+        self, acquire: Callable[[], Awaitable[object]], why: str, detail: str
+    ) -> None:
         """Wait for a place, but no longer than a call may take."""
         try:
             async with asyncio.timeout(self._limits.deadline_seconds):
-                await free
+                await acquire()
         except TimeoutError:
             raise self._held_back(why, detail, self._limits.deadline_seconds) from None
 

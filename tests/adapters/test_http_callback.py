@@ -24,7 +24,7 @@ from adapters.kit.simulator.faults import Fault
 from adapters.kit.simulator.gate import new_key_pair
 from schemas.values.faults import SchemaError
 from schemas.values.reason import Reason
-from tests.adapters.scene import DAY, credit, ending, hold, scene, with_manifest
+from tests.adapters.scene import DAY, QUICK_SECONDS, credit, ending, hold, scene, with_manifest
 
 CODE = "bright-optics"
 MEMBER = "BO-77-0001"
@@ -95,7 +95,7 @@ async def test_callback_is_acknowledged_only_when_it_is_durable():
 @pytest.mark.parametrize("fault", [Fault.TIMEOUT_AFTER, Fault.CUT, Fault.GARBAGE, Fault.TRUNCATED])
 async def test_callback_comes_although_the_call_was_not_answered(fault):
     """A call whose own answer is lost is unknown, and its outcome still comes by callback."""
-    async with scene(CODE) as (made, system):
+    async with scene(CODE, seconds=QUICK_SECONDS) as (made, system):
         call = hold(MEMBER)
         made.fails(fault, reference=call.reference)
         receipt = await system.hold(call)
@@ -106,7 +106,7 @@ async def test_callback_comes_although_the_call_was_not_answered(fault):
 @pytest.mark.parametrize("fault", [Fault.TIMEOUT_BEFORE, Fault.MAINTENANCE])
 async def test_no_callback_comes_for_what_was_not_taken(fault):
     """A call that never reached the system has no callback, and is not found."""
-    async with scene(CODE) as (made, system):
+    async with scene(CODE, seconds=QUICK_SECONDS) as (made, system):
         lost, next_one = hold(MEMBER), hold(MEMBER)
         made.fails(fault, reference=lost.reference)
         assert (await system.hold(lost)).outcome is Outcome.UNKNOWN

@@ -34,7 +34,16 @@ from adapters.kit.simulator.faults import CONNECT, Fault, Rule, Scripted, Troubl
 from adapters.kit.simulator.stage import set_stage
 from schemas.values.faults import SchemaError
 from schemas.values.reason import Reason
-from tests.adapters.scene import DAY, DAY_US, credit, ending, hold, scene, with_manifest
+from tests.adapters.scene import (
+    DAY,
+    DAY_US,
+    QUICK_SECONDS,
+    credit,
+    ending,
+    hold,
+    scene,
+    with_manifest,
+)
 
 MEMBERS = {"noodle-house": "N-1001", "orbit-coffee": "6201 0001"}
 MERCHANT = pytest.mark.parametrize("code", sorted(MEMBERS))
@@ -160,7 +169,7 @@ async def test_spoilt_answer_is_unknown_and_inquiry_tells_the_truth(code, fault)
 async def test_silence_is_unknown_at_the_deadline(code, fault):
     """No answer, or one that does not end, is unknown when the deadline has passed."""
     call = hold(MEMBERS[code])
-    async with scene(code) as (made, system):
+    async with scene(code, seconds=QUICK_SECONDS) as (made, system):
         made.fails(fault, 5.0, reference=call.reference)
         assert (await system.hold(call)).outcome is Outcome.UNKNOWN
         happened = (await system.status(call)).outcome is Outcome.DONE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final, Literal, NoReturn
 from zoneinfo import ZoneInfo
 
@@ -88,8 +89,12 @@ def amount_read(value: Any, form: AmountForm, scale: int) -> int:
             raise ValueError(f"not an amount written as {form}")
 
 
+@lru_cache(maxsize=1_024)
 def time_written(at_us: int, form: TimeForm, zone: str) -> Any:
-    """An instant as the system writes it, to the second; milliseconds where it counts those."""
+    """An instant as the system writes it, to the second; milliseconds where it counts those.
+
+    The calls of one order all carry the same instant.
+    """
     match form:
         case "seconds":
             return at_us // 1_000_000
