@@ -47,7 +47,7 @@ OWN = (4, 5)
 
 RULES = {
     # merchant: proof that is asked for, CU and orders of one member in a day
-    2: ("none", 300, 4),
+    2: ("none", 0, 3),
     3: ("code", 0, 0),
     5: ("none", 200, 0),
 }
