@@ -50,7 +50,7 @@ class Connections:
         pool: Pool,
         merchants: dict[int, Connected],
         *,
-        answers: Answers,
+        answers_of: Callable[[int], Answers],
         now_us: Callable[[], int],
         figures: CallFigures,
         build: Callable[[Folder, Context], Adapter] = registry.build,
@@ -61,7 +61,7 @@ class Connections:
         Args:
             pool: Where connections are read.
             merchants: Filled and kept here, by merchant number.
-            answers: Takes answers that come later.
+            answers_of: Gives a merchant's adapter where to put answers that come later.
             now_us: Clock, microseconds since 1970.
             figures: Where calls are counted.
             build: Makes an adapter of a folder.
@@ -70,7 +70,7 @@ class Connections:
         self._place = place
         self._pool = pool
         self._merchants = merchants
-        self._answers = answers
+        self._answers_of = answers_of
         self._now_us = now_us
         self._figures = figures
         self._build = build
@@ -105,7 +105,7 @@ class Connections:
             if before is not None and before[0] == number:
                 continue
             try:
-                guarded, connected = await self._start(row["folder"], row["settings"])
+                guarded, connected = await self._start(merchant_no, row["folder"], row["settings"])
             except Exception as error:  # noqa: BLE001 - one merchant's folder must not keep the others closed
                 log.warning("merchant.not_opened", merchant=row["code"], detail=_sentence(error))
                 continue
@@ -115,9 +115,9 @@ class Connections:
             if before is not None:
                 await before[1].close()
 
-    async def _start(self, name: str, settings: str) -> tuple[Guarded, Connected]:
+    async def _start(self, merchant_no: int, name: str, settings: str) -> tuple[Guarded, Connected]:
         folder = open_connection(name, msgspec.json.decode(settings, type=dict[str, Any]))
-        context = Context(answers=self._answers, now_us=self._now_us)
+        context = Context(answers=self._answers_of(merchant_no), now_us=self._now_us)
         if self._place is not None:
             folder, secrets = await self._place(folder)
             context = replace(context, secrets=secrets)

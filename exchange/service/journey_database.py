@@ -97,8 +97,8 @@ class DatabaseJourneys:
                     lines[journey_no].append(line)
         return [(journey, lines[journey.journey_no]) for journey in journeys]
 
-    async def answer(self, order: uuid.UUID, line: Line) -> int:
-        """Add a line for an order."""
+    async def answer(self, order: uuid.UUID, line: Line, *, merchant_no: int) -> int:
+        """Add a line for an order, if it is the merchant's to say."""
         try:
             part, order_seq = order_place(order)
         except ValueError:
@@ -108,7 +108,12 @@ class DatabaseJourneys:
             return 0
         async with self._connection() as conn:
             return await store.insert_line_of_order(
-                conn, part=part, order_seq=order_seq, at_us=at_us, line=line
+                conn,
+                part=part,
+                order_seq=order_seq,
+                at_us=at_us,
+                line=line,
+                merchant_no=merchant_no,
             )
 
     async def answers(self, journey_nos: Sequence[int]) -> list[tuple[int, Line]]:

@@ -71,11 +71,16 @@ class JourneyStore(Protocol):
         """
         ...
 
-    async def answer(self, order: uuid.UUID, line: Line) -> int:
+    async def answer(self, order: uuid.UUID, line: Line, *, merchant_no: int) -> int:
         """Add a line for an order, whoever drives it.
 
+        Args:
+            order: The order's id.
+            line: What was told.
+            merchant_no: Who told it; only a call at that merchant's own system is its to speak of.
+
         Returns:
-            The journey's number; 0 if there is no journey of this order.
+            The journey's number; 0 if there is no such call at this merchant.
         """
         ...
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import uuid
 from collections import OrderedDict
 from dataclasses import replace
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Mapping
 
-    from adapters.kit.contract import Receipt
+    from adapters.kit.contract import Answers, Receipt
     from exchange.core.journey import Journey, Wanted
     from settlement.core.command import Entry
     from settlement.service.clearing import Clearing
@@ -191,13 +192,18 @@ class Journeys:
             return await self._wait(drive)
         return await self._wait_elsewhere(journey)
 
-    async def answered(self, reference: str, receipt: Receipt) -> None:
-        """Take an answer that a merchant's system gives by itself; an adapter's `Answers`.
+    def answers_of(self, merchant_no: int) -> Answers:
+        """Where the adapter of one merchant puts answers that its system gives by itself.
 
-        Returns when it is durable.
+        A merchant is heard about calls at its own system only, whoever's signature is good.
+        """
+        return functools.partial(self._answered, merchant_no)
+
+    async def _answered(self, merchant_no: int, reference: str, receipt: Receipt) -> None:
+        """Take an answer that a merchant's system gives by itself; returns when it is durable.
 
         Raises:
-            LookupError: No call of ours has this reference; nothing may be acknowledged.
+            LookupError: No call of ours at this merchant has this reference; nothing may be acknowledged.
             Unavailable: It could not be made durable.
         """
         try:
@@ -214,9 +220,9 @@ class Journeys:
             units=receipt.units,
             detail=receipt.detail[:200],
         )
-        journey_no = await self._store.answer(order, line)
+        journey_no = await self._store.answer(order, line, merchant_no=merchant_no)
         if not journey_no:
-            raise LookupError(f"no order has the reference {reference}")
+            raise LookupError(f"no call at this merchant has the reference {reference}")
         drive = self._drives.get(journey_no)
         if drive is not None:
             drive.deliver(line)

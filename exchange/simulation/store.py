@@ -11,10 +11,13 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from adapters.kit.contract import Step
 from exchange.core.journey import Committed, Journey, Line, Source, Verdict
-from exchange.core.order import ENDS
+from exchange.core.order import AT_ISSUER, ENDS, LET_GO
 from exchange.simulation.writer import PART
 from schemas.values.faults import Unavailable
+from schemas.values.ids import order_id, order_place
+from settlement.core.event import unpack_event
 
 if TYPE_CHECKING:
     import random
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from exchange.core.journey import Change, Wanted
+    from exchange.simulation.writer import Disk
 
 _LATE_LINES: Final = (Source.CALLBACK, Source.PEOPLE)
 Moved = tuple[Journey, Journey]
@@ -31,12 +35,12 @@ Moved = tuple[Journey, Journey]
 class Journeys:
     """The rows: what is durable of the journeys and of the workers' leases."""
 
-    def __init__(self) -> None:
-        """Start empty."""
+    def __init__(self, books: Disk) -> None:
+        """Start empty, beside the books that are in the same database."""
         self.by_no: dict[int, Journey] = {}
         self.lines: dict[int, list[Line]] = {}
+        self._books = books
         self._by_key: dict[tuple[int, bytes], int] = {}
-        self._by_order: dict[uuid.UUID, int] = {}
         self._lease_until_us: dict[uuid.UUID, int] = {}
         self._last_line_no = 0
 
@@ -49,6 +53,8 @@ class Journeys:
                 journey_no=journey_no, worker=worker, claim_no=1, wanted=wanted
             )
             self.lines[journey_no] = []
+            # The intent of the hold is written with the wish.
+            self._add(journey_no, Line(step=Step.HOLD, source=Source.INTENT, at_us=wanted.at_us))
         return self.by_no[journey_no]
 
     def find(self, keys: Sequence[tuple[int, bytes]]) -> list[Journey]:
@@ -71,17 +77,14 @@ class Journeys:
             stuck_since_us=change.stuck_since_us,
             stuck_why=change.stuck_why,
         )
-        order = after.order_id(PART)
-        if order is not None:
-            self._by_order[order] = after.journey_no
         for line in change.lines:
             self._add(after.journey_no, line)
         return before, after
 
     def mark_late(self, journey_no: int) -> Verdict:
-        """Settle that the till hears that it is too late, unless that is settled otherwise."""
+        """Settle that the till hears that it is too late, unless it is settled otherwise, or refused."""
         journey = self.by_no[journey_no]
-        if journey.verdict is Verdict.OPEN:
+        if journey.verdict is Verdict.OPEN and journey.state not in LET_GO:
             journey = self.by_no[journey_no] = replace(journey, verdict=Verdict.LATE)
         return journey.verdict
 
@@ -91,7 +94,7 @@ class Journeys:
 
     def renew(self, worker: uuid.UUID, now_us: int, until_us: int) -> bool:
         """Prolong a lease that has not run out."""
-        if self._lease_until_us.get(worker, 0) <= now_us:
+        if self._lease_until_us.get(worker, 0) < now_us:
             return False
         self._lease_until_us[worker] = until_us
         return True
@@ -105,7 +108,7 @@ class Journeys:
     ) -> list[tuple[Journey, list[Line]]]:
         """Claim journeys whose worker's lease ran out; such a lease is gone for good."""
         for other, until_us in list(self._lease_until_us.items()):
-            if until_us <= now_us and other != worker:
+            if until_us < now_us:
                 del self._lease_until_us[other]
         taken: list[tuple[Journey, list[Line]]] = []
         for journey in list(self.by_no.values()):
@@ -118,12 +121,22 @@ class Journeys:
             taken.append((claimed, list(self.lines[journey.journey_no])))
         return taken
 
-    def answer(self, order: uuid.UUID, line: Line) -> int:
-        """Add a line for an order; 0 if there is no journey of it."""
-        journey_no = self._by_order.get(order, 0)
-        if journey_no:
+    def answer(self, order: uuid.UUID, line: Line, *, merchant_no: int) -> int:
+        """Add a line for an order, found by its first event in the books; 0 if the merchant has no say in it."""
+        try:
+            _, order_seq = order_place(order)
+        except ValueError:
+            return 0
+        if not 0 < order_seq <= len(self._books.events):
+            return 0
+        event = unpack_event(self._books.events[order_seq - 1])
+        if merchant_no != (event.issuer if line.step in AT_ISSUER else event.acceptor):
+            return 0
+        journey_no = self._by_key.get((event.caller, event.key), 0)
+        if journey_no and order_id(event.at_us, PART, order_seq) == order:
             self._add(journey_no, line)
-        return journey_no
+            return journey_no
+        return 0
 
     def answers(self, journey_nos: Sequence[int]) -> list[tuple[int, Line]]:
         """Lines that callbacks and people added."""
@@ -219,10 +232,10 @@ class VirtualStore:
         await self._pass()
         return taken
 
-    async def answer(self, order: uuid.UUID, line: Line) -> int:
-        """Add a line for an order."""
+    async def answer(self, order: uuid.UUID, line: Line, *, merchant_no: int) -> int:
+        """Add a line for an order, if it is the merchant's to say."""
         await self._pass()
-        journey_no = self._rows.answer(order, line)
+        journey_no = self._rows.answer(order, line, merchant_no=merchant_no)
         await self._pass()
         return journey_no
 

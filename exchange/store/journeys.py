@@ -14,7 +14,7 @@ import msgspec
 
 from adapters.kit.contract import Outcome, Step
 from exchange.core.journey import Journey, Line, Source, Verdict, Wanted
-from exchange.core.order import ENDS, LET_GO, State
+from exchange.core.order import AT_ISSUER, ENDS, LET_GO, State
 from exchange.programme.core.command import MemberOrder
 from settlement.core.command import Order
 
@@ -170,12 +170,19 @@ async def insert_lines(conn: Connection, *, lines: Sequence[tuple[int, Line]]) -
 
 
 async def insert_line_of_order(
-    conn: Connection | Pool, *, part: int, order_seq: int, at_us: int, line: Line
+    conn: Connection | Pool,
+    *,
+    part: int,
+    order_seq: int,
+    at_us: int,
+    line: Line,
+    merchant_no: int,
 ) -> int:
-    """Add a line to the journey of an order; its number, 0 if there is no such order or journey.
+    """Add a line that a merchant told to the journey of an order; its number, 0 if it has no say in it.
 
     The order is found by its first event, which is written before any merchant is asked; the
-    milliseconds of its id are compared with it, so that an invented id finds nothing.
+    milliseconds of its id are compared with it, so that an invented id finds nothing. The issuer
+    speaks of its own calls only, and so does the acceptor.
     """
     journey_no: int | None = await conn.fetchval(
         """
@@ -186,6 +193,7 @@ async def insert_line_of_order(
           JOIN exchange.journey AS j ON j.key = e.key AND j.caller = e.caller
          WHERE e.seq = $2 AND e.part = $1 AND e.order_seq = e.seq
            AND date_trunc('milliseconds', e.at) = $3
+           AND $12 = CASE WHEN $13 THEN e.issuer ELSE e.acceptor END
         RETURNING journey_no
         """,
         part,
@@ -199,6 +207,8 @@ async def insert_line_of_order(
         line.reason,
         line.number,
         line.detail,
+        merchant_no,
+        line.step in AT_ISSUER,
     )
     return journey_no or 0
 

@@ -92,7 +92,7 @@ async def run_orders(
     connections = Connections(
         pool,
         merchants,
-        answers=journeys.answered,
+        answers_of=journeys.answers_of,
         now_us=now_us,
         figures=figures,
         place=town.place if town else None,

@@ -123,7 +123,7 @@ async def town(dsn: str, tmp_path: Path) -> AsyncIterator[Town]:
         connections = Connections(
             house.pool,
             merchants,
-            answers=journeys.answered,
+            answers_of=journeys.answers_of,
             now_us=house.clock,
             figures=CallFigures(),
             build=build,

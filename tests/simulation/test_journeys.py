@@ -19,6 +19,7 @@ from settlement.core.command import End
 from settlement.core.event import Kind
 from settlement.service.clearing import PART
 from tests.simulation.roads import (
+    ACCEPTOR,
     CREDITED,
     ISSUER,
     LIMITS,
@@ -247,15 +248,18 @@ async def test_a_callback_ends_the_wait(dsn):
             reference = reference_of(order, Step.CREDIT)
             while way.acceptor.ledger.find(reference) is None:
                 await asyncio.sleep(0.005)
-            await at.answered(reference, Receipt(outcome=Outcome.DONE, number="77"))
+            done = Receipt(outcome=Outcome.DONE, number="77")
+            with pytest.raises(LookupError):
+                await at.answers_of(ISSUER)(reference, done)
+            await at.answers_of(ACCEPTOR)(reference, done)
             assert cleared(await ordering)
             assert Source.CALLBACK in {line.source for line in await way.lines(wanted)}
             await way.check(wanted)
         stranger = reference_of(uuid.UUID(int=7 << 76 | PART << 64 | 2 << 62 | 1), Step.CREDIT)
         with pytest.raises(LookupError):
-            await one.answered(stranger, Receipt(outcome=Outcome.DONE))
+            await one.answers_of(ACCEPTOR)(stranger, Receipt(outcome=Outcome.DONE))
         with pytest.raises(LookupError):
-            await one.answered("not a reference", Receipt(outcome=Outcome.DONE))
+            await one.answers_of(ACCEPTOR)("not a reference", Receipt(outcome=Outcome.DONE))
 
 
 def late(way: Road) -> None:

@@ -214,10 +214,12 @@ async def test_answers_find_their_journey_by_the_orders_id(store, pool, dsn):
     [journey] = await begun(store, replace(wanted(), order=mine))
     line = Line(step=Step.CREDIT, source=Source.CALLBACK, at_us=NOW_US, outcome=Outcome.DONE)
     name = order_id(hold.at_us, 1, hold.order_seq)
-    assert await store.answer(name, line) == journey.journey_no
+    told = {"line": line, "merchant_no": books.merchant("EYE")}
+    assert await store.answer(name, **told | {"merchant_no": books.merchant("AIR")}) == 0
+    assert await store.answer(name, **told) == journey.journey_no
     invented = order_id(hold.at_us + SECOND_US, 1, hold.order_seq)
-    assert await store.answer(invented, line) == 0
-    assert await store.answer(uuid.uuid4(), line) == 0
+    assert await store.answer(invented, **told) == 0
+    assert await store.answer(uuid.uuid4(), **told) == 0
     [(number, read)] = await store.answers([journey.journey_no, 99])
     assert (number, read.step, read.source, read.outcome) == (
         *(journey.journey_no, Step.CREDIT, Source.CALLBACK),
