@@ -244,7 +244,8 @@ async def post_baskets(call: Call) -> web.StreamResponse:
     key = check_key(call.request.headers.get("Idempotency-Key"))
     wanted = decode(_BASKET, await _json_body(call))
     wanted.check()
-    answer = await call.services.baskets.decide(wanted, caller=call.caller, key=key)
+    fault = _wished_fault(call)
+    answer = await call.services.baskets.decide(wanted, caller=call.caller, key=key, fault=fault)
     call.gate.metrics.commands("post_baskets")
     if not answer[0].seq and answer[0].reason in WHOLE_REFUSALS:
         return call.refuse(REASON_BY_NUMBER[answer[0].reason])

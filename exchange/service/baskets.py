@@ -73,13 +73,16 @@ class BasketDesk:
         self._now_us = now_us
         self._nudges: set[asyncio.Task[Entry]] = set()
 
-    async def decide(self, wanted: BasketRequest, *, caller: int, key: str) -> Answer:
+    async def decide(
+        self, wanted: BasketRequest, *, caller: int, key: str, fault: str = ""
+    ) -> Answer:
         """Have a basket decided.
 
         Args:
             wanted: The request, whose `check` has passed.
             caller: Merchant number of the sender; 0 for the house.
             key: Idempotency key, already checked.
+            fault: In a sandbox, what the till wishes to go wrong with every leg.
 
         Returns:
             One event for each part, in their order; or a single refusal that is not stored.
@@ -109,6 +112,7 @@ class BasketDesk:
             Traveller(
                 msgspec.structs.replace(parts[place], key=_leg_key(head[1], place)),
                 wanted.decide_by_seconds,
+                fault,
             )
             for place in places
         ]

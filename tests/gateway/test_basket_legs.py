@@ -170,6 +170,10 @@ async def test_legs_without_their_basket_are_given_back(
 async def test_a_leg_needs_a_linked_account(town: Town):
     """Rule G5: without a link the leg's part says so, and nobody is asked for anything."""
     await town.link(TILLS)
+    bill = {"member": "anna", "acceptor": "EYE", "parts": [*LEGS]}
+    wish = {"Tongdui-Sandbox-Fault": "hold=cut"}
+    wished = await town.house.call("POST", "/v1/baskets", bill, key="wish", headers=wish)
+    assert (wished.status, wished.body["field"]) == (400, "Tongdui-Sandbox-Fault")
     answer = await pay(town, *LEGS)
     assert outcomes(answer) == ["basket_not_covered", "member_not_authorised"]
     await settled(town)
