@@ -124,7 +124,8 @@ class FrameLink:
         """Connect, and keep trying in the background if the merchant is not there yet."""
         self._keeper = asyncio.create_task(self._keep())
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._up.wait(), self.settings.connect_seconds)
+            async with asyncio.timeout(self.settings.connect_seconds):
+                await self._up.wait()
 
     async def close(self) -> None:
         """Hang up; requests in flight end as `LinkLost`."""
@@ -192,8 +193,10 @@ class FrameLink:
 
     async def _ready(self) -> _ClientSide:
         if self._side is None:
+            # Not `wait_for`: before Python 3.12 it may swallow a caller's giving up.
             try:
-                await asyncio.wait_for(self._up.wait(), self.settings.connect_seconds)
+                async with asyncio.timeout(self.settings.connect_seconds):
+                    await self._up.wait()
             except TimeoutError:
                 raise NotSent("there is no connection") from None
         if self._side is None:

@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
 import datetime as dt
+import fcntl
 import json
 import os
 import random
@@ -20,7 +21,16 @@ from structlog.testing import capture_logs
 
 from adapters.kit import registry
 from adapters.kit.context import Context
-from adapters.kit.contract import Adapter, Call, Incomplete, NotSent, Outcome, Receipt, Step
+from adapters.kit.contract import (
+    Adapter,
+    Call,
+    Incomplete,
+    NotSent,
+    Outcome,
+    Receipt,
+    StatementLine,
+    Step,
+)
 from adapters.kit.files import read_table
 from adapters.kit.folder import Folder
 from adapters.kit.guard import checked
@@ -189,6 +199,14 @@ async def until(condition) -> None:
             await asyncio.sleep(0.005)
 
 
+async def whole(adapter: Adapter) -> list[StatementLine]:
+    """The day's statement, when the server answers in the time that it has."""
+    async with asyncio.timeout(WAIT_SECONDS):
+        while True:
+            with contextlib.suppress(Incomplete):
+                return [line async for line in adapter.statement(DAY)]
+
+
 async def sent(the_hotel: Hotel, adapter: Adapter, call: Call) -> Receipt:
     """Make a call and wait until the merchant has its request file."""
     receipt = await getattr(adapter, call.step.name.lower())(call)
@@ -261,8 +279,9 @@ async def test_a_repeat_has_no_second_effect():
         assert await adapter.hold(call) == await adapter.hold(call) == await adapter.status(call)
         answer = await told.of(call)
         assert await adapter.hold(call) == await adapter.status(call) == answer
+        await asyncio.sleep(0.1)
+        assert the_hotel.read_spool("SELECT count(*) FROM request_file") == [(1,)]
         assert len(the_hotel.ledger.entries) == 1
-        other = hold(units=600)
         other = Call(step=Step.HOLD, reference=call.reference, member=call.member, units=600)
         assert (await adapter.hold(other)).outcome is Outcome.UNKNOWN
         assert not (await adapter.status(other)).expected
@@ -468,8 +487,7 @@ async def test_a_statement_that_cannot_be_read_whole_is_incomplete(fault):
         the_hotel.fails(fault, operation="statement")
         with pytest.raises(Incomplete):
             [line async for line in adapter.statement(DAY)]
-        lines = [line async for line in adapter.statement(DAY)]
-        assert [line.reference for line in lines] == [call.reference]
+        assert [line.reference for line in await whole(adapter)] == [call.reference]
         with pytest.raises(Incomplete):
             [line async for line in adapter.statement(DAY - dt.timedelta(days=1))]
 
@@ -665,6 +683,19 @@ async def test_processes_that_share_a_spool_do_everything_once():
         assert len(told.answers) == len(the_hotel.ledger.entries) == 20
         numbers = [n for (n,) in the_hotel.read_spool("SELECT number FROM request_file")]
         assert sorted(numbers) == list(range(1, len(numbers) + 1))
+
+
+async def test_one_process_at_a_time_makes_rounds():
+    """While another process holds the spool's lock nothing is sent; when it lets go, or dies, it is."""
+    async with connected() as (the_hotel, adapter, told):
+        handle = os.open(the_hotel.spool / "lock", os.O_RDWR | os.O_CREAT)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        call = hold()
+        await adapter.hold(call)
+        await asyncio.sleep(0.15)
+        assert the_hotel.ledger.entries == []
+        os.close(handle)
+        assert (await told.of(call)).outcome is Outcome.DONE
 
 
 # --- crashes ---

@@ -110,6 +110,7 @@ class Courier:
         self._left: dict[str, tuple[Entry, float]] = {}
         self._purged_us = 0
         self._failures = 0
+        self._stopping = False
 
     async def start(self) -> None:
         """Begin to make rounds."""
@@ -117,6 +118,7 @@ class Courier:
 
     async def stop(self) -> None:
         """Make no more rounds; what was gathered and not sent waits for the next start."""
+        self._stopping = True
         if self._rounds is not None:
             self._rounds.cancel()
             with suppress(asyncio.CancelledError):
@@ -130,7 +132,7 @@ class Courier:
     async def _run(self) -> None:
         polled = -math.inf
         loop = asyncio.get_running_loop()
-        while True:
+        while not self._stopping:
             started = loop.time()
             try:
                 due = started - polled >= self._settings.poll_seconds
@@ -159,8 +161,10 @@ class Courier:
             left = min(poll_at - loop.time(), await self._gather_left())
             if left <= 0:
                 return
+            # Not `wait_for`: before Python 3.12 it may swallow that we are told to stop.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), left)
+                async with asyncio.timeout(left):
+                    await self._woken.wait()
 
     async def _gather_left(self) -> float:
         """Seconds until a request file is due; infinite while nothing was gathered."""
