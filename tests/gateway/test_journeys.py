@@ -17,7 +17,7 @@ import pytest_asyncio
 from aiohttp import web
 
 from adapters.kit import registry
-from adapters.kit.contract import Step
+from adapters.kit.contract import Outcome, Receipt, Step
 from adapters.kit.figures import CallFigures
 from adapters.kit.reference import reference_of
 from adapters.kit.secret import Secrets
@@ -30,7 +30,7 @@ from exchange.service.sandbox import SandboxPlan, parse_wishes
 from exchange.store.connections import insert_connection
 from exchange.worker.orders_app import make_app
 from schemas.values.faults import SchemaError
-from schemas.values.ids import order_text
+from schemas.values.ids import order_id, order_text
 from tests.gateway.conftest import Answer, House, clearing_house, merchant, soon
 
 if TYPE_CHECKING:
@@ -227,16 +227,16 @@ async def test_nobody_else_clears_a_journey(town: Town):
     await town.link(TILLS)
     town.fails(TILLS, Fault.TIMEOUT_AFTER, operation="hold")
     ordering = asyncio.ensure_future(town.order(decide_by_seconds=5))
-    order_id = None
-    while order_id is None:
+    place = None
+    while place is None:
         await asyncio.sleep(0.01)
-        order_id = await town.house.pool.fetchval(
+        place = await town.house.pool.fetchval(
             """
             SELECT (to_jsonb(seq) || to_jsonb((extract(epoch FROM at) * 1000000)::bigint))::text
               FROM settlement.event WHERE kind = 1
             """
         )
-    seq, at_us = msgspec.json.decode(order_id)
+    seq, at_us = msgspec.json.decode(place)
     path = f"/v1/orders/{order_text(at_us, 1, seq)}"
     assert (await town.house.call("POST", f"{path}/clear")).reason == "order_under_way"
     assert (await town.house.call("GET", path)).body["status"] == "accepted"
@@ -301,3 +301,29 @@ async def test_without_a_worker(dsn: str, tmp_path: Path):
             {"merchant": "OWN", "merchant_member": "T-1001", "proof": PROOF},
         )
         assert linking.status == 503
+
+
+async def test_a_merchants_word_counts_for_its_own_calls(town: Town):
+    """A late answer of one merchant about another's call is not taken, and changes nothing."""
+    await town.link(TILLS)
+    town.fails(TILLS, Fault.TIMEOUT_BEFORE, operation="hold", times=100)
+    town.fails(TILLS, Fault.TIMEOUT_BEFORE, operation="status", times=100)
+    ordering = asyncio.ensure_future(town.order(decide_by_seconds=20))
+    row = None
+    while row is None:
+        await asyncio.sleep(0.01)
+        row = await town.house.pool.fetchrow(
+            """
+            SELECT seq, (extract(epoch FROM at) * 1000000)::bigint AS at_us
+              FROM settlement.event WHERE kind = 1
+            """
+        )
+    reference = reference_of(order_id(row["at_us"], 1, row["seq"]), Step.HOLD)
+    offer = await town.house.services.shelf.offer()
+    done = Receipt(outcome=Outcome.DONE, number="1")
+    with pytest.raises(LookupError):
+        await town.journeys.answers_of(offer.catalogue.by_code[MALL])(reference, done)
+    lines = "SELECT count(*) FROM exchange.journey_line WHERE source = 3"
+    assert await town.house.pool.fetchval(lines) == 0
+    await town.journeys.answers_of(offer.catalogue.by_code[TILLS])(reference, done)
+    assert (await ordering).body["status"] == "cleared"
