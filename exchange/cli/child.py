@@ -12,6 +12,7 @@ password never stands in the list of processes.
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import runpy
 import signal
@@ -51,10 +52,20 @@ def _watch(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def collect_rarely() -> None:
+    """Let the garbage collector walk seldom.
+
+    What a child holds it holds for long, such as the lots of a writer, and little of what it makes has
+    cycles; at Python's own thresholds a tenth of a writer's time went into walking over its lots.
+    """
+    gc.set_threshold(50_000, 50, 50)
+
+
 def main(argv: list[str]) -> None:
     """Follow the parent, then become the module."""
     parent, module, *arguments = argv
     follow_parent(int(parent))
+    collect_rarely()
     log_to()
     sys.argv = [
         module,

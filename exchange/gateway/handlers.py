@@ -46,7 +46,7 @@ from schemas.wire.fields import instant_text
 from schemas.wire.health import HealthAnswer, ReadyAnswer
 from schemas.wire.members import EnrolAnswer, EnrolRequest, LinkAnswer, LinkRequest
 from schemas.wire.merchants import MerchantAnswer, MerchantRequest, MerchantsAnswer
-from schemas.wire.orders import BulkOrder, OrderTerms
+from schemas.wire.orders import BulkOrder, OrderTerms, UncheckedOrder, texts_are_sound
 from schemas.wire.purchases import AccrualAnswer, AccrualRequest, BulkPurchase
 from schemas.wire.quotes import QuoteRequest
 from settlement.core.command import End
@@ -74,7 +74,12 @@ _LINK = msgspec.json.Decoder(LinkRequest)
 _MERCHANT = msgspec.json.Decoder(MerchantRequest)
 _CLOSE = msgspec.json.Decoder(CloseRequest)
 _JSON_ORDERS: BulkDecoder[Any] = BulkDecoder(BulkOrder[fields.UnitDigits], packed=False)
-_PACKED_ORDERS: BulkDecoder[Any] = BulkDecoder(BulkOrder[fields.Units], packed=True)
+_PACKED_ORDERS: BulkDecoder[Any] = BulkDecoder(
+    BulkOrder[fields.Units],
+    packed=True,
+    unchecked=UncheckedOrder[fields.Units],
+    sound=texts_are_sound,
+)
 _JSON_PURCHASES: BulkDecoder[Any] = BulkDecoder(BulkPurchase[fields.FenDigits], packed=False)
 _PACKED_PURCHASES: BulkDecoder[Any] = BulkDecoder(BulkPurchase[fields.Fen], packed=True)
 
@@ -201,9 +206,9 @@ async def post_orders_bulk(call: Call) -> web.StreamResponse:
     packed = _is_packed(call)
     body = await call.body(BULK_BYTES_MAX)
     wishes = (_PACKED_ORDERS if packed else _JSON_ORDERS).decode(body)
-    answers = await call.services.orders.accept_bulk(wishes, caller=call.caller)
+    decided = await call.services.bulk.accept(wishes, caller=call.caller)
     call.gate.metrics.commands("post_orders_bulk", len(wishes))
-    rendered = bulk_orders(answers, packed=packed, refused=call.gate.metrics.refused)
+    rendered = bulk_orders(decided, packed=packed, refused=call.gate.metrics.refused)
     if packed:
         return _packed_answer(call, MSGPACK.encode(rendered))
     return call.answer(JSON.encode(rendered))

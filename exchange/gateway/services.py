@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from exchange.service.access import ApiKeys
 from exchange.service.baskets import BasketDesk
+from exchange.service.bulk import BulkDesk
 from exchange.service.codes import CodeDesk
 from exchange.service.links import LinkDesk
 from exchange.service.members import Members
@@ -46,6 +47,7 @@ class Services:
         shelf: What is offered.
         members: Enrolment and look-up.
         orders: Quotes and orders.
+        bulk: Large requests of orders.
         links: Members' accounts at merchants' own systems.
         baskets: Bills that points of several issuers pay.
         codes: Spending codes.
@@ -62,6 +64,7 @@ class Services:
     shelf: Shelf
     members: Members
     orders: OrderDesk
+    bulk: BulkDesk
     links: LinkDesk
     baskets: BasketDesk
     codes: CodeDesk
@@ -114,20 +117,24 @@ def make_services(
     )
     passage = Passage(pool=pool, links=links, order_link=link, now_us=now_us)
     quote_keys = open_quote_keys(home / "keys", now=now)
+    orders = OrderDesk(
+        clearing=clearing,
+        shelf=shelf,
+        members=members,
+        quote_keys=quote_keys,
+        now_us=now_us,
+        passage=passage,
+        quote_seconds=quote_seconds,
+    )
     return Services(
         pool=pool,
         clearing=clearing,
         authenticator=ApiKeys(pool),
         shelf=shelf,
         members=members,
-        orders=OrderDesk(
-            clearing=clearing,
-            shelf=shelf,
-            members=members,
-            quote_keys=quote_keys,
-            now_us=now_us,
-            passage=passage,
-            quote_seconds=quote_seconds,
+        orders=orders,
+        bulk=BulkDesk(
+            clearing=clearing, shelf=shelf, members=members, orders=orders, now_us=now_us
         ),
         links=links,
         baskets=BasketDesk(

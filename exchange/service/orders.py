@@ -58,7 +58,7 @@ _NOT_ASKED: Final = (SchemaError, Forbidden)
 
 AnyTerms = OrderTerms[int] | OrderTerms[str]
 AnyBulkOrder = BulkOrder[int] | BulkOrder[str]
-_TermsByPair = dict[tuple[int, str | None, str | None, str | None], Terms | Refusal | Forbidden]
+TermsByPair = dict[tuple[int, str | None, str | None, str | None], Terms | Refusal | Forbidden]
 
 
 class Wish(NamedTuple):
@@ -286,7 +286,7 @@ class OrderDesk:
         )
         known = await known_members(self._members, {each.member for each in terms})
         now_us = self._now_us()
-        cache: _TermsByPair = {}
+        cache: TermsByPair = {}
         answers: list[Entry | SchemaError | Forbidden | asyncio.Task[Entry]] = []
         places: list[int] = []
         travelling: list[tuple[int, Traveller]] = []
@@ -297,7 +297,7 @@ class OrderDesk:
         for each in asked:
             command: Order | End | SchemaError | Forbidden
             if isinstance(each, Wish):
-                command = each.terms.fault() or self._order(
+                command = each.terms.fault() or self.command(
                     offer, each, known=known, cache=cache, now_us=now_us
                 )
             elif isinstance(each, Ending):
@@ -345,16 +345,24 @@ class OrderDesk:
             answers[place] = answer[0]
         return answers
 
-    def _order(
+    def command(
         self,
         offer: Offer,
         asked: Wish,
         *,
         known: Mapping[str, int],
-        cache: _TermsByPair,
+        cache: TermsByPair,
         now_us: int,
     ) -> Order | Forbidden:
-        """Make the command for one order; a refusal found here travels in it."""
+        """Make the command for one order; a refusal found here travels in it.
+
+        Args:
+            offer: What is offered now.
+            asked: The order, whose terms have no `fault`.
+            known: Surrogates of members, that of this one among them if there is one.
+            cache: Terms that other orders of the same request found.
+            now_us: The clock.
+        """
         caller, key, wish, _ = asked
         if wish.quote is not None:
             return self._quoted_order(

@@ -27,6 +27,7 @@ from settlement.core.audit import (
 )
 from settlement.core.books import Account, Books, Changes, Hold, Obligation
 from settlement.core.chain import GENESIS, chain_digest
+from settlement.core.columns import EntryColumns
 from settlement.core.command import UNKEYED, Answer, End, Entry, Pin, unstored_refusal
 from settlement.core.event import Kind, unpack_event
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Sequence
 
+    from settlement.core.columns import OrderColumns
     from settlement.core.command import Command
 
 PART: Final = 1
@@ -261,6 +263,11 @@ class VirtualWriter:
         self._queue.append((commands, done))
         self._wake.set()
         return await done
+
+    async def submit_columns(self, orders: OrderColumns) -> EntryColumns:
+        """Have the orders of one large request decided, one by one."""
+        answers = await self.submit(list(orders.orders()))
+        return EntryColumns.of(answer[0] for answer in answers)
 
     async def run(self) -> None:
         """Decide and commit, group by group, for ever."""

@@ -12,7 +12,7 @@ import uuid
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 HOUSE: Final = 0
 """Merchant number of the house itself, as caller of operator commands."""
@@ -87,6 +87,22 @@ def key_bytes(text: str) -> bytes:
     digest[6] = digest[6] & 0x0F | 0x80
     digest[8] = digest[8] & 0x3F | 0x80
     return bytes(digest)
+
+
+def keys_bytes(texts: Sequence[str]) -> bytes:
+    """`key_bytes` of many keys, one after the other; fast where all of them are UUIDs."""
+    count = len(texts)
+    whole = "".join(texts)
+    if set(map(len, texts)) == {36} and all(
+        whole[place::36] == "-" * count for place in (8, 13, 18, 23)
+    ):
+        try:
+            raw = bytes.fromhex(whole.replace("-", ""))
+        except ValueError:
+            raw = b""
+        if len(raw) == 16 * count:
+            return raw
+    return b"".join(map(key_bytes, texts))
 
 
 def key_milliseconds(key: bytes) -> int | None:

@@ -7,11 +7,14 @@ that one malformed element costs nobody else their answer.
 from __future__ import annotations
 
 import re
-from typing import Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 import msgspec
 
 from schemas.values.faults import SchemaError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 BULK_MAX: Final = 10_000
 """Most elements of one bulk request."""
@@ -64,33 +67,46 @@ def decode(decoder: _Decoder[T], body: bytes) -> T:
 class BulkDecoder(Generic[T]):
     """Reads arrays of one kind of element, in JSON or in msgpack."""
 
-    def __init__(self, element: object, *, packed: bool) -> None:
+    def __init__(
+        self,
+        element: object,
+        *,
+        packed: bool,
+        unchecked: object = None,
+        sound: Callable[[list[T]], bool] = lambda _: True,
+    ) -> None:
         """Make the decoders once.
 
         Args:
             element: Type of an element, for example `BulkOrder[Units]`.
             packed: Whether bodies are msgpack instead of JSON.
+            unchecked: A type like `element`, but without what costs much to check of each.
+            sound: Checks that of all of them together.
         """
+        self._sound = sound
+        whole = unchecked or element
         if packed:
-            self._whole: _Decoder[list[T]] = msgspec.msgpack.Decoder(list[element])  # type: ignore[valid-type]
+            self._whole: _Decoder[list[T]] = msgspec.msgpack.Decoder(list[whole])  # type: ignore[valid-type]
             self._split: _Decoder[list[msgspec.Raw]] = msgspec.msgpack.Decoder(list[msgspec.Raw])
             self._one: _Decoder[T] = msgspec.msgpack.Decoder(element)
         else:
-            self._whole = msgspec.json.Decoder(list[element])  # type: ignore[valid-type]
+            self._whole = msgspec.json.Decoder(list[whole])  # type: ignore[valid-type]
             self._split = msgspec.json.Decoder(list[msgspec.Raw])
             self._one = msgspec.json.Decoder(element)
 
-    def decode(self, body: bytes) -> list[T | SchemaError]:
+    def decode(self, body: bytes) -> Sequence[T | SchemaError]:
         """Read an array; a malformed element is answered by the error that names its path.
 
         Raises:
             SchemaError: The body is no array, is broken, is empty or is too long.
         """
-        elements: list[T | SchemaError]
+        elements: Sequence[T | SchemaError]
         try:
-            elements = list(self._whole.decode(body))
+            whole = self._whole.decode(body)
         except _UNREADABLE:
             elements = self._one_by_one(body)
+        else:
+            elements = whole if self._sound(whole) else self._one_by_one(body)
         if not elements:
             raise SchemaError("$", "Expected at least one element")
         if len(elements) > BULK_MAX:

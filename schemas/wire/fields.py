@@ -22,7 +22,8 @@ AmountT = TypeVar("AmountT", bound=int | str)
 FEN_LIMIT: Final = AMOUNT_LIMIT // CU_PER_FEN
 MEMBER_PATTERN: Final = r"\A[\x21-\x7e]{1,64}\Z"
 """References of members stand in paths and logs of partners' systems, so they are visible ASCII."""
-REFERENCE_PATTERN: Final = r"\A[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,35}\Z"
+REFERENCE_FORBIDDEN: Final = r"\x00-\x1f\x7f-\x9f\ud800-\udfff"
+REFERENCE_PATTERN: Final = rf"\A[^{REFERENCE_FORBIDDEN}]{{0,35}}\Z"
 """35 characters is what ISO 20022 leaves for a reference; a control character has no place in one."""
 
 Units = Annotated[

@@ -1,11 +1,14 @@
 """Orders: spending points of an issuer for value at an acceptor."""
 
-from typing import Annotated, Generic, Literal
+import re
+from collections.abc import Sequence
+from typing import Annotated, Final, Generic, Literal
 
 import msgspec
 
 from schemas.values.faults import SchemaError
 from schemas.wire.fields import (
+    REFERENCE_FORBIDDEN,
     AmountT,
     Count,
     CuDigits,
@@ -21,6 +24,7 @@ from schemas.wire.quotes import OrderKind
 
 HOLD_SECONDS_DEFAULT = 15 * 60
 HOLD_SECONDS_MAX = 7 * 24 * 3600
+_NOT_IN_A_REFERENCE: Final = re.compile(f"[{REFERENCE_FORBIDDEN}]")
 
 HoldSeconds = Annotated[
     int,
@@ -118,6 +122,28 @@ class BulkOrder(OrderTerms[AmountT], Generic[AmountT], frozen=True, kw_only=True
     """
 
     key: Key
+
+
+class UncheckedOrder(BulkOrder[AmountT], Generic[AmountT], frozen=True, kw_only=True, gc=False):
+    """A bulk order whose texts are still to be held against their patterns, by `texts_are_sound`.
+
+    A pattern is a call of Python's for every text; on a column of texts it is one.
+    """
+
+    key: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    reference: Annotated[str, msgspec.Meta(max_length=35)] = ""
+
+
+def texts_are_sound(orders: Sequence[UncheckedOrder[int]]) -> bool:
+    """Whether every key and every reference keeps to its pattern."""
+    keys = "".join([order.key for order in orders])
+    references = "".join([order.reference for order in orders])
+    return (
+        keys.isascii()
+        and keys.isprintable()
+        and " " not in keys
+        and (not references or _NOT_IN_A_REFERENCE.search(references) is None)
+    )
 
 
 class OrderAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -130,7 +130,8 @@ class Changes:
     """What one flush writes: events, and the projections that they moved.
 
     Attributes:
-        events: Canonical bytes in order of sequence.
+        events: Canonical bytes in order of sequence, in pieces of one event or more.
+        count: How many events they are.
         first_seq: Sequence number of the first event.
         positions: (cycle, merchant) to net CU.
         obligations: (cycle, issuer, acceptor) to (orders, debit, value, fee).
@@ -142,6 +143,7 @@ class Changes:
     """
 
     events: list[bytes] = field(default_factory=list)
+    count: int = 0
     first_seq: int = 0
     positions: dict[tuple[int, int], int] = field(default_factory=dict)
     obligations: dict[tuple[int, int, int], tuple[int, int, int, int]] = field(default_factory=dict)
@@ -474,6 +476,26 @@ class Books:
             "",
         )
 
+    def append(self, events: bytes, count: int) -> None:
+        """Add the next `count` events, whose bytes already carry their sequence numbers."""
+        self._events.append(events)
+        self.seq += count
+
+    def move(
+        self, pair: tuple[int, int], orders: int, debit_cu: int, value_cu: int, fee_cu: int, /
+    ) -> None:
+        """Book what cleared orders of one pair come to; the two merchants' positions were moved with them."""
+        self._moved_pairs.add(pair)
+        self.fees_cu += fee_cu
+        self.rounding_cu += debit_cu - value_cu
+        obligation = self.obligations.get(pair)
+        if obligation is None:
+            obligation = self.obligations[pair] = Obligation()
+        obligation.orders += orders
+        obligation.debit += debit_cu
+        obligation.value += value_cu
+        obligation.fee += fee_cu
+
     # Points -----------------------------------------------------------------------------------
 
     def accrue(
@@ -686,6 +708,7 @@ class Books:
         self._collect_open()
         changes = self._changes
         changes.events = self._events
+        changes.count = self.seq + 1 - self._first_seq
         changes.first_seq = self._first_seq
         changes.accounts = {
             number: (account.cap, account.collateral, account.held)

@@ -7,7 +7,7 @@ the rider that owns the lots, and inherit from `Command`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -15,6 +15,9 @@ from settlement.core.event import Kind
 
 if TYPE_CHECKING:
     from schemas.values.reason import Reason
+
+
+KEY_BYTES: Final = 16
 
 
 class Command(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -29,6 +32,17 @@ class Command(msgspec.Struct, frozen=True, gc=False, array_like=True):
     caller: int
     key: bytes
     body: bytes
+
+
+def key_name(caller: int, key: bytes) -> bytes:
+    """What a key is known by in the writer: itself and its sender; bytes, which no garbage collector walks.
+
+    Raises:
+        ValueError: The key has not 16 bytes: the gateway let it through.
+    """
+    if len(key) != KEY_BYTES:
+        raise ValueError(f"a key of {len(key)} bytes")
+    return key + caller.to_bytes(4, "big")
 
 
 class Order(Command, frozen=True, gc=False, array_like=True, tag=1):

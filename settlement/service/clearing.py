@@ -35,6 +35,7 @@ from schemas.values.faults import Unavailable
 from schemas.values.ids import HOUSE, key_milliseconds
 from schemas.values.reason import Reason
 from settlement.core.chain import chain_digest
+from settlement.core.columns import EntryColumns
 from settlement.core.command import (
     ADMINISTRATIVE,
     UNKEYED,
@@ -42,16 +43,20 @@ from settlement.core.command import (
     End,
     Order,
     Pin,
+    key_name,
     unstored_refusal,
 )
 from settlement.core.event import Kind
+from settlement.service.block import Block
 from settlement.store import journal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from settlement.core.books import Books, Changes
+    from settlement.core.columns import OrderColumns
     from settlement.core.command import Answer, Entry
+    from settlement.core.stretch import Stretch
     from settlement.store.journal import Fence
 
 log = structlog.get_logger()
@@ -93,6 +98,14 @@ class Clearing(Protocol):
         """
         ...
 
+    async def submit_columns(self, orders: OrderColumns) -> EntryColumns:
+        """Have the orders of one large request decided; the same as `submit` with each of them.
+
+        Raises:
+            Unavailable: As for `submit`.
+        """
+        ...
+
 
 class Rider(Protocol):
     """What travels with a flush but belongs to another package: the hosted programme's lots."""
@@ -101,12 +114,25 @@ class Rider(Protocol):
         """Whether these commands read what the flush in flight may be changing."""
         ...
 
-    async def load(self, conn: asyncpg.Connection, commands: Sequence[Command], at_us: int) -> None:
-        """Read what these commands need, in one set-based read; `at_us` is the ledger's clock so far."""
+    async def load(
+        self,
+        conn: asyncpg.Connection,
+        commands: Sequence[Command],
+        columns: Sequence[OrderColumns],
+        at_us: int,
+    ) -> None:
+        """Read what these commands and plain orders need, in one set-based read.
+
+        `at_us` is the ledger's clock so far.
+        """
         ...
 
     def decide(self, command: Command, books: Books) -> Answer:
         """Decide one command on the loaded lots and on the books; pure but for that state."""
+        ...
+
+    def decide_stretch(self, stretch: Stretch) -> None:
+        """Decide plain orders one after the other, as `decide` would; the books' part is the stretch's."""
         ...
 
     def take(self) -> object:
@@ -129,7 +155,13 @@ class NoRider:
         """Nothing is read."""
         return False
 
-    async def load(self, conn: asyncpg.Connection, commands: Sequence[Command], at_us: int) -> None:
+    async def load(
+        self,
+        conn: asyncpg.Connection,
+        commands: Sequence[Command],
+        columns: Sequence[OrderColumns],
+        at_us: int,
+    ) -> None:
         """Nothing is read."""
 
     def decide(self, command: Command, books: Books) -> Answer:
@@ -137,6 +169,11 @@ class NoRider:
         if isinstance(command, Order):
             return [books.refuse_order(command, Reason.NOT_HOSTED.number)]
         return [books.refuse(command, Reason.NOT_HOSTED)]
+
+    def decide_stretch(self, stretch: Stretch) -> None:
+        """Refuse all of them for the same reason."""
+        not_hosted = Reason.NOT_HOSTED.number
+        stretch.reasons = [reason or not_hosted for reason in stretch.reasons]
 
     def take(self) -> object:
         """Nothing changed."""
@@ -153,9 +190,10 @@ class NoRider:
 class _Batch:
     """Commands that were submitted together, and who waits for them."""
 
-    commands: Sequence[Command]
-    done: asyncio.Future[list[Answer]]
-    answers: list[Answer] = field(default_factory=list)
+    commands: Sequence[Command | Block]
+    count: int
+    done: asyncio.Future[list[Answer | EntryColumns]]
+    answers: list[Answer | EntryColumns] = field(default_factory=list)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -165,7 +203,8 @@ class _Flush:
     batches: list[_Batch]
     changes: Changes
     ridden: object
-    keys: list[tuple[int, bytes]]
+    keys: list[bytes]
+    blocks: list[Block]
     clock_us: int
     cycle_no: int
     last_seq: int
@@ -221,9 +260,10 @@ class Writer:
         self._in_flight: asyncio.Task[None] | None = None
         self._flush: _Flush | None = None
         self._retry: list[_Batch] = []
-        self._pending: dict[tuple[int, bytes], tuple[bytes, Answer]] = {}
-        self._recent: set[tuple[int, bytes]] = set()
-        self._older: set[tuple[int, bytes]] = set()
+        self._pending: dict[bytes, tuple[bytes, Answer]] = {}
+        self._blocks: list[Block] = []
+        self._recent: set[bytes] = set()
+        self._older: set[bytes] = set()
         self._remember_from_ms = 0
         self._recent_from_ms = 0
         self._look_everywhere = False
@@ -247,17 +287,28 @@ class Writer:
 
     async def submit(self, commands: Sequence[Command]) -> list[Answer]:
         """Have commands decided strictly in their order; see `Clearing.submit`."""
-        if not commands:
-            return []
+        return await self._enqueue(commands, len(commands)) if commands else []  # type: ignore[return-value] # no block, no columns
+
+    async def submit_columns(self, orders: OrderColumns) -> EntryColumns:
+        """Have the orders of one large request decided; see `Clearing.submit_columns`."""
+        [answer] = await self._enqueue([Block(orders)], len(orders))
+        assert isinstance(answer, EntryColumns)
+        return answer
+
+    async def _enqueue(
+        self, commands: Sequence[Command | Block], count: int
+    ) -> list[Answer | EntryColumns]:
+        """Put what counts as so many commands into the queue, and wait for the answers."""
         if not self._accepting:
             raise Unavailable("the writer is stopping or was taken over")
-        if self._queued and self._queued + len(commands) > self._queue_limit:
+        if self._queued and self._queued + count > self._queue_limit:
             raise Unavailable("the writer's queue is full")
-        batch = _Batch(commands=commands, done=asyncio.get_running_loop().create_future())
-        self._queue.append(batch)
-        self._queued += len(commands)
+        done: asyncio.Future[list[Answer | EntryColumns]]
+        done = asyncio.get_running_loop().create_future()
+        self._queue.append(_Batch(commands=commands, count=count, done=done))
+        self._queued += count
         self._wake.set()
-        return await batch.done
+        return await done
 
     async def stop(self, *, within_seconds: float = 30.0) -> None:
         """Accept nothing new, commit everything that was accepted, and end.
@@ -326,11 +377,11 @@ class Writer:
             await self._wake.wait()
             return True
         batches = self._retry
-        commands = [command for batch in batches for command in batch.commands]
+        commands, blocks = _sorted_out(batches)
         quiet = self._rider.needs_quiet(commands)
         if self._flush and (quiet or self._flush.quiet):
             await self._land()
-        stored, orders = await self._load(commands)
+        stored, orders = await self._load(commands, blocks)
         flush = await self._decide(batches, stored, orders)
         flush.quiet = quiet
         await self._land()
@@ -351,9 +402,9 @@ class Writer:
         """Take what waits, up to a limit, in arrival order."""
         batches: list[_Batch] = []
         count = 0
-        while self._queue and (not batches or count + len(self._queue[0].commands) <= FLUSH_LIMIT):
+        while self._queue and (not batches or count + self._queue[0].count <= FLUSH_LIMIT):
             batch = self._queue.popleft()
-            count += len(batch.commands)
+            count += batch.count
             batches.append(batch)
         self._queued -= count
         return batches
@@ -377,6 +428,9 @@ class Writer:
                 if end[1].seq > flush.last_seq
             }
         self._recent.update(flush.keys)
+        for block in flush.blocks:
+            self._blocks.remove(block)
+            self._recent.update(block.rows)
         if len(self._recent) > REMEMBERED_KEYS:
             self._older, self._recent = self._recent, set()
             self._remember_from_ms, self._recent_from_ms = (
@@ -387,12 +441,12 @@ class Writer:
     # Deciding -----------------------------------------------------------------------------------
 
     async def _load(
-        self, commands: list[Command]
-    ) -> tuple[dict[tuple[int, bytes], tuple[bytes, Answer]], dict[int, tuple[int, list[Entry]]]]:
+        self, commands: list[Command], blocks: list[Block]
+    ) -> tuple[dict[bytes, tuple[bytes, Answer]], dict[int, tuple[int, list[Entry]]]]:
         """Read what deciding needs: used keys, ended orders, hosted lots."""
         assert self._read_conn is not None
         assert self._books is not None
-        wanted: set[tuple[int, bytes]] = set()
+        wanted: set[bytes] = set()
         ends: set[int] = set()
         pending, recent, older = self._pending, self._recent, self._older
         since_ms = self._remember_from_ms
@@ -405,7 +459,7 @@ class Writer:
                 if order_seq not in self._books.holds:
                     ends.add(order_seq)
                 continue
-            key = (command.caller, command.key)
+            key = key_name(command.caller, command.key)
             if key in pending:
                 continue
             if key not in recent and key not in older and not self._look_everywhere:
@@ -413,26 +467,31 @@ class Writer:
                 if made_ms is not None and since_ms < made_ms <= until_ms:
                     continue
             wanted.add(key)
-        stored: dict[tuple[int, bytes], tuple[bytes, Answer]] = {}
+        for block in blocks:
+            since_block_ms = until_ms if self._look_everywhere else since_ms
+            wanted |= block.wanted((recent, older), since_ms=since_block_ms, until_ms=until_ms)
+        stored: dict[bytes, tuple[bytes, Answer]] = {}
         if wanted:
             stored = await journal.fetch_by_keys(
                 self._read_conn,
                 part=self._part,
-                callers=[caller for caller, _ in wanted],
-                keys=[key for _, key in wanted],
+                names=wanted,
             )
         orders: dict[int, tuple[int, list[Entry]]] = {}
         if ends:
             orders = await journal.fetch_orders(
                 self._read_conn, part=self._part, order_seqs=list(ends)
             )
-        await self._rider.load(self._read_conn, commands, self._books.clock_us)
+        for block in blocks:
+            commands.extend(block.orders.others.values())
+        columns = [block.orders for block in blocks]
+        await self._rider.load(self._read_conn, commands, columns, self._books.clock_us)
         return stored, orders
 
     async def _decide(
         self,
         batches: list[_Batch],
-        stored: dict[tuple[int, bytes], tuple[bytes, Answer]],
+        stored: dict[bytes, tuple[bytes, Answer]],
         orders: dict[int, tuple[int, list[Entry]]],
     ) -> _Flush:
         """Decide a group in arrival order.
@@ -444,24 +503,31 @@ class Writer:
         assert self._fence is not None
         books, rider, pending = self._books, self._rider, self._pending
         books.tick(self._now_us())
-        keys: list[tuple[int, bytes]] = []
+        keys: list[bytes] = []
+        blocks: list[Block] = []
         conflict = [unstored_refusal(Reason.IDEMPOTENCY_CONFLICT)]
         remember = keys.append
         for batch in batches:
             answers = batch.answers = []
             answer_with = answers.append
-            self.figures.commands += len(batch.commands)
+            self.figures.commands += batch.count
             for place, command in enumerate(batch.commands, start=1):
                 if not place % TURN_COMMANDS:
                     await asyncio.sleep(0)
                 kind = type(command)
+                if isinstance(command, Block):
+                    answer_with(await self._decide_block(command, stored))
+                    blocks.append(command)
+                    continue
                 if kind is not Order and kind in UNKEYED:
                     answer_with([self._end(command, orders)])  # type: ignore[arg-type] # its type was just compared
                     continue
-                key = (command.caller, command.key)
+                key = key_name(command.caller, command.key)
                 known = pending.get(key)
                 if known is None and stored:
                     known = stored.get(key)
+                if known is None and self._blocks:
+                    known = self._in_blocks(key)
                 if known is not None:
                     self.figures.duplicates += 1
                     answer_with(known[1] if known[0] == command.body else conflict)
@@ -479,10 +545,36 @@ class Writer:
             changes=books.take(),
             ridden=rider.take(),
             keys=keys,
+            blocks=blocks,
             clock_us=books.clock_us,
             cycle_no=books.cycle_no,
             last_seq=books.seq,
         )
+
+    def _in_blocks(self, key: bytes) -> tuple[bytes, Answer] | None:
+        """What was decided under a key in a request of columns that is not in the database yet."""
+        for block in self._blocks:
+            if known := block.known(key):
+                return known
+        return None
+
+    async def _decide_block(
+        self, block: Block, stored: dict[bytes, tuple[bytes, Answer]]
+    ) -> EntryColumns:
+        """Decide the orders of one request of columns, each in its turn."""
+        books = self._books
+        assert books is not None
+        known: dict[bytes, tuple[bytes, Answer]] = {}
+        for decided in (stored, self._pending):
+            known |= {name: decided[name] for name in block.rows.keys() & decided.keys()}
+        for earlier in self._blocks:
+            for name in block.rows.keys() & earlier.rows.keys():
+                known.setdefault(name, earlier.known(name))  # type: ignore[arg-type] # it is in there
+        for _ in block.decide(books, self._rider, known):
+            await asyncio.sleep(0)
+        self.figures.duplicates += block.repeats
+        self._blocks.append(block)
+        return block.answers()
 
     def _end(self, command: End | Pin, orders: dict[int, tuple[int, list[Entry]]]) -> Entry:
         """End or pin an open hold; for one that has ended, repeat or refuse according to how it ended."""
@@ -521,7 +613,7 @@ class Writer:
                 flush_no=fence.flush_no + 1,
                 epoch=fence.epoch,
                 first_seq=changes.first_seq,
-                count=len(changes.events),
+                count=changes.count,
                 at_us=flush.clock_us,
             )
             async with conn.transaction():
@@ -557,7 +649,7 @@ class Writer:
                 part=self._part, epoch=fence.epoch, flush_no=fence.flush_no + 1, digest=digest
             )
             self.figures.flushes += 1
-            self.figures.events += len(changes.events)
+            self.figures.events += changes.count
         elif not await self._still_ours():
             # Repeats and refusals of ends write nothing, but a fenced writer must not give them either.
             raise Fenced(f"part {self._part} was taken over")
@@ -594,6 +686,7 @@ class Writer:
         self._books = await journal.load_books(self._write_conn, self._part)
         self._rider.discard()
         self._pending = {}
+        self._blocks = []
         self._recent = set()
         self._older = set()
         self._remember_from_ms = self._recent_from_ms = self._now_us() // 1000
@@ -633,13 +726,17 @@ class Writer:
                 self._look_everywhere = True
                 return
 
-    async def _isolate(self, commands: Sequence[Command]) -> list[Answer]:
+    async def _isolate(self, commands: Sequence[Command | Block]) -> list[Answer | EntryColumns]:
         """Commit commands that may hold one that cannot be booked, halving them until it is alone."""
+        if len(commands) == 1 and isinstance(commands[0], Block):
+            alone = await self._isolate(list(commands[0].orders.orders()))
+            return [EntryColumns.of(answer[0] for answer in alone if isinstance(answer, list))]
         while True:
-            batch = _Batch(commands=commands, done=asyncio.get_running_loop().create_future())
+            done = asyncio.get_running_loop().create_future()
+            batch = _Batch(commands=commands, count=len(commands), done=done)
             try:
                 self._look_everywhere = True
-                flush = await self._decide([batch], *await self._load(list(commands)))
+                flush = await self._decide([batch], *await self._load(*_sorted_out([batch])))
                 await self._commit(flush)
                 self._remember(flush)
             except Fenced:
@@ -673,6 +770,19 @@ class Writer:
         for batch in batches:
             if not batch.done.done():
                 batch.done.set_exception(error)
+
+
+def _sorted_out(batches: list[_Batch]) -> tuple[list[Command], list[Block]]:
+    """The single commands of batches, and the requests of columns."""
+    commands: list[Command] = []
+    blocks: list[Block] = []
+    for batch in batches:
+        for command in batch.commands:
+            if isinstance(command, Block):
+                blocks.append(command)
+            else:
+                commands.append(command)
+    return commands, blocks
 
 
 _WHY_ENDED = {

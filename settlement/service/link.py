@@ -2,7 +2,8 @@
 
 A frame is an int32 length in network byte order and that many bytes of msgpack. Requests are
 `[frame_no, [command, …]]`, answers `[frame_no, error, [[entry, …], …]]`; `error` is an empty text
-unless the commands were turned away as unavailable. A connection that is lost says nothing about the
+unless the commands were turned away as unavailable. In the place of its commands a frame may hold the
+columns of one large request, and then its answer has columns too. A connection that is lost says nothing about the
 frames in flight, so the client sends them again to the next writer: commands carry keys, and take
 effect once.
 """
@@ -14,12 +15,13 @@ import contextlib
 import os
 import struct
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
 import structlog
 
 from schemas.values.faults import Unavailable
+from settlement.core.columns import EntryColumns, OrderColumns
 from settlement.core.command import Answer, Command
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ log = structlog.get_logger()
 FRAME_BYTES_MAX = 64 * 1024 * 1024
 FRAME_COMMANDS_MAX = 2_000
 _LENGTH = struct.Struct(">I")
+T = TypeVar("T")
 _encoder = msgspec.msgpack.Encoder()
 
 
@@ -107,7 +110,7 @@ class LinkServer:
         """
         self._clearing = clearing
         self._path = path
-        self._decoder = msgspec.msgpack.Decoder(tuple[int, list[command_type]])  # type: ignore[valid-type] # a union given at run time
+        self._decoder = msgspec.msgpack.Decoder(tuple[int, list[command_type] | OrderColumns])  # type: ignore[valid-type] # a union given at run time
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.connections: set[_WriterSide] = set()
@@ -134,7 +137,9 @@ class LinkServer:
         """Submit one frame's commands, in the order in which frames arrive."""
         try:
             frame_no, commands = self._decoder.decode(payload)
-        except msgspec.MsgspecError as error:
+            if isinstance(commands, OrderColumns):
+                commands.check()
+        except (msgspec.MsgspecError, ValueError) as error:
             log.warning("link.frame_refused", detail=str(error))
             if connection.transport:
                 connection.transport.abort()
@@ -145,10 +150,14 @@ class LinkServer:
         task.add_done_callback(self._tasks.discard)
 
     async def _answer(
-        self, connection: _WriterSide, frame_no: int, commands: Sequence[Command]
+        self, connection: _WriterSide, frame_no: int, commands: Sequence[Command] | OrderColumns
     ) -> None:
+        answers: list[Answer] | EntryColumns
         try:
-            answers, error = await self._clearing.submit(commands), ""
+            if isinstance(commands, OrderColumns):
+                answers, error = await self._clearing.submit_columns(commands), ""
+            else:
+                answers, error = await self._clearing.submit(commands), ""
         except Unavailable as unavailable:
             answers, error = [], str(unavailable) or "unavailable"
         except Exception as fault:
@@ -218,7 +227,7 @@ class RemoteClearing:
         self._gathered_count = 0
         self._protocol: _GatewaySide | None = None
         self._connecting: asyncio.Task[None] | None = None
-        self._decoder = msgspec.msgpack.Decoder(tuple[int, str, list[Answer]])
+        self._decoder = msgspec.msgpack.Decoder(tuple[int, str, list[Answer] | EntryColumns])
         self._stopped = False
         self._heard_at = 0.0
 
@@ -237,22 +246,40 @@ class RemoteClearing:
         """Have commands decided by the writer; see `Clearing.submit`."""
         if not commands:
             return []
+        self._admit(len(commands))
+        future: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
+        if not self._gathered:
+            asyncio.get_running_loop().call_soon(self._send_gathered)
+        self._gathered.append((commands, future))
+        return await self._answer(future, len(commands))
+
+    async def submit_columns(self, orders: OrderColumns) -> EntryColumns:
+        """Have the orders of one large request decided; see `Clearing.submit_columns`."""
+        self._admit(len(orders))
+        future: asyncio.Future[EntryColumns] = asyncio.get_running_loop().create_future()
+        self._send(orders, [(future, len(orders))])
+        return await self._answer(future, len(orders))
+
+    def _admit(self, count: int) -> None:
+        """Let so many commands in.
+
+        Raises:
+            Unavailable: This gateway is stopping, or too many are in flight.
+        """
         if self._stopped:
             raise Unavailable("this gateway is stopping")
-        if self._count and self._count + len(commands) > self._commands_max:
+        if self._count and self._count + count > self._commands_max:
             raise Unavailable("too many commands are in flight")
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[list[Answer]] = loop.create_future()
-        if not self._gathered:
-            loop.call_soon(self._send_gathered)
-        self._gathered.append((commands, future))
-        self._count += len(commands)
-        timer = loop.call_later(self._timeout_seconds, self._give_up, future)
+
+    async def _answer(self, future: asyncio.Future[T], count: int) -> T:
+        """Wait for the answer to so many commands that were let in."""
+        self._count += count
+        timer = asyncio.get_running_loop().call_later(self._timeout_seconds, self._give_up, future)
         try:
             return await future
         finally:
             timer.cancel()
-            self._count -= len(commands)
+            self._count -= count
 
     async def stop(self) -> None:
         """Send nothing more and hang up."""
@@ -276,7 +303,7 @@ class RemoteClearing:
         self._send(commands, waiters)
 
     def _send(
-        self, commands: list[Command], waiters: list[tuple[asyncio.Future[Any], int]]
+        self, commands: list[Command] | OrderColumns, waiters: list[tuple[asyncio.Future[Any], int]]
     ) -> None:
         self._frame_no += 1
         frame = _Frame(_encoder.encode((self._frame_no, commands)), len(commands), waiters)
@@ -296,6 +323,8 @@ class RemoteClearing:
             if not future.done():
                 if error:
                     future.set_exception(Unavailable(error))
+                elif isinstance(answers, EntryColumns):
+                    future.set_result(answers)
                 else:
                     future.set_result(answers[start : start + count])
             start += count
@@ -337,7 +366,7 @@ class RemoteClearing:
         self._protocol = protocol
         self._heard_at = loop.time()
 
-    def _give_up(self, future: asyncio.Future[list[Answer]]) -> None:
+    def _give_up(self, future: asyncio.Future[Any]) -> None:
         """Tell a caller that the writer is away, and look for another if nothing was heard at all."""
         if not future.done():
             future.set_exception(

@@ -7,15 +7,16 @@ Instants are microseconds since 1970 and uuids are their 16 bytes on a writer's 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from schemas.values.ids import HOUSE_FEES, HOUSE_ROUNDING
 from settlement.core.books import Account, Books, Hold, Obligation
-from settlement.core.command import Entry
+from settlement.core.command import KEY_BYTES, Entry, key_name
 from settlement.core.event import COLUMNS, EPOCH_2000_US, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Collection, Sequence
 
     from asyncpg import Connection
     from asyncpg.pool import PoolConnectionProxy
@@ -309,7 +310,7 @@ async def write_projections(
         flush_no,
         epoch,
         changes.first_seq,
-        len(changes.events),
+        changes.count,
         at_us,
         digest,
     )
@@ -394,34 +395,36 @@ async def write_cycles(conn: Connection, *, part: int, changes: Changes) -> None
 
 
 async def fetch_by_keys(
-    conn: Connection, *, part: int, callers: list[int], keys: list[bytes]
-) -> dict[tuple[int, bytes], tuple[bytes, list[Entry]]]:
+    conn: Connection, *, part: int, names: Collection[bytes]
+) -> dict[bytes, tuple[bytes, list[Entry]]]:
     """Find what was already decided under these keys, in one read.
 
+    Args:
+        conn: A writer's connection.
+        part: Partition.
+        names: Keys with their senders, as `key_name` makes them.
+
     Returns:
-        (caller, key) to (body, entries in order of their steps).
+        By name: the body, and entries in order of their steps.
     """
-    found: dict[tuple[int, bytes], tuple[bytes, list[Entry]]] = {}
-    for row in await conn.fetch(
+    rows = await conn.fetch(
         """
-        SELECT found.*
-          FROM unnest($2::int[], $3::uuid[]) AS wanted (caller, key)
-         CROSS JOIN LATERAL (
-               SELECT e.caller, e.key, e.body, e.seq, e.order_seq, e.kind, e.reason, e.at, e.due_at,
-                      e.cycle_no, e.issuer, e.acceptor, e.units, e.debit_cu, e.value_cu, e.fee_cu,
-                      e.credited_units, e.lot_no, e.rate_no
-                 FROM settlement.event AS e
-                WHERE e.part = $1 AND e.caller = wanted.caller AND e.key = wanted.key AND e.step >= 0
-               OFFSET 0 -- one look-up in event_key for each key, never a walk along the table
-         ) AS found
-         ORDER BY found.seq
+        SELECT e.caller, e.key, e.body, e.seq, e.order_seq, e.kind, e.reason, e.at, e.due_at,
+               e.cycle_no, e.issuer, e.acceptor, e.units, e.debit_cu, e.value_cu, e.fee_cu,
+               e.credited_units, e.lot_no, e.rate_no
+          FROM settlement.event AS e
+         WHERE e.key = ANY($2::uuid[]) AND e.step >= 0
+               AND e.part + 0 = $1 -- so that no index but event_key helps: never a walk along the table
         """,
         part,
-        callers,
-        keys,
-    ):
+        sorted({name[:KEY_BYTES] for name in names}),
+    )
+    found: dict[bytes, tuple[bytes, list[Entry]]] = {}
+    for row in sorted(rows, key=itemgetter("seq")):
         caller, key, body, *figures = row.values()
-        found.setdefault((caller, key), (body, []))[1].append(Entry(*figures))
+        # Several senders may use the same key.
+        if (name := key_name(caller, key)) in names:
+            found.setdefault(name, (body, []))[1].append(Entry(*figures))
     return found
 
 

@@ -207,7 +207,7 @@ class PureHouse:
         for lot in lots.made:
             self.lot_rows[lot.lot_no] = lot
             self.left[lot.lot_no] = lot.earned_units
-        for lot_no, _, units, left in lots.uses:
+        for lot_no, _, units, left in zip(*[iter(lots.uses)] * 4, strict=True):
             self.left[lot_no] -= units
             assert self.left[lot_no] == left >= 0
 

@@ -26,6 +26,7 @@ from schemas.values.reason import REASON_BY_NUMBER, Reason
 from settlement.core.books import BACKDATE_US
 from settlement.core.command import End, Order, Pin, unstored_refusal
 from settlement.core.event import Kind
+from settlement.core.stretch import CAP_EXCEEDED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,12 +34,15 @@ if TYPE_CHECKING:
     from exchange.core.catalogue import Catalogue
     from settlement.core.books import Books
     from settlement.core.command import Answer, Command, Entry
+    from settlement.core.stretch import Stretch
 
 
 _CLEARED, _ACCEPTED = int(Kind.CLEARED), int(Kind.ACCEPTED)
 """As a plain int: comparing with a member of an enum costs several times as much."""
 
-LotUse = tuple[int, int, int, int]
+_INSUFFICIENT = Reason.INSUFFICIENT_POINTS.number
+
+USE_FIGURES = 4
 """What an event took of a lot: lot number, the event's sequence number, units taken, units left."""
 
 
@@ -47,12 +51,13 @@ class LotChanges(NamedTuple):
 
     Attributes:
         made: New lots.
-        uses: What events took of lots.
+        uses: What events took of lots, `USE_FIGURES` numbers for each use: one list of plain integers,
+            because tens of thousands of tuples a second would keep the garbage collector busy.
         lapsed_through_us: How far an expiry run in this flush has come; 0 without one.
     """
 
     made: list[Lot]
-    uses: list[LotUse]
+    uses: list[int]
     lapsed_through_us: int
 
 
@@ -72,7 +77,7 @@ class LotBook:
         self.members: dict[int, dict[int, Purse]] = {}
         self.expired: dict[bytes, list[Lot]] = {}
         self._made: list[Lot] = []
-        self._uses: list[LotUse] = []
+        self._uses: list[int] = []
         self._spent: dict[int, Lot] = {}
         self._lapsed_us = 0
 
@@ -142,6 +147,32 @@ class LotBook:
         if entry.kind == _CLEARED:
             self._spend(purse, at_us, units, entry.seq)
         return entry
+
+    def decide_stretch(self, stretch: Stretch) -> None:
+        """Decide a stretch of plain orders as `_order` decides each of them: points first, then headroom."""
+        members, reasons, clears = self.members, stretch.reasons, stretch.clears
+        note, spent = self._uses.extend, self._spent
+        for row, (issuer, acceptor, member_no, units, debit_cu, credit_cu, at_us) in enumerate(
+            stretch.turns()
+        ):
+            if reasons[row]:
+                continue
+            purse = members[member_no].get(issuer)
+            lot = purse[0] if purse else None
+            if lot is not None and lot.units > units and lot.expires_at_us > at_us:
+                # The usual case, written out: the lot that is spent first has more than enough.
+                if clears(issuer, acceptor, debit_cu, credit_cu):
+                    lot.units = left_units = lot.units - units
+                    spent[lot.lot_no] = lot
+                    note((lot.lot_no, stretch.first_seq + row, units, left_units))
+                else:
+                    reasons[row] = CAP_EXCEEDED
+            elif purse is None or available(purse, at_us, units) < units:
+                reasons[row] = _INSUFFICIENT
+            elif clears(issuer, acceptor, debit_cu, credit_cu):
+                self._spend(purse, at_us, units, stretch.first_seq + row)
+            else:
+                reasons[row] = CAP_EXCEEDED
 
     def _exchange(self, order: Order, books: Books, purse: Purse, at_us: int, step: int) -> Entry:
         """New points at the acceptor, which never live longer than those they came from (rule L5).
@@ -399,7 +430,7 @@ class LotBook:
             )  # fmt: skip
             answer.append(entry)
             self._forget(lot)
-            self._uses.append((lot.lot_no, entry.seq, lot.units, 0))
+            self._uses.extend((lot.lot_no, entry.seq, lot.units, 0))
             lot.units = 0
             self._spent[lot.lot_no] = lot
         # A run that its limit ended goes on at the instant where it stopped.
@@ -418,7 +449,7 @@ class LotBook:
     def _spend(self, purse: Purse, at_us: int, units: int, seq: int) -> None:
         for lot, given in spend(purse, at_us, units):
             self._spent[lot.lot_no] = lot
-            self._uses.append((lot.lot_no, seq, given, lot.units))
+            self._uses.extend((lot.lot_no, seq, given, lot.units))
 
     def _make(
         self, member_no: int, merchant_no: int, units: int, expires_at_us: int, made_seq: int

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
     from exchange.core.catalogue import Catalogue
     from settlement.core.books import Books
+    from settlement.core.columns import OrderColumns
     from settlement.core.command import Answer, Command
+    from settlement.core.stretch import Stretch
 
 CATALOGUE_SECONDS = 1.0
 MEMBERS_MAX = 400_000
@@ -44,7 +46,13 @@ class ProgrammeRider:
             self._book is not None and self._book.loaded > MEMBERS_MAX
         )
 
-    async def load(self, conn: Connection, commands: Sequence[Command], at_us: int) -> None:
+    async def load(
+        self,
+        conn: Connection,
+        commands: Sequence[Command],
+        columns: Sequence[OrderColumns],
+        at_us: int,
+    ) -> None:
         """Load reference data when it may be stale, and the lots of members not seen before."""
         merchants: set[int] = set()
         members: set[int] = set()
@@ -83,6 +91,10 @@ class ProgrammeRider:
         self._book.catalogue = self._catalogue
         # Not a difference of sets: that walks over everybody who was ever loaded.
         loaded = self._book.members
+        for each in columns:
+            spenders = each.spenders()
+            if not all(map(loaded.__contains__, spenders)):
+                members.update(spenders)
         unseen = sorted([member_no for member_no in members if member_no not in loaded])
         if unseen:
             self._book.put_members(
@@ -124,6 +136,11 @@ class ProgrammeRider:
         assert self._book is not None
         return self._book.decide(command, books)
 
+    def decide_stretch(self, stretch: Stretch) -> None:
+        """Decide plain orders on the loaded lots."""
+        assert self._book is not None
+        self._book.decide_stretch(stretch)
+
     def take(self) -> object:
         """Pack what changed, before the next group changes it again."""
         if self._book is None:
@@ -131,12 +148,7 @@ class ProgrammeRider:
         made, uses, lapsed_through_us = self._book.take()
         # A lot changes again before the flush is written, so what it is now is packed now.
         lots = [store.pack_lot(self._part, lot) for lot in made]
-        return (
-            lots,
-            [store.pack_use(self._part, *use) for use in uses],
-            lapsed_through_us,
-            self._book.guard.take(),
-        )
+        return lots, store.pack_uses(self._part, uses), lapsed_through_us, self._book.guard.take()
 
     async def write(self, conn: Connection, part: int, changed: object) -> None:
         """Write new lots, and what events took of lots."""
