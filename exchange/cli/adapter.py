@@ -27,7 +27,7 @@ VERDICTS = {
 
 @click.group()
 def adapter() -> None:
-    """Connect a merchant's own points system: one folder, tried against the contract and certified.
+    """Start, try, certify and simulate the adapter of a merchant's own system.
 
     NAME is a merchant's code, or the path of a folder anywhere (with a `/` in it).
     """

@@ -52,7 +52,7 @@ def read_yuan(context: click.Context, parameter: click.Parameter, text: str | No
 
 @click.group()
 def merchant() -> None:
-    """Add and list merchants, move them in and out, and manage their API keys."""
+    """Add, list, import and export merchants, and manage their keys."""
 
 
 merchant.add_command(connect)
