@@ -61,8 +61,8 @@ from schemas.values.reason import Reason
 
 SECRET = "env:TILL_TOWN_SECRET"
 QUICK = {
-    "connect_seconds": 0.5,
-    "heartbeat_seconds": 0.1,
+    "connect_seconds": 5.0,
+    "heartbeat_seconds": 0.5,
     "reconnect_first_seconds": 0.01,
     "reconnect_max_seconds": 0.02,
 }
@@ -389,7 +389,12 @@ async def test_inside_tls_only_the_right_authority_is_trusted():
                     "env:CA": authority.certificate,
                 }
             )
-            inside: dict[str, Any] = {"port": port, "tls": {"ca": "env:CA"}, "connect_seconds": 0.3}
+            wait_seconds = 5.0 if outcome else 0.3
+            inside: dict[str, Any] = {
+                "port": port,
+                "tls": {"ca": "env:CA"},
+                "connect_seconds": wait_seconds,
+            }
             async with adapter_for(the_shop, known, **inside) as adapter:
                 if outcome is None:
                     with pytest.raises(NotSent):
