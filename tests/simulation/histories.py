@@ -157,7 +157,7 @@ def command_of(wish: dict[str, Any]) -> Command:
             body=bytes(16),
             order_seq=w["order"],
             kind={"cleared": 3, "voided": 4}[w["how"]],
-            proven=w["proven"],
+            proven=w.get("proven", False),
         )
     if what == "pin":
         return Pin(caller=w["caller"], key=bytes(16), body=bytes(16), order_seq=w["order"])
