@@ -184,10 +184,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
     ) -> asyncio.Handle:
         """Queue a callback, unless its host is dead."""
         host = HOST.get() if context is None else context.get(HOST, OUTSIDE)
-        if host.alive:
-            return super().call_soon(callback, *args, context=context)
         handle = asyncio.Handle(callback, args, self, context)
-        host.dropped.append(handle)
+        (self._ready if host.alive else host.dropped).append(handle)
         return handle
 
     def create_future(self) -> asyncio.Future[Any]:
@@ -223,11 +221,19 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def start_on(self, host: Host, coro: Coroutine[Any, Any, object], *, name: str) -> None:
         """Start a coroutine on a host; everything that it starts belongs to that host too."""
-        host.remains.append(self._task_on(host, coro, name))
+        task = self._task_on(host, coro, name)
+        task.add_done_callback(self._process_ended)
+        host.remains.append(task)
 
     def run_on(self, host: Host, coro: Coroutine[Any, Any, T], *, name: str) -> T:
         """Run the loop until a coroutine on a host has ended, and give its result."""
         return self.run_until_complete(self._task_on(host, coro, name))
+
+    def _process_ended(self, task: asyncio.Task[Any]) -> None:
+        """Report what was started and failed, and was not killed."""
+        if not task.cancelled() and (error := task.exception()):
+            message = f"{task.get_name()} ended"
+            self.call_exception_handler({"message": message, "exception": error})
 
     def _task_on(self, host: Host, coro: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         context = copy_context()

@@ -5,7 +5,9 @@ latency and at the bandwidth of the link between their hosts, in order and whole
 a link's draws come from a generator of its own, so that taking one order or one fault out of a
 history leaves the other links as they were (`shrink` needs that). Troubles are data (`Trouble`):
 
-- a *partition* holds everything back until it heals, in one direction, as lost packets that are sent again do;
+- a *partition* holds everything back until it heals, in one direction, and each connection up to as long again,
+  until its sender tries the lost packets once more;
+- a *stall* holds one connection back, while others pass it;
 - *slow* adds latency, and narrows the bandwidth;
 - *refuse* refuses new connections;
 - a *cut* breaks a connection in the middle of what it carries: the bytes before it arrive, and both sides learn it.
@@ -44,6 +46,7 @@ class Trouble(Enum):
     PARTITION = "partition"
     SLOW = "slow"
     REFUSE = "refuse"
+    STALL = "stall"
     CUT = "cut"
 
 
@@ -56,8 +59,9 @@ class Disturbance:
         source: Name of the host that sends; for `REFUSE`, that dials.
         target: Name of the host that receives.
         from_us: When it begins, microseconds of the loop's time.
-        to_us: When it ends; a cut that found nothing to cut until then is void.
-        figure: `SLOW`: microseconds added; `CUT`: bytes that still arrive; else without meaning.
+        to_us: When it ends; a cut or a stall that found no connection until then is void.
+        figure: `SLOW`: microseconds added; `STALL`: for how many microseconds; `CUT`: bytes that still
+            arrive; else without meaning.
     """
 
     trouble: Trouble
@@ -93,7 +97,7 @@ class Conditions:
 class Link:
     """One direction between two hosts."""
 
-    __slots__ = ("_conditions", "_random", "cuts", "name", "troubles")
+    __slots__ = ("_conditions", "_random", "cuts", "name", "stalls", "troubles")
 
     def __init__(self, name: str, conditions: Conditions, rng: random.Random) -> None:
         """Start untroubled."""
@@ -102,6 +106,17 @@ class Link:
         self._random = rng
         self.troubles: list[Disturbance] = []
         self.cuts: list[Disturbance] = []
+        self.stalls: list[Disturbance] = []
+
+    def add(self, trouble: Disturbance) -> None:
+        """Take a trouble, to come at its time."""
+        match trouble.trouble:
+            case Trouble.CUT:
+                self.cuts.append(trouble)
+            case Trouble.STALL:
+                self.stalls.append(trouble)
+            case _:
+                self.troubles.append(trouble)
 
     def latency_seconds(self, now_us: int, size_bytes: int) -> float:
         """Draw how long one delivery takes."""
@@ -123,6 +138,14 @@ class Link:
                 healed = trouble.to_us
         return healed
 
+    def resend_us(self, lost_us: int) -> int:
+        """Draw how long after a partition of some length its sender tries again.
+
+        The time between two tries doubles, so it is up to as long as the partition; what is sent
+        afterwards on another connection may arrive before.
+        """
+        return int(self._random.random() * lost_us)
+
     def refuses(self, now_us: int) -> bool:
         """Whether new connections are refused now."""
         return any(
@@ -132,13 +155,20 @@ class Link:
 
     def take_cut(self, now_us: int) -> Disturbance | None:
         """Take the cut that is to hit what is delivered now, if there is one."""
-        if not self.cuts:
-            return None
-        for cut in self.cuts:
-            if cut.from_us <= now_us < cut.to_us:
-                self.cuts.remove(cut)
-                return cut
-        return None
+        return _take(self.cuts, now_us) if self.cuts else None
+
+    def take_stall(self, now_us: int) -> Disturbance | None:
+        """Take the stall that is to hold back what is delivered now, if there is one."""
+        return _take(self.stalls, now_us) if self.stalls else None
+
+
+def _take(waiting: list[Disturbance], now_us: int) -> Disturbance | None:
+    """Take the first of some troubles whose time it is."""
+    for trouble in waiting:
+        if trouble.from_us <= now_us < trouble.to_us:
+            waiting.remove(trouble)
+            return trouble
+    return None
 
 
 class _Pipe:
@@ -205,17 +235,27 @@ class _Pipe:
         now_us = self._network.now_us()
         healed_us = self._link.healed_us(now_us)
         if healed_us > now_us:
+            again_us = healed_us + self._link.resend_us(healed_us - now_us)
             self._timer = self._loop.call_at(
-                healed_us / 1e6, self._deliver, context=self.target.context
+                again_us / 1e6, self._deliver, context=self.target.context
             )
+            return
+        if stall := self._link.take_stall(now_us):
+            self._network.note("network.stalled", link=self._link.name)
+            again = self._loop.time() + stall.figure / 1e6
+            self._timer = self._loop.call_at(again, self._deliver, context=self.target.context)
             return
         pieces: list[bytes] = []
         ended = False
         now = self._loop.time() + 1e-9
         while self._queue and self._queue[0][0] <= now:
-            piece = self._queue.popleft()[1]
-            ended = piece == _EOF
-            pieces.append(piece)
+            ended = self._queue[0][1] == _EOF
+            if ended and pieces:
+                # The end is a packet of its own; whoever reads has begun with what came before.
+                ended = False
+                self._queue[0] = (self._loop.time() + _RESET_SECONDS, _EOF)
+                break
+            pieces.append(self._queue.popleft()[1])
         data = b"".join(pieces)
         self.queued_bytes -= len(data)
         if self._cut is None and data and (cut := self._link.take_cut(now_us)):
@@ -516,7 +556,7 @@ class Network:
             link = self._links[source, target] = Link(name, self._conditions, rng)
             for trouble in self._troubles:
                 if (trouble.source, trouble.target) == (source, target):
-                    (link.cuts if trouble.trouble is Trouble.CUT else link.troubles).append(trouble)
+                    link.add(trouble)
         return link
 
     # What the loop asks --------------------------------------------------------------------------

@@ -28,10 +28,16 @@ class Trace:
         """Start empty, on the clock of a loop."""
         self._loop = loop
         self._lines: list[tuple[float, str, str, dict[str, Any]]] = []
+        self._ended = False
+
+    def end(self) -> None:
+        """Take no more lines: the history is over, and what is wound up now belongs to no history."""
+        self._ended = True
 
     def note(self, event: str, /, **fields: Any) -> None:
         """Take one line; it belongs to the host that runs."""
-        self._lines.append((self._loop.time(), HOST.get().name, event, fields))
+        if not self._ended:
+            self._lines.append((self._loop.time(), HOST.get().name, event, fields))
 
     def __len__(self) -> int:
         return len(self._lines)

@@ -177,6 +177,11 @@ class Disk:
                 self.lives.setdefault(e.order_seq, (e.caller, []))[1].append(entry)
         return entries
 
+    def key_of(self, order_seq: int) -> Key:
+        """Sender and key of an order's first event."""
+        event = unpack_event(self.events[order_seq - 1])
+        return event.caller, event.key
+
     def audit(self) -> list[str]:
         """Recompute the rows from the journal, with code that shares nothing with the books."""
         report = AuditReport(part=PART)

@@ -64,7 +64,7 @@ def troubles() -> Iterator[Disturbance]:
             target=target,
             from_us=from_us,
             to_us=from_us + rng.randrange(1, 200_000),
-            figure=rng.randrange(4000) if trouble is Trouble.CUT else 200_000,
+            figure=rng.randrange(4000) if trouble is Trouble.CUT else 600_000,
         )
 
 

@@ -170,7 +170,9 @@ def test_a_cut_lets_exactly_so_many_bytes_pass(loop):
 
 
 def test_a_partition_holds_back_what_was_sent_and_then_lets_it_pass(loop):
-    """What is sent into a partition arrives after it heals, in order; nothing is lost and nothing comes twice."""
+    """What is sent into a partition arrives after it heals, up to as long again later, as lost packets are sent
+    again; in order, and nothing is lost or comes twice.
+    """
     Network(
         loop,
         seed="x",
@@ -198,7 +200,7 @@ def test_a_partition_holds_back_what_was_sent_and_then_lets_it_pass(loop):
     start_server(loop, answer)
     first, second, third = run_client(loop, history())
     assert first < 0.1
-    assert 5 < second <= third < 5.1
+    assert 5 < second <= third < 10
 
 
 def test_a_reader_that_pauses_stops_its_writer(loop):
