@@ -68,6 +68,7 @@ class House:
     writer: Writer
     clock: Clock
     numbers: dict[str, int] = field(default_factory=dict)
+    rates: dict[int, int] = field(default_factory=dict)
 
     async def submit(self, *commands: Command) -> list[Answer]:
         """Send commands together."""
@@ -123,6 +124,10 @@ async def open_house(
             )
             assert isinstance(number, int)
             house.numbers[merchant.code] = number
+        for row in await pool.fetch(
+            "SELECT merchant_no, rate_no FROM exchange.rate WHERE side = 'spend'"
+        ):
+            house.rates[row["merchant_no"]] = row["rate_no"]
         for code, (authority, daily_cu, daily_orders) in (rules or {}).items():
             await insert_member_rules(
                 pool,
@@ -162,7 +167,7 @@ def order_of(
         "debit_cu": debit_cu,
         "value_cu": debit_cu,
         "fee_cu": 0,
-        "rate_no": 1,
+        "rate_no": house.rates[house.numbers[issuer]],
     }
     return Order(**(given | changes))  # type: ignore[arg-type]
 
