@@ -16,11 +16,16 @@ from adapters.kit.contract import Step
 
 REFERENCE_LENGTH: Final = 27
 _PADDING: Final = "======"
+_LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+_PAIRS: Final = [one + other for one in _LETTERS for other in _LETTERS]
+_SHIFTS: Final = tuple(range(120, -1, -10))
 
 
 def reference_of(order: uuid.UUID, step: Step) -> str:
     """Reference of one step of one order: 27 characters of A–Z and 2–7."""
-    return base64.b32encode(order.bytes).decode().rstrip("=") + step.value
+    # Ten bits at a time: `base64.b32encode` takes four times as long, and every call has one or two.
+    bits = order.int << 2
+    return "".join([_PAIRS[bits >> shift & 1023] for shift in _SHIFTS]) + step.value
 
 
 def step_of(reference: str) -> tuple[uuid.UUID, Step]:

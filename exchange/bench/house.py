@@ -14,6 +14,7 @@ import msgspec
 
 from deploy.database.connection import open_pool
 from exchange.bench import market
+from exchange.bench.merchants import SHOPS
 from exchange.bench.processes import Failed
 from exchange.store.programmes import insert_tariff
 from schemas.wire.members import EnrolRequest
@@ -32,6 +33,8 @@ CAP_ORDERS_HOSTED: Final = 2_000.0
 """Debits of so many orders are the sum of all caps: soon used up, so that caps bind nearly from the start."""
 CAP_ORDERS_OWN: Final = 1_250.0
 """The same for merchants with their own systems, which see fewer orders in a run."""
+CAP_SHOP_CU: Final = 10**12
+"""Cap of a merchant whose orders are journeys: what is measured there are the systems, not the caps."""
 PATIENCE_SECONDS: Final = 30.0
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -42,6 +45,7 @@ class Pids(NamedTuple):
     writer: int | None
     packager: int | None
     gateways: list[int | None]
+    order_workers: list[int | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +110,7 @@ async def operator_of(house: House) -> AsyncIterator[Operator]:
 
 
 async def register_merchants(house: House, operator: Operator) -> dict[str, str]:
-    """Set the fee, register both kinds of merchants, and wait until the first cycle is open.
+    """Set the fee, register all kinds of merchants, and wait until the first cycle is open.
 
     Returns:
         API key of each merchant, by code.
@@ -118,10 +122,11 @@ async def register_merchants(house: House, operator: Operator) -> dict[str, str]
     finally:
         await pool.close()
     wanted = [
-        _merchant(code, rank, hosted=codes is market.HOSTED)
-        for codes in (market.HOSTED, market.OWN)
+        _merchant(code, market.cap_cu(rank, orders=orders), hosted=codes is market.HOSTED)
+        for codes, orders in ((market.HOSTED, CAP_ORDERS_HOSTED), (market.OWN, CAP_ORDERS_OWN))
         for rank, code in enumerate(codes)
     ]
+    wanted += [_merchant(shop.code, CAP_SHOP_CU, hosted=False) for shop in SHOPS]
     # The writer decides those that come together in one flush.
     answers = await asyncio.gather(
         *(operator.call("POST", "/v1/merchants", msgspec.json.encode(each)) for each in wanted)
@@ -135,14 +140,14 @@ async def register_merchants(house: House, operator: Operator) -> dict[str, str]
     return api_keys
 
 
-def _merchant(code: str, rank: int, *, hosted: bool) -> MerchantRequest:
+def _merchant(code: str, cap_cu: int, *, hosted: bool) -> MerchantRequest:
     return MerchantRequest(
         code=code,
         name=code,
         hosted=hosted,
         spend=RateTerms(cu=str(market.RATE_CU), units="1"),
         earn_units="1",
-        cap_cu=str(market.cap_cu(rank, orders=CAP_ORDERS_HOSTED if hosted else CAP_ORDERS_OWN)),
+        cap_cu=str(cap_cu),
         effective_at=_LONG_AGO,
     )
 

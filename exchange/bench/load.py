@@ -1,16 +1,19 @@
 """The process that sends: everything is made before the clock starts, and answers are looked at after it stops.
 
-python -m exchange.bench.load      reads a plan (JSON) on its input, then `go SECONDS`; prints `ready`, then the result
+python -m exchange.bench.load      reads a plan (JSON) on its input, then `go SECONDS RATE`; prints `ready`, then the
+                                   result
 
 It shares the machine with what it measures, so it does as little as it can while the clock runs: HTTP/1.1 over plain
 asyncio protocols, requests as bytes made beforehand, of an answer only its length and its status. Callers wait for
-their answer before they send the next request, as tills do.
+their answer before they send the next request, as tills do. At a rate, each caller's requests have their instants: one
+whose caller still waits for an answer is sent late, and is timed from the instant at which it should have been sent.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import random
 import sys
 import time
@@ -23,9 +26,9 @@ import msgspec
 from exchange.bench import market
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-Shape = Literal["bulk", "single", "two-phase"]
+Shape = Literal["bulk", "single", "two-phase", "journey"]
 
 BULK_ORDERS: Final = 10_000
 ANSWER_SECONDS_MAX: Final = 60.0
@@ -47,6 +50,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         seed: Seed of the orders and keys.
         operator_key: API key for bulk requests.
         api_keys: The merchants' own, by code, for single orders.
+        pairs: (issuer, acceptor) of journeys, in turn.
+        decide_by_seconds: When journeys must be answered; None for the usual time.
     """
 
     port: int
@@ -59,6 +64,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     operator_key: str
     api_keys: dict[str, str]
+    pairs: list[tuple[str, str]] = []
+    decide_by_seconds: int | None = None
 
 
 class Sent(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,6 +136,8 @@ class Answer:
 
 def make_requests(plan: Plan) -> list[Request]:
     """Make everything that will be sent."""
+    if plan.shape == "journey":
+        return _journey_requests(plan)
     place = market.make_market(plan.members, seed=plan.market_seed)
     orders = market.draw_orders(place, plan.orders_max, seed=plan.seed)
     make = market.timed_keys if plan.keys == "uuid7" else market.random_keys
@@ -171,14 +180,46 @@ def _bulk_requests(plan: Plan, orders: list[market.Order], keys: list[bytes]) ->
 
 
 def _single_requests(plan: Plan, orders: list[market.Order], keys: list[bytes]) -> list[Request]:
-    draw = random.Random(plan.seed + 2)  # noqa: S311 - a benchmark must repeat, not surprise
     merchants = market.HOSTED if plan.shape == "single" else market.OWN
+    bodies = ((merchants[order.issuer], market.single_body(order, merchants)) for order in orders)
+    return _requests(plan, bodies, keys)
+
+
+def _journey_requests(plan: Plan) -> list[Request]:
+    """Orders between merchants' own systems, which give points for points; members are the first of the market."""
+    draw = random.Random(plan.seed)  # noqa: S311 - a benchmark must repeat, not surprise
+    pairs = itertools.islice(itertools.cycle(plan.pairs), plan.orders_max)
+    bodies = (
+        (
+            issuer,
+            market.exchange_body(
+                member=draw.randrange(plan.members),
+                issuer=issuer,
+                acceptor=acceptor,
+                units=draw.randint(1, market.UNITS_MAX),
+                decide_by_seconds=plan.decide_by_seconds,
+            ),
+        )
+        for issuer, acceptor in pairs
+    )
+    return _requests(plan, bodies, market.timed_keys(plan.orders_max, seed=plan.seed + 1))
+
+
+def _requests(plan: Plan, bodies: Iterable[tuple[str, bytes]], keys: list[bytes]) -> list[Request]:
+    """Requests of one order each.
+
+    Args:
+        plan: The plan.
+        bodies: (who sends it, body) of each order.
+        keys: A key for each.
+    """
+    draw = random.Random(plan.seed + 2)  # noqa: S311 - a benchmark must repeat, not surprise
     credentials = {
         code: f"Authorization: Bearer {key}\r\n".encode() for code, key in plan.api_keys.items()
     }
     timed = plan.keys == "uuid7"
     requests: list[Request] = []
-    for number, (order, key) in enumerate(zip(orders, keys, strict=True)):
+    for number, ((sender, body), key) in enumerate(zip(bodies, keys, strict=True)):
         # What is repeated was answered long before, or is still in flight where callers are few.
         source = number - draw.randrange(2 * plan.callers, 8 * plan.callers)
         if source >= 0 and draw.random() < market.DUPLICATE_SHARE and requests[source].first < 0:
@@ -186,8 +227,7 @@ def _single_requests(plan: Plan, orders: list[market.Order], keys: list[bytes]) 
                 Request(head=b"", first=source, credentials=requests[source].credentials)
             )
             continue
-        own = credentials[merchants[order.issuer]]
-        body = market.single_body(order, merchants)
+        own = credentials[sender]
         head = (
             b"POST /v1/orders HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n%bContent-Type: application/json\r\n"
             b"Content-Length: %d\r\nIdempotency-Key: " % (plan.port, own, len(body))
@@ -271,6 +311,8 @@ class Sender:
         self._next = 0
         self._under_way: dict[_Caller, tuple[int, float, Answer | None]] = {}
         self._deadline = 0.0
+        self._gap = 0.0
+        self._due: dict[_Caller, float] = {}
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.answers: list[Answer] = []
         self.sent: dict[int, bytes] = {}
@@ -286,8 +328,12 @@ class Sender:
             )
             self._callers.append(caller)
 
-    async def send(self, seconds: float) -> float:
+    async def send(self, seconds: float, rate: float = 0.0) -> float:
         """Send for so long, then wait for what is under way.
+
+        Args:
+            seconds: How long.
+            rate: Orders a second; 0 for as many as are answered.
 
         Returns:
             Seconds from the first request to the last answer.
@@ -297,9 +343,12 @@ class Sender:
         """
         began = time.perf_counter()
         self._deadline = began + seconds
+        if rate:
+            self._gap = len(self._callers) / rate
+            self._due = {caller: began + place / rate for place, caller in enumerate(self._callers)}
         for caller in self._callers:
             self._send_next(caller, began)
-        if self._under_way:
+        if self._under_way or self._due:
             await asyncio.wait_for(self._done, seconds + ANSWER_SECONDS_MAX)
         took = time.perf_counter() - began
         for caller in self._callers:
@@ -308,13 +357,20 @@ class Sender:
         return took
 
     def _send_next(self, caller: _Caller, now: float) -> None:
-        if now >= self._deadline or self._next >= len(self._requests) or caller.transport is None:
-            if not self._under_way and not self._done.done():
+        due = self._due.get(caller, now)
+        if due >= self._deadline or self._next >= len(self._requests) or caller.transport is None:
+            self._due.pop(caller, None)
+            if not self._under_way and not self._due and not self._done.done():
                 self._done.set_result(None)
             return
+        if due > now:
+            asyncio.get_running_loop().call_later(due - now, self._send_due, caller)
+            return
+        if self._gap:
+            self._due[caller] = due + self._gap
         number = self._next
         self._next += 1
-        self._under_way[caller] = (number, now, None)
+        self._under_way[caller] = (number, due, None)
         request = self._requests[number]
         if request.body is not None:
             if self._plan.keys == "uuid7":
@@ -330,6 +386,9 @@ class Sender:
         if number in self._kept:
             self.sent[number] = data
         caller.transport.write(data)
+
+    def _send_due(self, caller: _Caller) -> None:
+        self._send_next(caller, time.perf_counter())
 
     def _put_time(self, request: Request) -> None:
         """Put the time of sending into the keys, but for repeated ones, which keep that of their first."""
@@ -443,7 +502,7 @@ def look(plan: Plan, requests: list[Request], answers: list[Answer]) -> tuple[in
             continue
         if answer.status == b"409":
             seen.refused[told.reason] += 1
-        elif plan.shape == "single" or answer.ended == b"200":
+        elif plan.shape != "two-phase" or answer.ended == b"200":
             seen.cleared += 1
         else:
             seen.wrong.append(f"end {answer.ended.decode()}: {answer.end_body[:200]!r}")
@@ -461,15 +520,16 @@ def look(plan: Plan, requests: list[Request], answers: list[Answer]) -> tuple[in
 
 async def _run(plan: Plan, requests: list[Request], read_line: Callable[[], str]) -> Sent | None:
     loop = asyncio.get_running_loop()
-    word, _, seconds_text = (await loop.run_in_executor(None, read_line)).partition(" ")
+    word, *figures = (await loop.run_in_executor(None, read_line)).split() or [""]
     if word != "go":
         return None
+    wanted_seconds, rate = map(float, figures)
     sender = Sender(plan, requests)
     await sender.connect()
     gc.collect()
     gc.disable()
     cpu_before = time.process_time()
-    seconds = await sender.send(float(seconds_text))
+    seconds = await sender.send(wanted_seconds, rate)
     cpu_seconds = time.process_time() - cpu_before
     gc.enable()
     orders, seen = look(plan, requests, sender.answers)

@@ -46,11 +46,13 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Use(msgspec.Struct, frozen=True, kw_only=True):
-    """Processor seconds that each part has taken so far."""
+    """Processor seconds that each part has taken so far; the merchants' own systems are no part of the house."""
 
     writer: float
     gateway: float
+    order_worker: float
     postgres: float
+    merchants: float
 
 
 def describe_machine(*, postgres: str, folder: Path, load_before: float) -> Machine:
@@ -139,11 +141,20 @@ def postgres_bytes(postmaster: int) -> int:
     return total
 
 
-def processor_use(*, writer: int | None, gateways: Iterable[int | None], postmaster: int) -> Use:
+def processor_use(
+    *,
+    writer: int | None,
+    gateways: Iterable[int | None],
+    order_workers: Iterable[int | None],
+    merchants: Iterable[int],
+    postmaster: int,
+) -> Use:
     """Processor seconds taken so far."""
     return Use(
         writer=_cpu_seconds(writer),
         gateway=sum(_cpu_seconds(pid) for pid in gateways),
+        order_worker=sum(_cpu_seconds(pid) for pid in order_workers),
+        merchants=sum(_cpu_seconds(pid) for pid in merchants),
         postgres=sum(_process_seconds(each) for each in _family(postmaster))
         # Backends that have ended since left their times to the postmaster.
         + _buried_seconds(postmaster),

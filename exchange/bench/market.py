@@ -224,3 +224,27 @@ def single_body(order: Order, merchants: tuple[str, ...]) -> bytes:
             "units": str(order.units),
         }
     )
+
+
+def exchange_body(
+    *, member: int, issuer: str, acceptor: str, units: int, decide_by_seconds: int | None
+) -> bytes:
+    """One order that gives points for points, as JSON.
+
+    Args:
+        member: The member's number.
+        issuer: Code of the merchant whose points are spent.
+        acceptor: Code of the merchant whose points are given.
+        units: Smallest units spent.
+        decide_by_seconds: When it must be answered; None for the usual time.
+    """
+    terms = {
+        "member": member_name(member),
+        "issuer": issuer,
+        "acceptor": acceptor,
+        "units": str(units),
+        "kind": "exchange",
+    }
+    return msgspec.json.encode(
+        terms if decide_by_seconds is None else terms | {"decide_by_seconds": decide_by_seconds}
+    )

@@ -16,14 +16,24 @@ import msgspec
 from deploy.database.databases import drop_database
 from exchange.bench import machine, pgbench
 from exchange.bench.load import BULK_ORDERS, Plan, Sent, Shape
+from exchange.bench.merchants import BETWEEN_HEALTHY, LINKED_MEMBERS, WITH_DYING
 from exchange.bench.processes import Failed, run_program
-from exchange.bench.report import CycleRun, LoadRun, Memory, ReplayRun, Round, percentile
+from exchange.bench.report import (
+    CycleRun,
+    IsolationRun,
+    LoadRun,
+    Memory,
+    ReplayRun,
+    Round,
+    percentile,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
     from exchange.bench.house import House, Operator
+    from exchange.bench.merchants import Shops
 
 MARKET_SEED: Final = 20260101
 PGBENCH: Final = "pgbench"
@@ -65,6 +75,20 @@ LOADS: Final = (
     LoadSpec(name="two_phase_512", shape="two-phase", keys="uuid7", callers=512, rate_max=10_000),
 )
 
+JOURNEYS: Final = LoadSpec(
+    name="journeys_64", shape="journey", keys="uuid7", callers=64, rate_max=1_500
+)
+_PARTS: Final = ("gateway", "writer", "postgres")
+_JOURNEY_PARTS: Final = ("gateway", "writer", "order_worker", "postgres", "merchants")
+"""Parts whose processor time is told; a part that has nothing to do with a load is left out."""
+_HEALTHY_SHARE: Final = 0.4
+"""Of the rate that was just reached: far enough from it that nobody queues for a processor for long."""
+_DEAD_SHARE: Final = 0.1
+"""So every fifth order names the dead merchant."""
+_DEAD_CALLERS: Final = 256
+_DEAD_DECIDE_BY_SECONDS: Final = 1
+_ENDS_SECONDS_MAX: Final = 120.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
@@ -73,12 +97,14 @@ class Sizes:
     Attributes:
         pgbench_seconds: Length of pgbench in each round.
         load_seconds: Length of each load.
+        journey_seconds: Length of each load of orders between merchants' own systems.
         members: Members of the market.
         cycle_orders: Orders of a cycle that is closed.
     """
 
     pgbench_seconds: int
     load_seconds: float
+    journey_seconds: float
     members: int
     cycle_orders: int
 
@@ -89,13 +115,18 @@ class Peaks:
 
     writer: int = 0
     gateway: int = 0
+    order_worker: int = 0
     packager: int = 0
     postgres: int = 0
 
     def as_memory(self) -> Memory:
         """As the report has it."""
         return Memory(
-            writer=self.writer, gateway=self.gateway, packager=self.packager, postgres=self.postgres
+            writer=self.writer,
+            gateway=self.gateway,
+            order_worker=self.order_worker,
+            packager=self.packager,
+            postgres=self.postgres,
         )
 
 
@@ -117,15 +148,15 @@ class Sending:
         if line.strip() != b"ready":
             raise Failed("the process that sends orders ended before it began")
 
-    async def go(self, seconds: float) -> Sent:
-        """Let it send for so long.
+    async def go(self, seconds: float, rate: float = 0.0) -> Sent:
+        """Let it send for so long, at so many orders a second (0: as many as are answered).
 
         Raises:
             Failed: It ends without a result.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(f"go {seconds}\n".encode())
+        self._process.stdin.write(f"go {seconds} {rate}\n".encode())
         line = await asyncio.wait_for(self._process.stdout.readline(), seconds + 240)
         if not line:
             raise Failed("the process that sends orders ended without a result")
@@ -159,6 +190,7 @@ class Bench:
 
     Attributes:
         house: The clearing house.
+        shops: Merchants with systems of their own.
         operator: Calls it.
         api_keys: Of the merchants, by code.
         sizes: How much is measured.
@@ -173,6 +205,7 @@ class Bench:
     """
 
     house: House
+    shops: Shops
     operator: Operator
     api_keys: dict[str, str]
     sizes: Sizes
@@ -197,7 +230,35 @@ class Bench:
                 senders[spec.name] = await stack.enter_async_context(
                     sending(self._plan(spec, orders, seed=1_000 * number + 10 * place))
                 )
+            for place, (name, pairs, share) in enumerate(
+                (
+                    (JOURNEYS.name, BETWEEN_HEALTHY, 1.0),
+                    ("alone", BETWEEN_HEALTHY, _HEALTHY_SHARE),
+                    ("beside", BETWEEN_HEALTHY, _HEALTHY_SHARE),
+                    ("dead", WITH_DYING, _DEAD_SHARE),
+                )
+            ):
+                orders = int(JOURNEYS.rate_max * share * self.sizes.journey_seconds)
+                plan = self._journey_plan(pairs, orders, seed=1_000 * number + 500 + 10 * place)
+                senders[name] = await stack.enter_async_context(sending(plan))
             yield senders
+
+    def _journey_plan(self, pairs: list[tuple[str, str]], orders: int, *, seed: int) -> Plan:
+        dead = pairs is WITH_DYING
+        return Plan(
+            port=self.house.port,
+            shape=JOURNEYS.shape,
+            keys="uuid7",
+            callers=_DEAD_CALLERS if dead else JOURNEYS.callers,
+            orders_max=orders,
+            members=LINKED_MEMBERS,
+            market_seed=MARKET_SEED,
+            seed=seed,
+            operator_key=self.house.operator_key,
+            api_keys=self.api_keys,
+            pairs=pairs,
+            decide_by_seconds=_DEAD_DECIDE_BY_SECONDS if dead else None,
+        )
 
     def _plan(self, spec: LoadSpec, orders: int, *, seed: int) -> Plan:
         return Plan(
@@ -223,6 +284,68 @@ class Bench:
             seconds = self._load_seconds(len(LOADS) - place)
             runs[spec.name] = await self._measure_load(spec.name, senders[spec.name], seconds, base)
         return {name: runs[name] for name in (PGBENCH, *(spec.name for spec in LOADS))}
+
+    async def measure_journeys(self, senders: dict[str, Sending], base: LoadRun) -> LoadRun:
+        """Orders between two merchants' own systems."""
+        sender = senders[JOURNEYS.name]
+        await sender.ready()
+        return await self._measure_load(JOURNEYS.name, sender, self.sizes.journey_seconds, base)
+
+    async def measure_isolation(self, senders: dict[str, Sending], reached: float) -> IsolationRun:
+        """Orders between two healthy merchants, and the same again while a third one dies.
+
+        Args:
+            senders: Who sends.
+            reached: Orders a second that were just reached without a limit.
+        """
+        seconds = self.sizes.journey_seconds
+        rate, dead_rate = reached * _HEALTHY_SHARE, reached * _DEAD_SHARE
+        for name in ("alone", "beside", "dead"):
+            await senders[name].ready()
+        alone = await senders["alone"].go(seconds, rate)
+        self.shops.kill()
+        try:
+            beside, dead = await asyncio.gather(
+                senders["beside"].go(seconds, rate), senders["dead"].go(seconds, dead_rate)
+            )
+        finally:
+            self.shops.revive()
+        for name, sent in (("alone", alone), ("beside", beside), ("dead", dead)):
+            self.faults += [f"{name}: {each}" for each in sent.wrong]
+        for name, sent in (("alone", alone), ("beside", beside)):
+            if sent.refused:
+                self.faults.append(f"{name}: orders between healthy merchants were {sent.refused}")
+        p99_ms, beside_p99_ms = (percentile(sent.latencies_ms, 0.99) for sent in (alone, beside))
+        run = IsolationRun(
+            rate=round(rate, 1),
+            dead_rate=round(dead_rate, 1),
+            orders=beside.orders,
+            dead_orders=dead.orders,
+            dead_p99_ms=percentile(dead.latencies_ms, 0.99),
+            alone_p50_ms=percentile(alone.latencies_ms, 0.5),
+            alone_p99_ms=p99_ms,
+            beside_p50_ms=percentile(beside.latencies_ms, 0.5),
+            beside_p99_ms=beside_p99_ms,
+            ratio=round(beside_p99_ms / p99_ms, 3) if p99_ms else 0.0,
+        )
+        self.say(
+            f"{run.rate:,.0f}/s between two merchants: p99 {run.alone_p99_ms:.1f} ms, beside a dead one "
+            f"{run.beside_p99_ms:.1f} ms, ratio {run.ratio:.2f}"
+        )
+        return run
+
+    async def wait_ended(self) -> None:
+        """Wait until the merchant that was dead has answered, and every order between merchants has ended.
+
+        Raises:
+            Failed: One does not end.
+        """
+        sql = "SELECT count(*) FROM exchange.journey WHERE ended_at IS NULL"
+        deadline = monotonic() + _ENDS_SECONDS_MAX
+        while left := int(await asyncio.to_thread(self.house.server.psql, sql)):
+            if monotonic() > deadline:
+                raise Failed(f"{left} orders between merchants' own systems have not ended")
+            await asyncio.sleep(0.1)
 
     def _load_seconds(self, left: int) -> float:
         """How long the next of so many loads may take; a slow machine's quick run has shorter ones."""
@@ -264,7 +387,8 @@ class Bench:
         self.faults += [f"{name}: {each}" for each in sent.wrong]
         orders = max(1, sent.orders)
         rate = sent.orders / sent.seconds if sent.seconds else 0.0
-        cpu_us = _cpu(use_before, use_after, orders, {"client": sent.cpu_seconds})
+        parts = _JOURNEY_PARTS if name == JOURNEYS.name else _PARTS
+        cpu_us = _cpu(use_before, use_after, orders, {"client": sent.cpu_seconds}, parts)
         run = LoadRun(
             orders=sent.orders,
             seconds=round(sent.seconds, 3),
@@ -277,7 +401,9 @@ class Bench:
             refused=sent.refused,
             cpu_us_per_order=cpu_us,
             cpu_ratio=round(
-                sum(base.cpu_us_per_order.values()) / max(0.1, sum(cpu_us.values())), 2
+                sum(base.cpu_us_per_order.values())
+                / max(0.1, sum(cpu_us.values()) - cpu_us.get("merchants", 0.0)),
+                2,
             ),
             wal_bytes_per_order=round((wal_after - wal_before) / orders, 1),
         )
@@ -439,7 +565,17 @@ class Bench:
         loads = await self.measure_loads(number, senders)
         while self.unsettled:
             await self.operator.call("POST", f"/v1/cycles/{self.unsettled.pop()}/settle")
-        return Round(loads=loads, cycle=cycle, replay=await self.measure_replay(number))
+        async with self.shops.connected(self.operator):
+            journeys = await self.measure_journeys(senders, loads[PGBENCH])
+            isolation = await self.measure_isolation(senders, journeys.rate)
+            replay = await self.measure_replay(number)
+            await self.wait_ended()
+        return Round(
+            loads=loads | {JOURNEYS.name: journeys},
+            isolation=isolation,
+            cycle=cycle,
+            replay=replay,
+        )
 
     # --- looking at the server ---
 
@@ -460,24 +596,29 @@ class Bench:
     def _use(self) -> machine.Use:
         pids = self.house.pids()
         return machine.processor_use(
-            writer=pids.writer, gateways=pids.gateways, postmaster=self.house.server.pid
+            writer=pids.writer,
+            gateways=pids.gateways,
+            order_workers=pids.order_workers,
+            merchants=self.shops.pids,
+            postmaster=self.house.server.pid,
         )
 
     def _note_memory(self) -> None:
         pids, peaks = self.house.pids(), self.peaks
         peaks.writer = max(peaks.writer, machine.peak_bytes(pids.writer))
         peaks.packager = max(peaks.packager, machine.peak_bytes(pids.packager))
-        peaks.gateway = max(peaks.gateway, *(machine.peak_bytes(pid) for pid in pids.gateways))
+        peaks.gateway = max(peaks.gateway, *map(machine.peak_bytes, pids.gateways))
+        peaks.order_worker = max(peaks.order_worker, *map(machine.peak_bytes, pids.order_workers))
         peaks.postgres = max(peaks.postgres, machine.postgres_bytes(self.house.server.pid))
 
 
 def _cpu(
-    before: machine.Use, after: machine.Use, orders: int, others: dict[str, float]
+    before: machine.Use,
+    after: machine.Use,
+    orders: int,
+    others: dict[str, float],
+    parts: Sequence[str] = _PARTS,
 ) -> dict[str, float]:
     """Processor time of each part, microseconds an order."""
-    seconds = {
-        "gateway": after.gateway - before.gateway,
-        "writer": after.writer - before.writer,
-        "postgres": after.postgres - before.postgres,
-    } | others
+    seconds = {part: getattr(after, part) - getattr(before, part) for part in parts} | others
     return {part: round(1_000_000 * each / orders, 1) for part, each in seconds.items()}

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 QUICK_SECONDS: Final = 50.0
 """A quick run ends within this, its server removed."""
-_AFTER_LOADS_SECONDS: Final = 12.0
-"""What the replay and the end of a quick run may take."""
+_AFTER_LOADS_SECONDS: Final = 18.0
+"""What the orders between merchants' own systems, the replay and the end of a quick run may take."""
 _CHECKPOINT_SETTINGS: Final = {"checkpoint_timeout": "30s"}
 """The shortest that PostgreSQL knows, so that every run has checkpoints; all else is as the product has it."""
 
@@ -100,7 +100,7 @@ def bench(
     seconds: int | None,
     orders: int | None,
 ) -> None:
-    """Measure this machine: orders, cycle close, packages and replay, each beside PostgreSQL's own pgbench.
+    """Measure this machine: orders, cycle close, packages and replay, beside PostgreSQL's own pgbench.
 
     Starts a server and a clearing house of its own and removes them; DATABASE_URL and TONGDUI_HOME are left alone.
     Status 1 if an answer, a package or a figure was wrong; a budget that is missed is told, and is no failure.
@@ -117,6 +117,7 @@ def bench(
         sizes=Sizes(
             pgbench_seconds=3 if quick else 10,
             load_seconds=float(seconds or (3 if quick else 8)),
+            journey_seconds=float(seconds or (1.5 if quick else 8)),
             members=20_000,
             cycle_orders=orders or (60_000 if quick else 1_000_000),
         ),
@@ -165,6 +166,7 @@ async def _measure(wanted: _Wanted, server: EmbeddedServer, home: Home) -> Repor
     """Set up, run the rounds, and put the report together."""
     from exchange.bench import machine, market, pgbench
     from exchange.bench.house import deal_lots, operator_of, register_merchants
+    from exchange.bench.merchants import open_shops
     from exchange.bench.rounds import MARKET_SEED, Bench
     from exchange.cli.serve import clearing_house
 
@@ -181,12 +183,18 @@ async def _measure(wanted: _Wanted, server: EmbeddedServer, home: Home) -> Repor
     with (home.folder / "serve.log").open("ab") as log_file:
         async with (
             clearing_house(
-                home, gateways=wanted.gateways, database_url=server.dsn(), output=log_file
+                home,
+                gateways=wanted.gateways,
+                order_workers=1,
+                database_url=server.dsn(),
+                output=log_file,
             ) as standing,
             operator_of(house := _as_house(standing, server)) as operator,
+            open_shops(house) as shops,
         ):
             bench = Bench(
                 house=house,
+                shops=shops,
                 operator=operator,
                 api_keys=await register_merchants(house, operator),
                 sizes=wanted.sizes,
@@ -254,7 +262,10 @@ def _as_house(standing: ClearingHouse, server: EmbeddedServer) -> House:
         server=server,
         operator_key=standing.operator_key,
         pids=lambda: Pids(
-            standing.writer.pid, standing.packager.pid, [each.pid for each in standing.gateways]
+            standing.writer.pid,
+            standing.packager.pid,
+            [each.pid for each in standing.gateways],
+            [each.pid for each in standing.order_workers],
         ),
     )
 
@@ -279,6 +290,7 @@ def _report(
     )
 
     loads = sum_up_loads(rounds)
+    isolation = sum_up([each.isolation for each in rounds])
     cycle = sum_up([each.cycle for each in rounds])
     replay = sum_up([each.replay for each in rounds])
     sizes = wanted.sizes
@@ -295,16 +307,18 @@ def _report(
             "pgbench_clients": CLIENTS,
             "pgbench_seconds": sizes.pgbench_seconds,
             "load_seconds_max": round(sizes.load_seconds),
+            "journey_seconds": sizes.journey_seconds,
             "members": sizes.members,
             "cycle_orders": sizes.cycle_orders,
         }
         | _CHECKPOINT_SETTINGS,
         checkpoints=checkpoints,
         loads=loads,
+        isolation=isolation,
         cycle=cycle,
         replay=replay,
         memory=bench.peaks.as_memory(),
-        budgets=hold_against_budgets(loads, cycle, replay),
+        budgets=hold_against_budgets(loads, isolation, cycle, replay),
         faults=bench.faults,
         rounds=rounds,
     )
@@ -319,6 +333,7 @@ _NAMES: Final = {
     "single_64": "singles, 64",
     "single_512": "singles, 512",
     "two_phase_512": "two-phase, 512",
+    "journeys_64": "between merchants, 64",
 }
 
 
@@ -396,9 +411,22 @@ def _costs_table(report: Report) -> Table:
 def _others_table(report: Report) -> Table:
     from rich.table import Table
 
-    cycle, replay, memory = report.cycle, report.replay, report.memory
+    isolation, cycle, replay, memory = (
+        report.isolation,
+        report.cycle,
+        report.replay,
+        report.memory,
+    )
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, value in (
+        (
+            "beside a dead merchant 隔离",
+            (
+                f"p99 {_range(isolation['beside_p99_ms'], '.1f')} ms, alone "
+                f"{_range(isolation['alone_p99_ms'], '.1f')} ms, ratio {_range(isolation['ratio'], '.2f')}, at "
+                f"{_range(isolation['rate'], '.0f')} orders/s and {_range(isolation['dead_rate'], '.0f')}/s with it"
+            ),
+        ),
         (
             "cycle close 周期关闭",
             f"{_range(cycle['close_seconds'], '.3f')} s with {_range(cycle['orders'], ',.0f')} orders",
@@ -424,7 +452,10 @@ def _others_table(report: Report) -> Table:
         ),
         (
             "peak memory 内存峰值",
-            f"writer {_mib(memory.writer)}, gateway {_mib(memory.gateway)}, PostgreSQL {_mib(memory.postgres)}",
+            (
+                f"writer {_mib(memory.writer)}, gateway {_mib(memory.gateway)}, "
+                f"order worker {_mib(memory.order_worker)}, PostgreSQL {_mib(memory.postgres)}"
+            ),
         ),
     ):
         table.add_row(name, value)

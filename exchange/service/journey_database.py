@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from exchange.core.journey import Committed
+from exchange.core.journey import Committed, Journey
 from exchange.service.outage import is_outage
 from exchange.store import journeys as store
 from schemas.values.faults import Unavailable
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
     from asyncpg import Connection, Pool
 
-    from exchange.core.journey import Change, Journey, Line, Verdict, Wanted
+    from exchange.core.journey import Change, Line, Verdict, Wanted
 
-_ROLLED_BACK = "40"
-"""SQLSTATE class of a transaction that lost against another one: repeated, it succeeds."""
+_PASSING = ("40", "53", "55")
+"""SQLSTATE classes of what passes (PostgreSQL appendix A): a transaction that lost against another one, resources that
+are used up, and something that is not yet or not now in the state for it, as a database that takes no connections."""
 
 
 class DatabaseJourneys:
@@ -42,19 +43,17 @@ class DatabaseJourneys:
         """Write for many journeys in one transaction; see `JourneyStore.commit`."""
         begun: list[Journey] = []
         verdicts: dict[int, Verdict] = {}
+        if not begin and not late:
+            # One statement, which is a transaction by itself.
+            async with self._connection() as conn:
+                return Committed(
+                    begun=[], verdicts=await store.update_journeys(conn, changes=changes)
+                )
         async with self._transaction() as conn:
             if begin:
                 begun = await _begin(conn, worker, begin)
             if changes:
                 verdicts = await store.update_journeys(conn, changes=changes)
-                lines = [
-                    (change.journey_no, line)
-                    for change in changes
-                    if change.journey_no in verdicts
-                    for line in change.lines
-                ]
-                if lines:
-                    await store.insert_lines(conn, lines=lines)
             if late:
                 await store.mark_late(conn, journey_nos=late)
                 verdicts |= await store.fetch_verdicts(conn, journey_nos=late)
@@ -139,17 +138,25 @@ class DatabaseJourneys:
 
 
 async def _begin(conn: Connection, worker: uuid.UUID, wanted: Sequence[Wanted]) -> list[Journey]:
-    """Insert what is new, and read what stands under every key."""
-    await store.insert_journeys(conn, worker=worker, wanted=wanted)
+    """Insert what is new, and read what stood under its key before."""
+    added = await store.insert_journeys(conn, worker=worker, wanted=wanted)
     keys = [(each.order.caller, each.order.key) for each in wanted]
+    # Whoever wants something under a key that another one of this very group has wanted gets that one's.
+    firsts = dict(zip(reversed(keys), reversed(wanted), strict=True))
     found = {
-        (journey.wanted.order.caller, journey.wanted.order.key): journey
-        for journey in await store.fetch_journeys(conn, keys=keys)
+        key: Journey(journey_no=journey_no, worker=worker, claim_no=1, wanted=firsts[key])
+        for key, journey_no in added.items()
     }
+    stood = [key for key in firsts if key not in found]
+    if stood:
+        found |= {
+            (journey.wanted.order.caller, journey.wanted.order.key): journey
+            for journey in await store.fetch_journeys(conn, keys=stood)
+        }
     return [found[key] for key in keys]
 
 
 def _passes(error: Exception) -> bool:
     """Whether the same transaction may succeed later."""
     sqlstate = getattr(error, "sqlstate", None) or ""
-    return is_outage(error) or isinstance(error, OSError) or sqlstate[:2] in (_ROLLED_BACK, "53")
+    return is_outage(error) or isinstance(error, OSError) or sqlstate[:2] in _PASSING

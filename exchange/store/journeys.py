@@ -43,10 +43,16 @@ def _us(at: datetime | None) -> int:
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
-async def insert_journeys(conn: Connection, *, worker: uuid.UUID, wanted: Sequence[Wanted]) -> None:
-    """Add journeys, each with the intent of its hold; one whose key is known is left out."""
+async def insert_journeys(
+    conn: Connection, *, worker: uuid.UUID, wanted: Sequence[Wanted]
+) -> dict[tuple[int, bytes], int]:
+    """Add journeys, each with the intent of its hold; one whose key is known is left out.
+
+    Returns:
+        Numbers of those that were added, by sender and key.
+    """
     orders = [each.order for each in wanted]
-    await conn.execute(
+    rows = await conn.fetch(
         """
         WITH fresh AS (
             INSERT INTO exchange.journey (
@@ -63,10 +69,12 @@ async def insert_journeys(conn: Connection, *, worker: uuid.UUID, wanted: Sequen
                 $19::timestamptz[], $20::bytea[], $21::timestamptz[], $22::boolean[]
               ) AS w
                 ON CONFLICT (key, caller) DO NOTHING
-            RETURNING journey_no, wanted_at
+            RETURNING journey_no, wanted_at, caller, key
+        ), intent AS (
+            INSERT INTO exchange.journey_line (journey_no, at, step, source, reason, number, detail)
+            SELECT journey_no, wanted_at, $24::text::"char", 0, 0, '', '' FROM fresh
         )
-        INSERT INTO exchange.journey_line (journey_no, at, step, source, reason, number, detail)
-        SELECT journey_no, wanted_at, $24::text::"char", 0, 0, '', '' FROM fresh
+        SELECT journey_no, caller, key FROM fresh
         """,
         [uuid.UUID(bytes=order.key) for order in orders],
         [uuid.UUID(bytes=order.body) for order in orders],
@@ -96,6 +104,7 @@ async def insert_journeys(conn: Connection, *, worker: uuid.UUID, wanted: Sequen
         worker,
         Step.HOLD.value,
     )
+    return {(row["caller"], row["key"].bytes): row["journey_no"] for row in rows}
 
 
 async def fetch_journeys(
@@ -115,21 +124,39 @@ async def fetch_journeys(
 
 
 async def update_journeys(conn: Connection, *, changes: Sequence[Change]) -> dict[int, Verdict]:
-    """Move journeys on; one whose claim is another's by now stays as it is and is missing from the answer."""
+    """Move journeys on and add their lines, in one statement, so that it needs no transaction around it.
+
+    One whose claim is another's by now stays as it is, gets no line, and is missing from the answer.
+    """
     ordered = sorted(changes, key=lambda change: change.journey_no)
+    lines = [(change.journey_no, line) for change in ordered for line in change.lines]
     rows = await conn.fetch(
         """
-        UPDATE exchange.journey AS j
-           SET state = c.state, order_seq = c.order_seq, accepted_at = c.accepted_at, reason = c.reason,
-               verdict = CASE WHEN j.verdict = 0 THEN c.verdict ELSE j.verdict END,
-               stuck_since = c.stuck_since, stuck_why = c.stuck_why, ended_at = c.ended_at
-          FROM unnest(
-                $1::bigint[], $2::int[], $3::smallint[], $4::bigint[], $5::timestamptz[], $6::smallint[],
-                $7::smallint[], $8::timestamptz[], $9::text[], $10::timestamptz[]
-               ) AS c (journey_no, claim_no, state, order_seq, accepted_at, reason, verdict, stuck_since,
-                       stuck_why, ended_at)
-         WHERE j.journey_no = c.journey_no AND j.claim_no = c.claim_no
-        RETURNING j.journey_no, j.verdict
+        WITH moved AS (
+            UPDATE exchange.journey AS j
+               SET state = c.state, order_seq = c.order_seq, accepted_at = c.accepted_at, reason = c.reason,
+                   verdict = CASE WHEN j.verdict = 0 THEN c.verdict ELSE j.verdict END,
+                   stuck_since = c.stuck_since, stuck_why = c.stuck_why, ended_at = c.ended_at
+              FROM unnest(
+                    $1::bigint[], $2::int[], $3::smallint[], $4::bigint[], $5::timestamptz[], $6::smallint[],
+                    $7::smallint[], $8::timestamptz[], $9::text[], $10::timestamptz[]
+                   ) AS c (journey_no, claim_no, state, order_seq, accepted_at, reason, verdict, stuck_since,
+                           stuck_why, ended_at)
+             WHERE j.journey_no = c.journey_no AND j.claim_no = c.claim_no
+            RETURNING j.journey_no, j.verdict
+        ), added AS (
+            INSERT INTO exchange.journey_line
+                   (journey_no, at, units, step, source, outcome, reason, number, detail)
+            SELECT l.journey_no, l.at, l.units, l.step::"char", l.source, l.outcome, l.reason, l.number, l.detail
+              FROM unnest(
+                    $11::bigint[], $12::timestamptz[], $13::bigint[], $14::text[], $15::smallint[], $16::text[],
+                    $17::smallint[], $18::text[], $19::text[]
+                   ) WITH ORDINALITY
+                   AS l (journey_no, at, units, step, source, outcome, reason, number, detail, place)
+              JOIN moved USING (journey_no)
+             ORDER BY l.place
+        )
+        SELECT journey_no, verdict FROM moved
         """,
         [change.journey_no for change in ordered],
         [change.claim_no for change in ordered],
@@ -141,8 +168,24 @@ async def update_journeys(conn: Connection, *, changes: Sequence[Change]) -> dic
         [_at_or_null(change.stuck_since_us) for change in ordered],
         [change.stuck_why for change in ordered],
         [_at(change.at_us) if change.state in ENDS else None for change in ordered],
+        *_columns(lines),
     )
     return {row["journey_no"]: Verdict(row["verdict"]) for row in rows}
+
+
+def _columns(lines: Sequence[tuple[int, Line]]) -> list[list[object]]:
+    """Lines by column, in the order of the table's columns."""
+    return [
+        [journey_no for journey_no, _ in lines],
+        [_at(line.at_us) for _, line in lines],
+        [line.units for _, line in lines],
+        [line.step.value for _, line in lines],
+        [int(line.source) for _, line in lines],
+        [line.outcome.value if line.outcome else None for _, line in lines],
+        [line.reason for _, line in lines],
+        [line.number for _, line in lines],
+        [line.detail for _, line in lines],
+    ]
 
 
 async def insert_lines(conn: Connection, *, lines: Sequence[tuple[int, Line]]) -> None:
@@ -157,15 +200,7 @@ async def insert_lines(conn: Connection, *, lines: Sequence[tuple[int, Line]]) -
                 $7::smallint[], $8::text[], $9::text[]
                ) AS l (journey_no, at, units, step, source, outcome, reason, number, detail)
         """,
-        [journey_no for journey_no, _ in lines],
-        [_at(line.at_us) for _, line in lines],
-        [line.units for _, line in lines],
-        [line.step.value for _, line in lines],
-        [int(line.source) for _, line in lines],
-        [line.outcome.value if line.outcome else None for _, line in lines],
-        [line.reason for _, line in lines],
-        [line.number for _, line in lines],
-        [line.detail for _, line in lines],
+        *_columns(lines),
     )
 
 

@@ -19,7 +19,7 @@ import structlog
 from aiohttp import web
 
 from adapters.kit.figures import CallFigures
-from deploy.database.connection import open_pool
+from deploy.database.connection import open_direct_pool
 from exchange.service.connections import Connections
 from exchange.service.journey_database import DatabaseJourneys
 from exchange.service.journeys import ESCALATE_SECONDS, LEASE_SECONDS, Connected, Journeys
@@ -75,7 +75,7 @@ async def run_orders(
         loop.add_signal_handler(number, stop.set)
     figures = CallFigures()
     merchants: dict[int, Connected] = {}
-    pool = await open_pool(dsn, size=POOL_CONNECTIONS)
+    pool = await open_direct_pool(dsn, size=POOL_CONNECTIONS)
     clearing = RemoteClearing(writer_path)
     town = Town(now_us) if sandbox else None
     journeys = Journeys(

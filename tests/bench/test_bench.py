@@ -1,5 +1,7 @@
 """What the benchmark's figures rest on: its model, its orders, its report. Nothing here is timed."""
 
+import asyncio
+import contextlib
 import inspect
 import itertools
 import uuid
@@ -7,14 +9,28 @@ from typing import Any
 
 import msgspec
 import pytest
+from yarl import URL
 
+from adapters.kit import registry
 from deploy import demo
 from exchange.bench import market, report
 from exchange.bench.load import BULK_ORDERS, Answer, Plan, Sender, look, make_requests
 from exchange.bench.machine import Machine
+from exchange.bench.merchants import (
+    BETWEEN_HEALTHY,
+    DYING,
+    LINKED_MEMBERS,
+    SHOPS,
+    WITH_DYING,
+    Shops,
+    _settings,
+    _simulator,
+    _write_folder,
+)
 from exchange.bench.model import positions_csv, run_model
 from exchange.bench.report import (
     CycleRun,
+    IsolationRun,
     LoadRun,
     Memory,
     ReplayRun,
@@ -26,6 +42,7 @@ from exchange.bench.report import (
     sum_up,
     sum_up_loads,
 )
+from exchange.bench.rounds import JOURNEYS, LOADS
 from schemas.wire import fields
 from schemas.wire.decoding import BulkDecoder
 from schemas.wire.orders import BulkOrder, OrderTerms
@@ -181,6 +198,93 @@ def test_single_requests_are_what_the_gateway_takes(shape):
         assert request.credentials in head
 
 
+def test_journeys_are_exchanges_that_the_issuer_sends():
+    """Orders between merchants name the pairs in turn, are sent by the issuer, and say when they must be answered."""
+    plan = a_plan(
+        shape="journey", callers=4, orders_max=400, members=LINKED_MEMBERS, pairs=BETWEEN_HEALTHY,
+        decide_by_seconds=1, api_keys={shop.code: f"tdk_{shop.code}" for shop in SHOPS},
+    )  # fmt: skip
+    requests = make_requests(plan)
+    decoder = msgspec.json.Decoder(OrderTerms[fields.UnitDigits])
+    assert any(request.first >= 0 for request in requests)
+    for number, request in enumerate(requests):
+        if request.first >= 0:
+            continue
+        terms = decoder.decode(request.tail.partition(b"\r\n\r\n")[2])
+        assert (terms.issuer, terms.acceptor) == BETWEEN_HEALTHY[number % 2]
+        assert (terms.kind, terms.decide_by_seconds) == ("exchange", 1)
+        assert terms.member in {market.member_name(n) for n in range(LINKED_MEMBERS)}
+        assert f"Bearer tdk_{terms.issuer}".encode() in request.credentials
+        assert terms.fault() is None
+
+
+async def test_at_a_rate_an_order_that_waits_for_its_caller_is_timed_from_its_instant():
+    """One caller at 200 orders a second, each answered after 20 ms: as many are sent as fit, and each waits longer."""
+
+    async def answer(reader, writer):
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await reader.readuntil(b"}"):
+                await asyncio.sleep(0.02)
+                writer.write(b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}")
+        writer.close()
+        ended.set()
+
+    ended = asyncio.Event()
+    server = await asyncio.start_server(answer, "127.0.0.1")
+    port = server.sockets[0].getsockname()[1]
+    plan = a_plan(
+        shape="journey", callers=1, orders_max=100, members=1, pairs=BETWEEN_HEALTHY, port=port,
+        api_keys={shop.code: "tdk" for shop in SHOPS},
+    )  # fmt: skip
+    async with server:
+        sender = Sender(plan, make_requests(plan))
+        await sender.connect()
+        seconds = await sender.send(0.2, 200.0)
+        await ended.wait()
+    taken = [answer.milliseconds for answer in sender.answers]
+    # Every instant within the 0.2 s is kept, none is left out because an answer was slow.
+    assert len(taken) == 40
+    assert seconds >= 40 * 0.02
+    assert taken == sorted(taken)
+    assert taken[-1] >= 40 * 20 - 200
+
+
+# --- merchants with systems of their own ---
+
+
+def test_folders_of_the_shops_differ_from_the_shipped_in_what_is_said(tmp_path):
+    """Each folder is the shipped adapter with its own code, members and secret; only healthy ones have other limits."""
+    for shop in SHOPS:
+        folder = _write_folder(tmp_path / shop.code, shop)
+        shipped = registry.find(shop.shipped).manifest
+        manifest = folder.manifest
+        assert manifest.merchant.code == shop.code
+        assert manifest.sandbox.members["A-00099"] > 0
+        assert (manifest.limits == shipped.limits) is (shop is DYING)
+        if shop is not DYING:
+            assert (manifest.limits.concurrency, manifest.limits.per_second) == (10_000, 100_000)
+        assert manifest.limits.deadline_seconds == shipped.limits.deadline_seconds
+    assert {code for pair in WITH_DYING for code in pair} - {DYING.code} == {SHOPS[0].code}
+
+
+async def test_a_dead_merchant_takes_connections_and_answers_once_it_is_revived(tmp_path):
+    """Its process is stopped: a connection is made and nothing comes; what was asked is answered when it goes on."""
+    folder = _write_folder(tmp_path / DYING.code, DYING)
+    async with _simulator(folder) as process:
+        url = URL((await _settings(process))["base_url"])
+        shops = Shops(pids=[process.pid], _house=None, _folders=[], _settings=[])  # type: ignore[arg-type] # it is not asked
+        shops.kill()
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        writer.write(b"GET /members/A-00001 HTTP/1.1\r\nHost: shop\r\n\r\n")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await reader.read(1)
+        shops.revive()
+        async with asyncio.timeout(20):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 401")
+        writer.close()
+
+
 def test_a_repeated_order_with_another_answer_is_told(bulk):
     """An answer that differs from its first one, or that should not be, makes the run worthless."""
     plan, requests = bulk
@@ -203,7 +307,7 @@ def test_a_repeated_order_with_another_answer_is_told(bulk):
 
 def a_round(factor):
     """A round whose figures are multiples of `factor`."""
-    names = ("pgbench", "bulk_random", "bulk_uuid7", "single_64", "single_512", "two_phase_512")
+    names = ("pgbench", *(spec.name for spec in (*LOADS, JOURNEYS)))
     return Round(
         loads={
             name: LoadRun(
@@ -212,6 +316,11 @@ def a_round(factor):
             )
             for name in names
         },
+        isolation=IsolationRun(
+            rate=100.0, dead_rate=25.0, orders=5_000, dead_orders=1_000, dead_p99_ms=1_000.0,
+            alone_p50_ms=5.0, alone_p99_ms=10.0, beside_p50_ms=5.0, beside_p99_ms=10.0 * factor,
+            ratio=float(factor),
+        ),
         cycle=CycleRun(
             orders=1_000_000, close_seconds=0.1 * factor, lines=2_000_000, package_seconds=10.0,
             package_lines_per_second=200_000.0, package_bytes=1, package_peak_bytes=1,
@@ -228,7 +337,8 @@ def test_report_has_the_documented_keys():
     """The JSON of a report has the keys that the records document, and reads back as the same report."""
     rounds = [a_round(1), a_round(2), a_round(5)]
     loads = sum_up_loads(rounds)
-    cycle, replay = (
+    isolation, cycle, replay = (
+        sum_up([each.isolation for each in rounds]),
         sum_up([each.cycle for each in rounds]),
         sum_up([each.replay for each in rounds]),
     )
@@ -238,9 +348,9 @@ def test_report_has_the_documented_keys():
             cores=2, cpu="c", memory_bytes=1, system="s", python="p", event_loop="e",
             postgres="18", load_before=0.0, sync_ms=0.1,
         ),
-        settings={"rounds": 3}, checkpoints=1, loads=loads, cycle=cycle, replay=replay,
-        memory=Memory(writer=1, gateway=1, packager=1, postgres=1),
-        budgets=hold_against_budgets(loads, cycle, replay), faults=[], rounds=rounds,
+        settings={"rounds": 3}, checkpoints=1, loads=loads, isolation=isolation, cycle=cycle,
+        replay=replay, memory=Memory(writer=1, gateway=1, order_worker=1, packager=1, postgres=1),
+        budgets=hold_against_budgets(loads, isolation, cycle, replay), faults=[], rounds=rounds,
     )  # fmt: skip
     written = msgspec.json.encode(whole)
     assert msgspec.json.decode(written, type=Report) == whole
@@ -270,19 +380,31 @@ def test_every_key_of_the_report_is_documented():
 def test_budgets_hold_medians_against_their_limits():
     """A budget is met by the median alone, and says in what the measurement falls short of its terms."""
     loads = sum_up_loads([a_round(2), a_round(3), a_round(40)])
-    cycle, replay = sum_up([a_round(1).cycle]), sum_up([a_round(2).replay])
-    met = {each.name: each.met for each in hold_against_budgets(loads, cycle, replay)}
+    isolation, cycle, replay = (
+        sum_up([a_round(1).isolation, a_round(2).isolation, a_round(1).isolation]),
+        sum_up([a_round(1).cycle]),
+        sum_up([a_round(2).replay]),
+    )
+    budgets = hold_against_budgets(loads, isolation, cycle, replay)
+    met = {each.name: each.met for each in budgets}
     assert met == {
         "bulk orders, UUIDv7 keys, to pgbench": False,
         "bulk orders, random keys, to pgbench": False,
         "single orders, 512 callers, to pgbench": True,
         "two-phase orders, 512 callers, to pgbench": True,
+        "p99 beside a dead merchant, to p99 alone": True,
         "replay to model": False,
         "cycle close, seconds": True,
         "package, statement lines a second": True,
     }
-    remarks = [each.remark for each in hold_against_budgets(loads, cycle, replay) if each.remark]
-    assert remarks == ["20,000 lines, not the year's 386,828"]
+    assert [each.remark for each in budgets if each.remark] == [
+        "20,000 lines, not the year's 386,828"
+    ]
+    few = {name: spread([40.0]) for name in isolation}
+    [isolated] = [
+        each for each in hold_against_budgets(loads, few, cycle, replay) if "dead" in each.name
+    ]
+    assert (isolated.met, isolated.remark) == (False, "p99 of 40 orders")
 
 
 def test_percentile_is_the_least_that_enough_do_not_exceed():

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from adapters.kit.contract import Outcome, Step
-from deploy.database.connection import open_pool
+from deploy.database.connection import open_direct_pool, open_pool
 from exchange.core.journey import Change, Journey, Line, Source, Verdict, Wanted
 from exchange.core.order import State
 from exchange.programme.core.command import MemberOrder
@@ -30,8 +30,8 @@ SECOND_US = 1_000_000
 
 @pytest_asyncio.fixture
 async def pool(dsn: str) -> AsyncIterator[asyncpg.Pool]:
-    """Connections under the program's role."""
-    opened = await open_pool(dsn)
+    """Connections as an order worker has them."""
+    opened = await open_direct_pool(dsn)
     yield opened
     await opened.close()
 
@@ -99,6 +99,50 @@ async def written(dsn: str, books: BooksBuilder) -> None:
 async def begun(store: DatabaseJourneys, *orders: Wanted) -> list[Journey]:
     """Journeys that a worker begins."""
     return (await store.commit(worker=WORKER, begin=orders, changes=[], late=[])).begun
+
+
+async def test_a_group_that_names_a_key_twice_begins_it_once(store, pool):
+    """Of two wishes under one key in one group the first counts, and a key that stood before keeps its journey."""
+    [before] = await begun(store, wanted(1))
+    answered = await begun(store, wanted(2, body=7), wanted(1, body=8), wanted(2, body=9))
+    assert answered[1] == before
+    assert answered[0] == answered[2]
+    assert answered[0].wanted.order.body == (7).to_bytes(16, "big")
+    assert answered[:2] == await store.find([(3, (2).to_bytes(16, "big")), (3, bytes(15) + b"\1")])
+    assert await pool.fetchval("SELECT count(*) FROM exchange.journey_line") == 2
+
+
+async def test_lines_of_one_write_keep_their_order_beside_other_journeys(store):
+    """One statement moves many journeys on and adds their lines in the order given; a lost claim gets none."""
+    one, two = await begun(store, wanted(1), wanted(2))
+    lines = tuple(
+        Line(step=step, source=Source.INTENT, at_us=NOW_US)
+        for step in (Step.CREDIT, Step.CAPTURE, Step.RELEASE, Step.REVERSE_CREDIT)
+    )
+    done = await store.commit(
+        worker=WORKER,
+        begin=[],
+        changes=[change(two, claim_no=9, lines=lines), change(one, lines=lines)],
+        late=[],
+    )
+    assert done.verdicts == {one.journey_no: Verdict.OPEN}
+    await store.leave(WORKER)
+    taken = await store.take_over(OTHER, now_us=NOW_US, limit=9)
+    steps = {journey.journey_no: [line.step for line in written] for journey, written in taken}
+    assert steps == {
+        one.journey_no: [Step.HOLD, *(line.step for line in lines)],
+        two.journey_no: [Step.HOLD],
+    }
+
+
+async def test_a_direct_connection_keeps_its_statements(pool):
+    """An order worker's statements are prepared once, planned once, and run under the program's role."""
+    async with pool.acquire() as conn:
+        await conn.fetchval("SELECT $1::int", 1)
+        kept = await conn.fetch("SELECT statement FROM pg_prepared_statements")
+        assert "SELECT $1::int" in {row["statement"] for row in kept}
+        assert await conn.fetchval("SHOW plan_cache_mode") == "force_generic_plan"
+        assert await conn.fetchval("SELECT current_user") == "tongdui_app"
 
 
 async def test_what_is_begun_is_read_back(store, pool):
