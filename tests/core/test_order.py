@@ -171,7 +171,8 @@ def test_what_merchants_can_do_shapes_the_way(means: Means, path: list[Step | As
         Ask.PIN: Event.PINNED,
         Ask.POST: Event.POSTED,
     }
-    state, asked = State.WANTED, []
+    state = State.WANTED
+    asked: list[object] = []
     while (do := next_step(state, means)) is not None:
         match do:
             case Ask():

@@ -67,7 +67,10 @@ def catalogue(*, ruled: bool = False) -> Catalogue:
         member_rules={
             number: [
                 MemberRules(
-                    effective_at_us=0, authority=authority, daily_cu=daily_cu, daily_orders=orders
+                    effective_at_us=0,
+                    authority=authority,  # type: ignore[arg-type] # RULES holds no other words
+                    daily_cu=daily_cu,
+                    daily_orders=orders,
                 )
             ]
             for number, (authority, daily_cu, orders) in RULES.items()

@@ -208,7 +208,8 @@ class Road:
         """All lines of a journey."""
         journey = await self.journey(wanted)
         async with self.pool.acquire() as conn:
-            return [line for _, line in await fetch_lines(conn, journey_nos=[journey.journey_no])]
+            found = await fetch_lines(conn, journey_nos=[journey.journey_no])  # type: ignore[arg-type] # a pool's proxy of a connection is one
+            return [line for _, line in found]
 
     async def end_in_books(self, journey: Journey) -> Kind | None:
         """How the order ended in the books; None if it did not."""
@@ -264,7 +265,7 @@ async def road(
     """A writer with accounts for all, and two merchants' systems."""
     pool = await open_pool(dsn, size=6)
     async with pool.acquire() as conn:
-        await open_ledger(conn)  # type: ignore[arg-type] # a pool's proxy of a connection is one
+        await open_ledger(conn)
     writer = Writer(connect=lambda: open_writer_connection(dsn), now_us=now_us)
     await writer.start()
     await close_cycle(writer, cycle_no=0, next_id="c1")
