@@ -13,7 +13,8 @@ byte for byte, also in another process:
 
 A **host** is a process of the simulated world. Which host a callback belongs to travels in its
 context, as asyncio's contexts do, so a host can be killed as the kernel kills a process: not one
-more instruction of it runs, no `finally`, no `except`; its timers and ready callbacks are dropped.
+more instruction of it runs, no `finally`, no `except`; its timers and ready callbacks are dropped. Or it is
+frozen, as by SIGSTOP or a long pause of its machine, and later goes on where it was, believing what it believed.
 """
 
 from __future__ import annotations
@@ -48,20 +49,23 @@ class Host:
 
     Attributes:
         name: How the network and the trace call it.
-        alive: False from its killing on; a restarted process is another `Host` of the same name.
-        dropped: Callbacks that were ready, or became so, and will not run.
+        alive: False from its killing on, and while it is frozen; a restarted process is another `Host` of the
+            same name.
+        dropped: Callbacks that were ready, or became so, and do not run.
+        timers: Timers that it had, or was given, and that do not come.
         remains: What must not be freed before the history is over: what was started here, and the
             tasks and timers that it had when it was killed. Python runs a coroutine's `finally`
             when it frees it.
     """
 
-    __slots__ = ("alive", "dropped", "name", "remains")
+    __slots__ = ("alive", "dropped", "name", "remains", "timers")
 
     def __init__(self, name: str) -> None:
         """Start alive, with nothing to do."""
         self.name = name
         self.alive = True
         self.dropped: list[asyncio.Handle] = []
+        self.timers: list[asyncio.TimerHandle] = []
         self.remains: list[object] = []
 
     def __repr__(self) -> str:
@@ -188,6 +192,22 @@ class VirtualLoop(asyncio.BaseEventLoop):
         (self._ready if host.alive else host.dropped).append(handle)
         return handle
 
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """Set a timer, which does not come while its host is dead."""
+        timer = super().call_at(when, callback, *args, context=context)
+        host = HOST.get() if context is None else context.get(HOST, OUTSIDE)
+        if not host.alive:
+            self._scheduled.remove(timer)
+            heapq.heapify(self._scheduled)
+            host.timers.append(timer)
+        return timer
+
     def create_future(self) -> asyncio.Future[Any]:
         """Make a future with the next serial number."""
         self._serial += 1
@@ -243,7 +263,16 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return self.create_task(coro, name=name, context=context)
 
     def kill(self, host: Host) -> None:
-        """Stop a host between two of its instructions; `Network.hang_up` tells its peers."""
+        """Stop a host for good between two of its instructions; `Network.hang_up` tells its peers."""
+        self.freeze(host)
+        host.remains += [
+            task
+            for task in asyncio.all_tasks(self)
+            if isinstance(task, VirtualTask) and task.host is host
+        ]
+
+    def freeze(self, host: Host) -> None:
+        """Stop a host between two of its instructions; its connections stay, and nobody is told."""
         host.alive = False
         kept: list[asyncio.Handle] = []
         for handle in self._ready:
@@ -252,14 +281,18 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._ready.extend(kept)
         timers: list[asyncio.TimerHandle] = []
         for timer in self._scheduled:
-            (host.remains if _host_of(timer) is host else timers).append(timer)
+            (host.timers if _host_of(timer) is host else timers).append(timer)
         heapq.heapify(timers)
         self._scheduled[:] = timers
-        host.remains += [
-            task
-            for task in asyncio.all_tasks(self)
-            if isinstance(task, VirtualTask) and task.host is host
-        ]
+
+    def thaw(self, host: Host) -> None:
+        """Let a frozen host go on where it was; timers whose time has passed come at once."""
+        host.alive = True
+        self._ready.extend(host.dropped)
+        host.dropped.clear()
+        for timer in host.timers:
+            heapq.heappush(self._scheduled, timer)
+        host.timers.clear()
 
     def failures(self) -> list[str]:
         """What nobody caught: exceptions of callbacks and of tasks that nobody awaited."""
@@ -276,9 +309,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """
         self.set_exception_handler(lambda *_: None)
         for host in self._hosts:
-            host.alive = True
-            self._ready.extend(host.dropped)
-            host.dropped.clear()
+            self.thaw(host)
         if self.wires is not None:
             self.wires.close()
             self.wires = None

@@ -67,7 +67,15 @@ _MISBEHAVIOURS: Final = (
 """How merchants' systems misbehave, and how often one is drawn rather than another. Left out are those
 that only people can mend: a system that names a wrong amount, or forgets what it did."""
 
-_OPERATIONS: Final = ("hold", "capture", "release", "credit", "reverse_credit", "status")
+_OPERATIONS: Final = {
+    "hold": 3,
+    "credit": 6,
+    "capture": 3,
+    "status": 3,
+    "release": 2,
+    "reverse_credit": 2,
+}
+"""Where, and how often."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,17 +128,19 @@ class Spend:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Death:
-    """A process is killed, and started again a while later.
+    """A process is killed, and started again a while later; or it is only frozen, and goes on where it was.
 
     Attributes:
         host: Which.
         at_us: When.
         down_us: For how long there is none.
+        frozen: Whether the same process goes on.
     """
 
     host: str
     at_us: int
     down_us: int
+    frozen: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,7 +286,7 @@ def _draw_spend(rng: random.Random, no: int, span_us: int, merchants: int) -> Sp
         # Mostly small, sometimes more than the member has.
         units=rng.choice((rng.randrange(1, 100), rng.randrange(1, 100), rng.randrange(1, 2_000))),
         credits=rng.random() < 0.7,
-        decide_us=rng.choice((3_000_000, 3_000_000, 1_000_000, 10_000_000)),
+        decide_us=rng.choice((3_000_000, 1_000_000, 500_000, 10_000_000)),
     )
 
 
@@ -317,10 +327,13 @@ def _draw_disturbance(
 
 
 def _draw_death(rng: random.Random, merchants: Sequence[str], span_us: int, _: int) -> Death:
+    host = rng.choice((*WORKERS, *WORKERS, WRITER, rng.choice(merchants)))
     return Death(
-        host=rng.choice((*WORKERS, *WORKERS, WRITER, rng.choice(merchants))),
+        host=host,
         at_us=rng.randrange(span_us),
         down_us=_draw_length_us(rng),
+        # A frozen writer is the clearing pipeline's to survive, and a frozen merchant is a slow one.
+        frozen=host in WORKERS and rng.random() < 0.4,
     )
 
 
@@ -335,9 +348,9 @@ def _draw_misbehaviour(
     faults, weights = zip(*_MISBEHAVIOURS, strict=True)
     return Misbehaviour(
         merchant=rng.choice(merchants),
-        operation=rng.choice(_OPERATIONS),
+        operation=rng.choices(list(_OPERATIONS), list(_OPERATIONS.values()))[0],
         fault=rng.choices(faults, weights)[0],
         seconds=rng.random() * 3,
-        nth=rng.randrange(1, 2 + orders // 2),
+        nth=rng.randrange(1, 2 + orders // 3),
         times=rng.choice((1, 1, 2, 5)),
     )

@@ -542,10 +542,17 @@ class World:
     # Fate ---------------------------------------------------------------------------------------
 
     async def _kill(self, death: Death) -> None:
-        """Kill a host at its time, and start it again after a while."""
+        """Kill or freeze a host at its time, and have it go on after a while."""
         await asyncio.sleep(death.at_us / 1e6)
         host = self._host(death.host)
         if not host.alive:
+            return
+        if death.frozen:
+            self._trace.note("host.frozen", which=death.host)
+            self._loop.freeze(host)
+            await asyncio.sleep(death.down_us / 1e6)
+            self._trace.note("host.thawed", which=death.host)
+            self._loop.thaw(host)
             return
         self._trace.note("host.killed", which=death.host)
         self._loop.kill(host)

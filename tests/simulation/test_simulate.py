@@ -72,6 +72,7 @@ def test_one_of_seed_and_seeds_must_be_given():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_two_thousand_seeds_hold(chunk):
     """In 2,000 histories with faults everything holds after every step and at the end."""
@@ -126,7 +127,7 @@ PLANTED = [
     (VirtualWriter, "_commit", _answer_before_commit, 1),
     (Drive, "_inquire", _resend_without_inquiry, 1),
     (Drive, "_take", _take_silence_for_no, 1),
-    (Drive, "_resume", _trust_the_dead, 100),
+    (Drive, "_resume", _trust_the_dead, 40),
 ]
 """Where a bug is planted, the bug, and from which seed on it is looked for."""
 

@@ -263,3 +263,39 @@ def test_a_killed_host_runs_not_one_more_instruction(loop):
     start_server(loop, answer)
     assert said == []
     over.append(True)
+
+
+def test_a_frozen_host_goes_on_where_it_was(loop):
+    """While a host is frozen nothing of it runs, and what is sent to it waits; then it goes on with the time that
+    has passed meanwhile.
+    """
+    Network(loop, seed="x", conditions=STEADY)
+    woken: list[float] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            writer.write(line)
+        writer.close()
+
+    async def wake_often() -> None:
+        while len(woken) < 3:
+            await asyncio.sleep(1)
+            woken.append(loop.time())
+
+    async def history() -> None:
+        reader, writer = await asyncio.open_unix_connection(PATH)
+        await asyncio.sleep(1.5)
+        loop.freeze(server)
+        writer.write(b"hello\n")
+        await asyncio.sleep(10)
+        assert len(woken) == 1
+        loop.thaw(server)
+        assert await reader.readline() == b"hello\n"
+        assert loop.time() < 11.6
+        await asyncio.sleep(3)
+        writer.close()
+
+    server = start_server(loop, answer)
+    loop.start_on(server, wake_often(), name="wake")
+    run_client(loop, history())
+    assert woken == pytest.approx([1, 11.5, 12.5], abs=0.1)
