@@ -71,12 +71,12 @@ HOLD_US: Final = 600_000_000
 FEE_BPS: Final = 50
 RATES_CU: Final = (100, 37, 250)
 """What one unit of the first, second and third merchant is worth."""
-LEASE_SECONDS: Final = 2.0
-POLL_SECONDS: Final = 0.5
+LEASE_SECONDS: Final = 3.0
+POLL_SECONDS: Final = 1.0
 OVER_SECONDS: Final = 600.0
 """A history in which something is still in flight by then is at a loss; no hold may run out before."""
 _ASK_AGAIN_SECONDS: Final = 0.25
-_PAUSE_SECONDS: Final = 0.5
+_PAUSE_SECONDS: Final = 1.0
 _NO_BODY: Final = bytes(16)
 
 

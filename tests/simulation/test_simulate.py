@@ -21,7 +21,8 @@ from schemas.values.reason import Reason
 
 ROOT = Path(__file__).parents[2]
 SEEDS = 2_000
-ORDERS = 6
+ORDERS = 4
+ORDERS_TO_SHRINK = 6
 CHUNKS = 8
 
 
@@ -141,9 +142,9 @@ def test_a_planted_bug_is_caught_and_made_short(monkeypatch, owner, name, bug, f
     """
     monkeypatch.setattr(owner, name, bug)
     seeds = range(first, first + 200)
-    seed = next((seed for seed in seeds if play(draw_plan(seed, ORDERS)).broken), None)
+    seed = next((seed for seed in seeds if play(draw_plan(seed, ORDERS_TO_SHRINK)).broken), None)
     assert seed is not None, "nothing was caught"
-    shortest = find_shortest(seed, orders=ORDERS)
+    shortest = find_shortest(seed, orders=ORDERS_TO_SHRINK)
     assert len(shortest.plan.orders) == 1
     assert len(shortest.plan.trials) <= 3
     assert len(shortest.lines) < 60
