@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from adapters.kit import registry
-from exchange.cli import main
+from tests.cli.conftest import Command
 
 GUIDE = Path(__file__).parents[2] / "adapters" / "README.md"
 TEXT = GUIDE.read_text(encoding="utf-8")
@@ -22,37 +22,35 @@ COMMANDS = [
 [ADAPTER] = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 
 
-def follow(line: str) -> None:
-    """Type one line; `tongdui` is called in this process."""
-    command, *words = shlex.split(line)
-    if command != "tongdui":
-        subprocess.run([command, *words], check=True)
-        return
-    with pytest.raises(SystemExit) as ended:
-        main(words)
-    assert ended.value.code == 0, line
-
-
 @pytest.fixture
-def workplace(tmp_path, monkeypatch):
-    """An empty folder, and a home of the test's own."""
+def follow(tmp_path, monkeypatch):
+    """A function that types one line in an empty folder and returns what it printed; every line must end well."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TONGDUI_HOME", str(tmp_path / "home"))
-    return tmp_path
+    tongdui = Command(home=tmp_path / "home")
+
+    def type_line(line: str) -> str:
+        command, *words = shlex.split(line)
+        if command == "tongdui":
+            done = tongdui(*words)
+            assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+            return done.stdout
+        subprocess.run([command, *words], check=True)
+        return ""
+
+    return type_line
 
 
-def test_the_guide_can_be_followed(workplace, capsys):
+def test_the_guide_can_be_followed(follow):
     """Every command of the guide ends well, and at its end stands a certificate that is in force."""
-    for line in COMMANDS:
-        follow(line)
-    assert "valid 有效: corner-shop" in capsys.readouterr().out
+    printed = [follow(line) for line in COMMANDS]
+    assert "valid 有效: corner-shop" in printed[-1]
 
 
-def test_the_code_of_the_guide_passes(workplace):
+def test_the_code_of_the_guide_passes(follow, tmp_path):
     """The adapter that the guide shows passes the clauses that its code concerns."""
     follow("mkdir my-adapters")
     follow("tongdui adapter new corner-shop --protocol http-mapping --into my-adapters")
-    (workplace / "my-adapters/corner-shop/adapter.py").write_text(ADAPTER, encoding="utf-8")
+    (tmp_path / "my-adapters/corner-shop/adapter.py").write_text(ADAPTER, encoding="utf-8")
     follow(
         "tongdui adapter check my-adapters/corner-shop --only hold.reserves --only hold.captured"
     )
@@ -71,8 +69,8 @@ def test_the_guide_names_every_protocol_and_its_models():
 
 
 @pytest.mark.parametrize("protocol", registry.PROTOCOLS)
-def test_a_new_folder_passes_its_first_checks(protocol, workplace):
+def test_a_new_folder_passes_its_first_checks(protocol, follow, tmp_path):
     """Whatever the protocol, a new folder reads, has its own name, and finds a member on its simulator."""
     follow(f"tongdui adapter new corner-shop --protocol {protocol} --into .")
-    assert registry.at(workplace / "corner-shop").code == "corner-shop"
+    assert registry.at(tmp_path / "corner-shop").code == "corner-shop"
     follow("tongdui adapter check ./corner-shop --only folder.complete --only member.found")
