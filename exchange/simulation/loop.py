@@ -20,6 +20,7 @@ frozen, as by SIGSTOP or a long pause of its machine, and later goes on where it
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import socket
 from contextvars import ContextVar, copy_context
@@ -36,7 +37,8 @@ Ts = TypeVarTuple("Ts")
 
 _RESOLUTION_SECONDS: Final = 1e-9
 """Timers nearer than this are due together; far below a microsecond, far above a float's error."""
-STEPS_MAX: Final = 20_000_000
+_END_STEPS: Final = 100_000
+STEPS_MAX: Final = 2_000_000
 """Rounds of one loop after which something must be turning on the spot."""
 
 
@@ -308,18 +310,21 @@ class VirtualLoop(asyncio.BaseEventLoop):
         still do happens after the end of the history, and nobody looks.
         """
         self.set_exception_handler(lambda *_: None)
+        # Whoever turns on the spot now, because everybody else has gone, is left alone soon.
+        self._steps = max(self._steps, STEPS_MAX - _END_STEPS)
         for host in self._hosts:
             self.thaw(host)
         if self.wires is not None:
             self.wires.close()
             self.wires = None
-        for _ in range(10):
+        for _ in range(3):
             left = [task for task in asyncio.all_tasks(self) if not task.done()]
             if not left:
                 break
             for task in sorted(left, key=hash):
                 task.cancel()
-            self.run_until_complete(asyncio.wait(left, timeout=60))
+            with contextlib.suppress(Standstill):
+                self.run_until_complete(asyncio.wait(left, timeout=60))
         self.run_until_complete(self.shutdown_asyncgens())
         self.close()
 
