@@ -173,8 +173,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
             raise Standstill(f"nothing is ready and no timer is set; waiting: {waiting}")
         if self._steps > STEPS_MAX:
             raise Standstill(f"more than {STEPS_MAX:,} rounds: something turns on the spot")
-        if timeout > 0:
-            self._now += timeout
+        if timeout > 0 or not self._ready:
+            # A timer for this very instant was set by somebody who found that a sum of floats fell short
+            # of it; on a real clock time passes all the same, and so it does here.
+            self._now += max(timeout, _RESOLUTION_SECONDS)
         return ()
 
     def _process_events(self, event_list: tuple[()]) -> None:
@@ -325,7 +327,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 task.cancel()
             with contextlib.suppress(Standstill):
                 self.run_until_complete(asyncio.wait(left, timeout=60))
-        self.run_until_complete(self.shutdown_asyncgens())
+        self._steps = 0
+        with contextlib.suppress(Standstill):
+            self.run_until_complete(self.shutdown_asyncgens())
         self.close()
 
     # Network ------------------------------------------------------------------------------------
