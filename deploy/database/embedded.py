@@ -585,10 +585,10 @@ class EmbeddedServer:
         except BlockingIOError:
             fcntl.flock(users, fcntl.LOCK_UN)
             return
-        if self._binaries is not None and self._live_postmaster() is not None:
-            self._stop()
+        if self._binaries is not None and (pid := self._live_postmaster()) is not None:
+            self._stop(pid)
 
-    def _stop(self) -> None:
+    def _stop(self, pid: int) -> None:
         said = ""
         for mode in ("fast", "immediate"):
             done = self._run_tool(
@@ -596,6 +596,8 @@ class EmbeddedServer:
                 *("--mode", mode, "--pgdata", str(self._cluster)),
             )
             if done.returncode == 0 or self._live_postmaster() is None:
+                # pg_ctl returns with the pid file's end, a moment before the process's.
+                _await_end(pid)
                 log.info("server.stopped", data_dir=str(self.data_dir), mode=mode)
                 return
             said = done.stderr.strip()
@@ -881,6 +883,15 @@ def _plain_environment() -> dict[str, str]:
     """Return the environment without what would point PostgreSQL's programs elsewhere."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_"))}
     return kept | {"LANG": "C", "LC_ALL": "C"}
+
+
+def _await_end(pid: int) -> None:
+    """Return once the process is gone, or dead and not yet buried, or `STOP_SECONDS_MAX` passed."""
+    deadline = time.monotonic() + STOP_SECONDS_MAX
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        while process.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
+            time.sleep(0.002)
 
 
 def _flock(handle: IO[bytes], mode: int, *, what: str) -> None:
