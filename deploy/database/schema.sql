@@ -216,7 +216,7 @@ CREATE TABLE exchange.lot_use (
     left_units bigint NOT NULL,
     part smallint NOT NULL,
     CONSTRAINT lot_use_left_units_check CHECK ((left_units >= 0)),
-    CONSTRAINT lot_use_units_check CHECK ((units > 0))
+    CONSTRAINT lot_use_units_check CHECK ((units <> 0))
 );
 
 ALTER TABLE ONLY exchange.lot_use
@@ -520,6 +520,10 @@ ALTER TABLE ONLY settlement.event
     ADD CONSTRAINT event_pkey PRIMARY KEY (seq, part);
 
 CREATE UNIQUE INDEX event_end ON settlement.event USING btree (order_seq, part) WHERE ((kind = ANY (ARRAY[3, 4, 5])) AND (order_seq <> seq));
+
+CREATE INDEX event_of_calls ON settlement.event USING btree (issuer, at, part) WHERE (kind = ANY (ARRAY[16, 17, 18, 19]));
+
+CREATE UNIQUE INDEX event_undone ON settlement.event USING btree (order_seq, part) WHERE ((kind = ANY (ARRAY[17, 19])) AND (order_seq > 0));
 
 GRANT SELECT,INSERT ON TABLE settlement.event TO tongdui_app;
 

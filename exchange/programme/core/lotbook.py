@@ -14,10 +14,13 @@ from exchange.programme.core.lots import (
     DAY_US,
     Lot,
     Purse,
+    Return,
+    Use,
     add_lot,
     available,
     drop_expired,
     first_live,
+    put_back,
     spend,
 )
 from schemas.values.amounts import AMOUNT_LIMIT, CU_PER_FEN
@@ -43,7 +46,8 @@ _CLEARED, _ACCEPTED = int(Kind.CLEARED), int(Kind.ACCEPTED)
 _INSUFFICIENT = Reason.INSUFFICIENT_POINTS.number
 
 USE_FIGURES = 4
-"""What an event took of a lot: lot number, the event's sequence number, units taken, units left."""
+"""What an event took of a lot: lot number, the event's sequence number, units taken (below 0 for units that it
+put back), units left."""
 
 
 class LotChanges(NamedTuple):
@@ -76,9 +80,11 @@ class LotBook:
         self.last_lot_no = last_lot_no
         self.members: dict[int, dict[int, Purse]] = {}
         self.expired: dict[bytes, list[Lot]] = {}
+        self.stored_uses: dict[int, list[Use]] = {}
         self._made: list[Lot] = []
         self._uses: list[int] = []
         self._spent: dict[int, Lot] = {}
+        self._before: tuple[list[int], dict[int, Lot]] = ([], {})
         self._lapsed_us = 0
 
     # Loading and writing ---------------------------------------------------------------------------
@@ -98,8 +104,10 @@ class LotBook:
     def take(self) -> LotChanges:
         """Hand over what changed since the last call."""
         changes = LotChanges(made=self._made, uses=self._uses, lapsed_through_us=self._lapsed_us)
+        self._before = self._uses, self._spent
         self._made, self._uses, self._lapsed_us = [], [], 0
         self._spent = {}
+        self.stored_uses = {}
         return changes
 
     # Decisions -------------------------------------------------------------------------------------
@@ -437,6 +445,49 @@ class LotBook:
         stopped_us = loaded[-1].expires_at_us if len(loaded) >= command.limit else as_of_us
         self._lapsed_us = max(self._lapsed_us, min(stopped_us, as_of_us))
         return answer
+
+    # Units that come back --------------------------------------------------------------------------
+
+    def uses_of(self, seq: int) -> list[Use]:
+        """What an event took of its member's lots, in order of spending; empty if it took nothing.
+
+        An event whose flush may not have landed yet is found in memory, where its uses are until the next
+        flush but one; any other must have been put into `stored_uses` for this group.
+        """
+        if stored := self.stored_uses.get(seq):
+            return stored
+        found: list[Use] = []
+        for uses, lots in ((self._uses, self._spent), self._before):
+            for place in range(0, len(uses), USE_FIGURES):
+                lot_no, of_seq, units, _ = uses[place : place + USE_FIGURES]
+                if of_seq == seq and units > 0:
+                    lot = lots[lot_no]
+                    found.append(
+                        Use(lot_no, lot.earned_units, lot.expires_at_us, lot.made_seq, units)
+                    )
+            if found:
+                break
+        return found
+
+    def put_back(
+        self, member_no: int, merchant_no: int, back: Return, *, fresh_until_us: int, seq: int
+    ) -> None:
+        """Put units back that an event returns, after the event was written.
+
+        Args:
+            member_no: Whose, and loaded.
+            merchant_no: Of which programme.
+            back: Where they go (`sort_return`).
+            fresh_until_us: When the new lot expires, if there is one; its number is `last_lot_no + 1`.
+            seq: The event.
+        """
+        purse = self.members[member_no].setdefault(merchant_no, [])
+        for use in back.kept:
+            lot = put_back(purse, use, member_no=member_no, merchant_no=merchant_no)
+            self._spent[lot.lot_no] = lot
+            self._uses.extend((lot.lot_no, seq, -use.units, lot.units))
+        if back.fresh_units:
+            self._make(member_no, merchant_no, back.fresh_units, fresh_until_us, seq)
 
     # Lots ------------------------------------------------------------------------------------------
 

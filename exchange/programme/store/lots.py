@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from exchange.programme.core.lots import Lot
+from exchange.programme.core.lots import Lot, Use
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -58,6 +58,38 @@ async def fetch_live_lots(
         expires_after_us,
     )
     return [Lot(*row.values()) for row in rows]
+
+
+async def fetch_uses(
+    conn: Connection, *, part: int, events: Sequence[tuple[int, int]]
+) -> dict[int, list[Use]]:
+    """Read what events took of lots, in order of spending.
+
+    Args:
+        conn: A connection.
+        part: Partition.
+        events: Number and member of each event; it is found through the member's lots.
+
+    Returns:
+        By event; one that took nothing is missing.
+    """
+    rows = await conn.fetch(
+        """
+        SELECT u.seq, l.lot_no, l.earned_units, l.expires_at, l.made_seq, u.units
+          FROM unnest($2::bigint[], $3::bigint[]) AS wanted (seq, member_no)
+          JOIN exchange.lot AS l ON l.part = $1 AND l.member_no = wanted.member_no
+          JOIN exchange.lot_use AS u ON u.part = l.part AND u.lot_no = l.lot_no AND u.seq = wanted.seq
+         WHERE u.units > 0
+         ORDER BY l.expires_at, l.lot_no
+        """,
+        part,
+        [seq for seq, _ in events],
+        [member_no for _, member_no in events],
+    )
+    found: dict[int, list[Use]] = {}
+    for seq, *figures in (row.values() for row in rows):
+        found.setdefault(seq, []).append(Use(*figures))
+    return found
 
 
 async def fetch_expired_lots(
