@@ -18,6 +18,20 @@ if TYPE_CHECKING:
 PROBLEM_BASE: Final = "urn:tongdui:problem:"
 CONTENT_TYPE: Final = "application/problem+json"
 
+SIGNATURE_REASONS: Final = (
+    Reason.SIGNATURE_MISSING,
+    Reason.SIGNATURE_MALFORMED,
+    Reason.SIGNATURE_DOWNGRADED,
+    Reason.SIGNATURE_FROM_FUTURE,
+    Reason.SIGNATURE_LATE,
+    Reason.SIGNATURE_REPLAYED,
+    Reason.SIGNATURE_FORGED,
+    Reason.SIGNING_KEY_UNKNOWN,
+    Reason.SIGNING_KEY_REVOKED,
+    Reason.DIGEST_MISMATCH,
+)
+"""Why a signed request is not taken; any route that is not public may answer them."""
+
 STATUS: Final[Mapping[Reason, HTTPStatus]] = {
     Reason.NET_DEBIT_CAP_EXCEEDED: HTTPStatus.CONFLICT,
     Reason.INSUFFICIENT_POINTS: HTTPStatus.CONFLICT,
@@ -59,6 +73,7 @@ STATUS: Final[Mapping[Reason, HTTPStatus]] = {
     Reason.BASKET_NOT_COVERED: HTTPStatus.CONFLICT,
     Reason.MERCHANT_NOT_CERTIFIED: HTTPStatus.CONFLICT,
     Reason.ORDER_UNDER_WAY: HTTPStatus.CONFLICT,
+    **dict.fromkeys(SIGNATURE_REASONS, HTTPStatus.UNAUTHORIZED),
 }
 
 

@@ -23,6 +23,7 @@ from exchange.service.collector import collect_seldom
 from schemas.values.faults import Unavailable
 from settlement.service.clearing import Fenced, Writer
 from settlement.service.link import LinkServer
+from settlement.service.nonces import LocalNonces
 from settlement.worker.timers import run_timers
 
 log = structlog.get_logger()
@@ -56,7 +57,7 @@ async def run_writer(*, dsn: str, socket_path: Path, stop: asyncio.Event | None 
     )
     await _start(writer)
     pool = await open_pool(dsn, size=2)
-    server = LinkServer(writer, socket_path, AnyCommand)
+    server = LinkServer(writer, socket_path, AnyCommand, LocalNonces(now_us))
     await server.start()
     timers = asyncio.create_task(run_timers(pool, writer, now_us, [lapse_expired_lots]))
     ended = asyncio.create_task(writer.wait_ended())

@@ -184,6 +184,57 @@ class Reason(Enum):
         "订单正在商户系统间处理，将自动完成。",
     )
 
+    SIGNATURE_MISSING = (60, False, "The request is not signed.", "请求未签名。")
+    SIGNATURE_MALFORMED = (
+        61,
+        False,
+        "The request's signature cannot be read.",
+        "请求签名格式有误。",
+    )
+    SIGNATURE_DOWNGRADED = (
+        62,
+        False,
+        "The signature does not cover or say what it must.",
+        "签名未覆盖必需的内容，或所用算法、参数不符合要求。",
+    )
+    SIGNATURE_FROM_FUTURE = (
+        63,
+        True,
+        "The signature comes from the future; set the clock.",
+        "签名时间在未来，请校准时钟。",
+    )
+    SIGNATURE_LATE = (
+        64,
+        True,
+        "The signature has expired; sign anew.",
+        "签名已过期，请重新签名。",
+    )
+    SIGNATURE_REPLAYED = (
+        65,
+        True,
+        "This signature was used before; sign anew.",
+        "该签名已被使用，请重新签名。",
+    )
+    SIGNATURE_FORGED = (
+        66,
+        False,
+        "The signature is not this key's over this request.",
+        "签名验证失败。",
+    )
+    SIGNING_KEY_UNKNOWN = (67, False, "No such key is registered.", "签名密钥未登记。")
+    SIGNING_KEY_REVOKED = (
+        68,
+        False,
+        "The key was revoked, or has retired.",
+        "签名密钥已吊销或已停用。",
+    )
+    DIGEST_MISMATCH = (
+        69,
+        False,
+        "The body is not the one that was signed.",
+        "请求体与签名的摘要不一致。",
+    )
+
     def __init__(self, number: int, retryable: bool, english: str, chinese: str) -> None:  # noqa: FBT001 - the table above reads best without keywords
         """Unpack one row of the catalogue."""
         self.number = number

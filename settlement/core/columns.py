@@ -35,7 +35,7 @@ _MEMBER, _REASON = FIGURES.index("member_no"), FIGURES.index("reason")
 _INT64: Final = np.dtype("<i8")
 
 
-class OrderColumns(msgspec.Struct, frozen=True, gc=False):
+class OrderColumns(msgspec.Struct, frozen=True, gc=False, tag="orders"):
     """Orders of one sender, to be decided strictly in their order.
 
     A plain order clears at once from hosted lots (`hosted` without `hold_us` or `credited_units`), or
@@ -168,7 +168,7 @@ class OrderColumns(msgspec.Struct, frozen=True, gc=False):
         return map(self.order, range(len(self)))
 
 
-class EntryColumns(msgspec.Struct, frozen=True, gc=False):
+class EntryColumns(msgspec.Struct, frozen=True, gc=False, tag="entries"):
     """What became of orders that were sent as columns, each in its place.
 
     Attributes:

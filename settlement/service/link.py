@@ -3,9 +3,9 @@
 A frame is an int32 length in network byte order and that many bytes of msgpack. Requests are
 `[frame_no, [command, …]]`, answers `[frame_no, error, [[entry, …], …]]`; `error` is an empty text
 unless the commands were turned away as unavailable. In the place of its commands a frame may hold the
-columns of one large request, and then its answer has columns too. A connection that is lost says nothing about the
-frames in flight, so the client sends them again to the next writer: commands carry keys, and take
-effect once.
+columns of one large request, and then its answer has columns too; or signatures that are to be used,
+and then it has their verdicts. A connection that is lost says nothing about the frames in flight, so
+the client sends them again to the next writer: commands carry keys, and take effect once.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ import structlog
 from schemas.values.faults import Unavailable
 from settlement.core.columns import EntryColumns, OrderColumns
 from settlement.core.command import Answer, Command
+from settlement.core.nonces import KeysChanged, NonceClaims, NonceVerdicts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from settlement.service.clearing import Clearing
+    from settlement.service.nonces import LocalNonces
 
 log = structlog.get_logger()
 
@@ -100,17 +102,27 @@ class _WriterSide(_Frames):
 class LinkServer:
     """Serves a writer to gateways on a Unix socket."""
 
-    def __init__(self, clearing: Clearing, path: Path, command_type: object) -> None:
+    def __init__(
+        self,
+        clearing: Clearing,
+        path: Path,
+        command_type: object,
+        nonces: LocalNonces | None = None,
+    ) -> None:
         """Prepare; `start` listens.
 
         Args:
             clearing: The writer.
             path: The socket; whatever socket lies there is replaced.
             command_type: Union of the command structs that frames may hold.
+            nonces: What the writer remembers of signatures; None where no gateway takes signed requests.
         """
         self._clearing = clearing
         self._path = path
-        self._decoder = msgspec.msgpack.Decoder(tuple[int, list[command_type] | OrderColumns])  # type: ignore[valid-type] # a union given at run time
+        self._decoder = msgspec.msgpack.Decoder(
+            tuple[int, list[command_type] | OrderColumns | NonceClaims | KeysChanged]  # type: ignore[valid-type] # a union given at run time
+        )
+        self._nonces = nonces
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.connections: set[_WriterSide] = set()
@@ -137,17 +149,28 @@ class LinkServer:
         """Submit one frame's commands, in the order in which frames arrive."""
         try:
             frame_no, commands = self._decoder.decode(payload)
-            if isinstance(commands, OrderColumns):
+            if isinstance(commands, (OrderColumns, NonceClaims)):
                 commands.check()
         except (msgspec.MsgspecError, ValueError) as error:
             log.warning("link.frame_refused", detail=str(error))
             if connection.transport:
                 connection.transport.abort()
             return
+        if isinstance(commands, (NonceClaims, KeysChanged)):
+            connection.send_frame(_encoder.encode((frame_no, *self._judge(commands))))
+            return
         # A task runs first when the loop next turns, and tasks keep their order: so do the frames.
         task = asyncio.create_task(self._answer(connection, frame_no, commands))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _judge(self, asked: NonceClaims | KeysChanged) -> tuple[str, NonceVerdicts | list[Answer]]:
+        """Error and verdicts of a frame about signatures."""
+        if self._nonces is None:
+            return "no signatures are taken here", []
+        if isinstance(asked, NonceClaims):
+            return "", self._nonces.claim_now(asked)
+        return "", self._nonces.raise_version()
 
     async def _answer(
         self, connection: _WriterSide, frame_no: int, commands: Sequence[Command] | OrderColumns
@@ -227,7 +250,9 @@ class RemoteClearing:
         self._gathered_count = 0
         self._protocol: _GatewaySide | None = None
         self._connecting: asyncio.Task[None] | None = None
-        self._decoder = msgspec.msgpack.Decoder(tuple[int, str, list[Answer] | EntryColumns])
+        self._decoder = msgspec.msgpack.Decoder(
+            tuple[int, str, list[Answer] | EntryColumns | NonceVerdicts]
+        )
         self._stopped = False
         self._heard_at = 0.0
 
@@ -259,6 +284,21 @@ class RemoteClearing:
         future: asyncio.Future[EntryColumns] = asyncio.get_running_loop().create_future()
         self._send(orders, [(future, len(orders))])
         return await self._answer(future, len(orders))
+
+    async def claim(self, claims: NonceClaims) -> NonceVerdicts:
+        """Use signatures; see `Nonces.claim`."""
+        return await self._ask(claims, len(claims.created))
+
+    async def keys_changed(self) -> None:
+        """Tell every gateway that keys were revoked; see `Nonces.keys_changed`."""
+        await self._ask(KeysChanged(), 1)
+
+    async def _ask(self, asked: NonceClaims | KeysChanged, count: int) -> NonceVerdicts:
+        """Send a frame of its own that is answered with verdicts."""
+        self._admit(count)
+        future: asyncio.Future[NonceVerdicts] = asyncio.get_running_loop().create_future()
+        self._send(asked, [(future, count)])
+        return await self._answer(future, count)
 
     def _admit(self, count: int) -> None:
         """Let so many commands in.
@@ -303,10 +343,13 @@ class RemoteClearing:
         self._send(commands, waiters)
 
     def _send(
-        self, commands: list[Command] | OrderColumns, waiters: list[tuple[asyncio.Future[Any], int]]
+        self,
+        commands: list[Command] | OrderColumns | NonceClaims | KeysChanged,
+        waiters: list[tuple[asyncio.Future[Any], int]],
     ) -> None:
         self._frame_no += 1
-        frame = _Frame(_encoder.encode((self._frame_no, commands)), len(commands), waiters)
+        count = sum(each for _, each in waiters)
+        frame = _Frame(_encoder.encode((self._frame_no, commands)), count, waiters)
         self._frames[self._frame_no] = frame
         if self._protocol:
             self._protocol.send_frame(frame.payload)
@@ -323,7 +366,7 @@ class RemoteClearing:
             if not future.done():
                 if error:
                     future.set_exception(Unavailable(error))
-                elif isinstance(answers, EntryColumns):
+                elif isinstance(answers, (EntryColumns, NonceVerdicts)):
                     future.set_result(answers)
                 else:
                     future.set_result(answers[start : start + count])
