@@ -665,6 +665,42 @@ CREATE VIEW settlement.posting AS
 
 GRANT SELECT ON TABLE settlement.posting TO tongdui_app;
 
+CREATE TABLE settlement.trail (
+    entry_no bigint NOT NULL,
+    at timestamp with time zone NOT NULL,
+    who text NOT NULL,
+    second text NOT NULL,
+    action text NOT NULL,
+    subject text NOT NULL,
+    before jsonb,
+    after jsonb,
+    why text NOT NULL,
+    digest bytea NOT NULL,
+    CONSTRAINT trail_action_check CHECK ((action ~ '^[a-z_]+\.[a-z_]+$'::text)),
+    CONSTRAINT trail_digest_check CHECK ((length(digest) = 32)),
+    CONSTRAINT trail_entry_no_check CHECK ((entry_no > 0)),
+    CONSTRAINT trail_two_people CHECK ((second <> who)),
+    CONSTRAINT trail_who_check CHECK ((who <> ''::text)),
+    CONSTRAINT trail_why_check CHECK ((length(why) <= 500))
+);
+
+ALTER TABLE ONLY settlement.trail
+    ADD CONSTRAINT trail_pkey PRIMARY KEY (entry_no);
+
+CREATE INDEX trail_of_subject ON settlement.trail USING btree (subject, action);
+
+GRANT SELECT,INSERT ON TABLE settlement.trail TO tongdui_app;
+
+CREATE TABLE settlement.trail_base (
+    part smallint NOT NULL,
+    last_seq bigint NOT NULL
+);
+
+ALTER TABLE ONLY settlement.trail_base
+    ADD CONSTRAINT trail_base_pkey PRIMARY KEY (part);
+
+GRANT SELECT ON TABLE settlement.trail_base TO tongdui_app;
+
 ALTER TABLE ONLY exchange.connection
     ADD CONSTRAINT connection_merchant_no_fkey FOREIGN KEY (merchant_no) REFERENCES exchange.programme(merchant_no);
 

@@ -23,7 +23,7 @@ def audit(context: click.Context, *, as_json: bool) -> None:
     Works beside a running server: everything is read in one snapshot. Ends with status 1 if anything differs.
     """
     with database(this_home()) as dsn:
-        report = run(_audit(dsn))
+        report, entries, head = run(_audit(dsn))
     if as_json:
         print_json(
             {
@@ -37,20 +37,23 @@ def audit(context: click.Context, *, as_json: bool) -> None:
                 "holds": report.holds,
                 "batches": report.batches,
                 "head": report.head.hex(),
+                "trail_entries": entries,
+                "trail_head": head.hex(),
                 "differences_count": report.differences_count,
                 "differences": [asdict(each) for each in report.differences],
             }
         )
     else:
-        _show(report)
+        _show(report, entries, head)
     context.exit(0 if report.clean else 1)
 
 
-async def _audit(dsn: str) -> AuditReport:
-    """Audit the books and the hosted lots on one snapshot."""
+async def _audit(dsn: str) -> tuple[AuditReport, int, bytes]:
+    """Audit the books, the hosted lots and the trail on one snapshot; with how long the trail is, and its head."""
     from exchange.programme.service.audit import audit_lots
     from settlement.service.audit import audit_books, audit_snapshot
     from settlement.service.cycles import ledger_head
+    from settlement.service.trail import audit_trail
 
     async with pool_of(dsn) as pool:
         head = await ledger_head(pool)
@@ -59,10 +62,12 @@ async def _audit(dsn: str) -> AuditReport:
             async with audit_snapshot(pool) as snapshot:
                 report = await audit_books(snapshot, progress=advance)
                 report.add(await audit_lots(snapshot, progress=advance))
-    return report
+                trail, entries, trail_head = await audit_trail(snapshot)
+                report.add(trail)
+    return report, entries, trail_head
 
 
-def _show(report: AuditReport) -> None:
+def _show(report: AuditReport, entries: int, head: bytes) -> None:
     """Say what was gone through and what differs, for people."""
     from rich.markup import escape
     from rich.table import Table
@@ -74,6 +79,7 @@ def _show(report: AuditReport) -> None:
         soft_wrap=True,
     )
     console.print(f"chain head 链头 {report.head.hex()}", soft_wrap=True)
+    console.print(f"{entries:,} entries in the trail, head 审计链头 {head.hex()}", soft_wrap=True)
     if report.clean:
         console.print("[green]The books are what the journal says. 账目与日志一致。[/]")
         return

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from exchange.cli.context import Unusable, database, keyring_of, pool_of, run, this_home
+from exchange.cli.who import accountable, acting
 
 if TYPE_CHECKING:
     from adapters.kit.folder import Folder
     from exchange.cli.context import Home
+    from settlement.core.trail import By
 
 
 @click.command()
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     help="Change a setting of its manifest here, e.g. base_url=https://…; NAME may be table.name.",
 )
 @click.option("--off", is_flag=True, help="Send no new orders there; those under way still end.")
+@accountable
 @click.pass_context
 def connect(
     context: click.Context,
@@ -66,7 +69,7 @@ def connect(
         digest = hashlib.sha256(certificate.read_bytes()).digest()
         folder_name = str(folder.path) if "/" in name else name
     with database(home) as dsn:
-        run(_connect(dsn, code, folder_name, settings, digest))
+        run(_connect(dsn, code, folder_name, settings, digest, acting()))
     print(f"{code}: {'disconnected' if off else f'connected through {folder_name}'}")
 
 
@@ -122,10 +125,10 @@ def _certified(home: Home, folder: Folder, certificate: Path) -> str | None:
 
 
 async def _connect(
-    dsn: str, code: str, folder: str, settings: dict[str, Any], digest: bytes | None
+    dsn: str, code: str, folder: str, settings: dict[str, Any], digest: bytes | None, by: By
 ) -> None:
+    from exchange.service.connecting import connect_merchant
     from exchange.store.catalogue import fetch_catalogue
-    from exchange.store.connections import insert_connection
 
     async with pool_of(dsn) as pool:
         catalogue = await fetch_catalogue(pool)
@@ -134,11 +137,13 @@ async def _connect(
             raise Unusable(f"no merchant {code} takes part; `tongdui merchant list` shows who does")
         if catalogue.programmes[merchant_no].hosted:
             raise Unusable(f"the points of {code} are kept here; it has no system of its own")
-        await insert_connection(
+        await connect_merchant(
             pool,
             merchant_no=merchant_no,
+            code=code,
             folder=folder,
             settings=settings,
             certificate_digest=digest,
+            by=by,
             now=datetime.now(UTC),
         )

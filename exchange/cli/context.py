@@ -180,8 +180,7 @@ def database(home: Home, *, make: bool = False) -> Iterator[str]:
     from deploy.database.embedded import database_dsn
     from deploy.database.migrate import check, migrate
 
-    named = os.environ.get("DATABASE_URL")
-    if not make and not named and not (home.database / "data").exists():
+    if not make and not has_ledger(home):
         raise Unusable(f"there is no ledger in {home.folder} yet: `tongdui serve` makes one")
     with database_dsn(data_dir=home.database) as dsn:
         if make:
@@ -189,6 +188,11 @@ def database(home: Home, *, make: bool = False) -> Iterator[str]:
         elif problems := run(check(dsn)):
             raise Unusable(f"the database cannot be used: {'; '.join(problems)}")
         yield dsn
+
+
+def has_ledger(home: Home) -> bool:
+    """Say whether a database is named, or a private one was made."""
+    return bool(os.environ.get("DATABASE_URL")) or (home.database / "data").exists()
 
 
 @asynccontextmanager

@@ -23,6 +23,7 @@ from exchange.cli.figures import (
     print_parties,
 )
 from exchange.cli.output import out, print_json
+from exchange.cli.who import accountable, acting
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -70,6 +71,7 @@ def show(context: click.Context, cycle_id: str | None, *, as_json: bool) -> None
     help="Count it as funded and paid at once, so that it weighs on no cap any more.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@accountable
 @click.pass_context
 def close(context: click.Context, *, settle: bool, as_json: bool) -> None:
     """Close the open cycle now, and write its signed package.
@@ -124,14 +126,22 @@ async def _close(home: Home, dsn: str, *, settle: bool) -> dict[str, Any] | str:
         head = await cycles.ledger_head(pool)
         if head is None or not head["cycle_no"]:
             return "no cycle is open yet: the first one opens when `tongdui serve` runs"
-        opened = await cycles.close_now(pool, clearing, datetime.now(UTC))
+        now = datetime.now(UTC)
+        opened = await cycles.close_now(pool, clearing, now, by=acting())
         if isinstance(opened, Refusal):
             return opened.detail
         batch = await cut_batch(pool, cycle_no=head["cycle_no"], keyring=keyring, out=home.packages)
         if isinstance(batch, Refusal):
             return batch.detail
         if settle:
-            settled = await cycles.settle_cycle(clearing, cycle_no=head["cycle_no"])
+            settled = await cycles.settle_asked(
+                pool,
+                clearing,
+                by=acting(),
+                now=now,
+                cycle_no=head["cycle_no"],
+                cycle_id=batch.cycle_id,
+            )
             if isinstance(settled, Refusal):
                 return settled.detail
         after = await cycles.ledger_head(pool)

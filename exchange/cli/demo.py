@@ -158,11 +158,18 @@ def _silent(_: str) -> None:
 
 async def _register(house: ClearingHouse, client: Client, programmes: ProgrammeFile) -> None:
     """Set the house's fee and register every merchant, with rates in force since ever."""
-    from exchange.store.programmes import insert_tariff
+    from exchange.service.onboarding import set_tariff
     from schemas.wire.merchants import MerchantRequest, RateTerms
+    from settlement.core.trail import PROGRAM
 
-    async with pool_of(house.dsn) as pool, pool.acquire() as connection:
-        await insert_tariff(connection, fee_bps=programmes.house.fee_bps, effective_at=_LONG_AGO)
+    async with pool_of(house.dsn) as pool:
+        await set_tariff(
+            pool,
+            fee_bps=programmes.house.fee_bps,
+            by=PROGRAM,
+            now=datetime.now(UTC),
+            effective_at=_LONG_AGO,
+        )
     for programme in programmes.programme:
         await client.add_merchant(
             MerchantRequest(

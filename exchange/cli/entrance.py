@@ -30,6 +30,10 @@ COMMANDS = {
         "exchange.cli.audit",
         "Recompute every position, every lot and the hash chain from the journal.",
     ),
+    "trail": (
+        "exchange.cli.trail",
+        "Show, export and verify the audit trail: who changed what, and why.",
+    ),
     "bench": ("exchange.cli.bench", "Measure this machine: orders, cycle close, packages."),
     "simulate": (
         "exchange.cli.simulate",

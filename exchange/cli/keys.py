@@ -9,11 +9,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from exchange.cli.context import keyring_of, this_home
+from exchange.cli.context import (
+    Home,
+    database,
+    expected_fault,
+    has_ledger,
+    keyring_of,
+    pool_of,
+    run,
+    this_home,
+)
 from exchange.cli.output import out, print_json
+from exchange.cli.who import accountable, acting
 
 if TYPE_CHECKING:
-    from settlement.signing.keyring import KeyEntry
+    from settlement.signing.keyring import KeyEntry, Keyring
 
 STATES = {
     "active": "active 使用中",
@@ -70,6 +80,7 @@ def list_keys(*, as_json: bool) -> None:
 
 
 @keys.command()
+@accountable
 def generate() -> None:
     """Make the first key of this installation."""
     from settlement.signing.keyring import Keyring
@@ -77,6 +88,7 @@ def generate() -> None:
     home = this_home()
     home.make()
     keyring = Keyring.create(home.keys, at=datetime.now(UTC))
+    _note(home, keyring)
     print(f"made {keyring.keys[-1].key_id} in {keyring.folder}")
 
 
@@ -88,12 +100,15 @@ def generate() -> None:
     show_default=True,
     help="For how long the older keys sign as well.",
 )
+@accountable
 def rotate(*, overlap_days: int) -> None:
     """Make a new key; the older ones sign beside it for a while, then retire."""
     now = datetime.now(UTC)
-    before = keyring_of(this_home())
+    home = this_home()
+    before = keyring_of(home)
     overlap = timedelta(days=overlap_days)
     keyring = before.rotate(at=now, overlap=overlap)
+    _note(home, keyring)
     print(f"made {keyring.keys[-1].key_id}")
     for entry in keyring.keys[:-1]:
         if entry.signs_at(now):
@@ -104,9 +119,11 @@ def rotate(*, overlap_days: int) -> None:
 @keys.command()
 @click.argument("key_id")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@accountable
 def revoke(key_id: str, *, yes: bool) -> None:
     """Withdraw trust in KEY_ID for good and destroy its private part."""
-    keyring = keyring_of(this_home())
+    home = this_home()
+    keyring = keyring_of(home)
     keyring.entry(key_id)
     if not yes:
         click.confirm(
@@ -116,6 +133,7 @@ def revoke(key_id: str, *, yes: bool) -> None:
         )
     now = datetime.now(UTC)
     keyring = keyring.revoke(key_id, at=now)
+    _note(home, keyring)
     print(f"revoked {key_id}")
     if not any(entry.signs_at(now) for entry in keyring.keys):
         print("No key signs now: tongdui keys rotate makes a new one.", file=sys.stderr)
@@ -140,6 +158,30 @@ def export(key_id: str | None, target: Path | None) -> None:
     else:
         target.write_bytes(pem)
         print(f"{key_id} written to {target}")
+
+
+def _note(home: Home, keyring: Keyring) -> None:
+    """Enter the change in the audit trail; where the ledger is away, its next start does."""
+    if not has_ledger(home):
+        return
+    from exchange.service.key_notes import note_keys
+
+    async def work(dsn: str) -> None:
+        async with pool_of(dsn) as pool:
+            await note_keys(pool, keyring, by=acting(), now=datetime.now(UTC))
+
+    try:
+        with database(home) as dsn:
+            run(work(dsn))
+    except Exception as error:
+        told = expected_fault(error)
+        sentence = error.format_message() if isinstance(error, click.ClickException) else None
+        if told is None and sentence is None:
+            raise
+        print(
+            f"not in the audit trail yet, `tongdui serve` will enter it: {sentence or (told and told[1])}",
+            file=sys.stderr,
+        )
 
 
 def state_of(entry: KeyEntry, now: datetime) -> str:

@@ -14,6 +14,7 @@ from exchange.cli.context import Unusable, clearing_of, database, pool_of, run, 
 from exchange.cli.moving import export_points, import_points
 from exchange.cli.output import out, print_json
 from exchange.cli.protect import protect
+from exchange.cli.who import accountable, acting
 
 if TYPE_CHECKING:
     from asyncpg import Pool, Record
@@ -98,6 +99,7 @@ merchant.add_command(protect)
     help="Add all programmes of a TOML file instead, and set its house fee.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@accountable
 @click.pass_context
 def add(
     context: click.Context,
@@ -198,27 +200,27 @@ async def _add(
 ) -> list[dict[str, Any]]:
     """Register merchants, and put the house's fee in force from now on where one is given."""
     from exchange.service.access import issue_api_key
-    from exchange.service.onboarding import register_merchant
-    from exchange.store.programmes import insert_tariff
+    from exchange.service.onboarding import register_merchant, set_tariff
     from schemas.values.reason import Refusal
     from settlement.service.cycles import ledger_head
 
-    now = datetime.now(UTC)
+    now, by = datetime.now(UTC), acting()
     results: list[dict[str, Any]] = []
     async with pool_of(dsn) as pool, clearing_of(home, dsn) as clearing:
         head = await ledger_head(pool)
         effective_at = _LONG_AGO if head and head["clock_source"] == "caller" else now
         if fee_bps is not None:
-            async with pool.acquire() as connection:
-                await insert_tariff(connection, fee_bps=fee_bps, effective_at=effective_at)
+            await set_tariff(pool, fee_bps=fee_bps, by=by, now=now, effective_at=effective_at)
         for terms in wanted:
             outcome = await register_merchant(
-                pool, clearing, terms, now=now, effective_at=effective_at
+                pool, clearing, terms, by=by, now=now, effective_at=effective_at
             )
             refused = outcome.detail if isinstance(outcome, Refusal) else None
             key = None
             if not isinstance(outcome, Refusal):
-                key = await issue_api_key(pool, merchant_no=outcome, label="first", now=now)
+                key = await issue_api_key(
+                    pool, merchant_no=outcome, code=terms.code, label="first", by=by, now=now
+                )
             results.append(
                 {
                     "code": terms.code,
@@ -291,6 +293,7 @@ def apikey() -> None:
 @apikey.command("add")
 @click.argument("code")
 @click.option("--label", default="", help="What the key is for.")
+@accountable
 def add_key(code: str, label: str) -> None:
     """Make one more key for merchant CODE; it is shown this once."""
     from exchange.service.access import issue_api_key
@@ -298,7 +301,14 @@ def add_key(code: str, label: str) -> None:
     async def work(dsn: str) -> str:
         async with pool_of(dsn) as pool:
             number = await _number(pool, code)
-            return await issue_api_key(pool, merchant_no=number, label=label, now=datetime.now(UTC))
+            return await issue_api_key(
+                pool,
+                merchant_no=number,
+                code=code,
+                label=label,
+                by=acting(),
+                now=datetime.now(UTC),
+            )
 
     with database(this_home()) as dsn:
         print(run(work(dsn)))
@@ -342,17 +352,20 @@ def list_keys(code: str, *, as_json: bool) -> None:
 @apikey.command("revoke")
 @click.argument("code")
 @click.argument("key_id")
+@accountable
 @click.pass_context
 def revoke_key(context: click.Context, code: str, key_id: str) -> None:
     """Revoke the key KEY_ID of merchant CODE; gateways forget it within seconds."""
-    from exchange.store.api_keys import revoke_api_key
+    from exchange.service.access import revoke_api_key
 
     async def work(dsn: str) -> bool:
         rows = [row for row in await _keys(dsn, code) if _key_name(row) == key_id]
         if not rows:
             return False
         async with pool_of(dsn) as pool:
-            return await revoke_api_key(pool, digest=rows[0]["digest"], now=datetime.now(UTC))
+            return await revoke_api_key(
+                pool, rows[0]["digest"], code=code, by=acting(), now=datetime.now(UTC)
+            )
 
     with database(this_home()) as dsn:
         revoked = run(work(dsn))
@@ -386,4 +399,6 @@ async def _number(pool: Pool, code: str) -> int:
 
 
 def _key_name(row: Record) -> str:
-    return bytes(row["digest"]).hex()[:12]
+    from exchange.service.access import key_name
+
+    return key_name(bytes(row["digest"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import UTC, datetime
 from pathlib import Path
 from time import time_ns
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import click
 
 from exchange.cli.context import Unusable, clearing_of, database, pool_of, run, this_home
 from exchange.cli.output import print_json, progress_bar
+from exchange.cli.who import accountable, acting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
 @click.option("--dry-run", is_flag=True, help="Read and check the whole file, and change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@accountable
 def import_points(*, code: str, file: Path, dry_run: bool, as_json: bool) -> int:
     """Enrol the members of FILE at merchant CODE with the points that they bring.
 
@@ -68,6 +71,7 @@ def import_points(*, code: str, file: Path, dry_run: bool, as_json: bool) -> int
     "--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="A new folder."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@accountable
 def export_points(*, code: str, out: Path, as_json: bool) -> None:
     """Write everything that is merchant CODE's own: balances, events, and their control totals."""
     out.mkdir(parents=True, exist_ok=True)
@@ -87,8 +91,6 @@ async def _import(
     digest: bytes,
     done: Callable[[int], None],
 ) -> Imported:
-    from datetime import UTC, datetime
-
     from exchange.service.members import Members
     from exchange.service.moving import import_balances
 
@@ -97,11 +99,15 @@ async def _import(
         if not programme.hosted:
             raise Unusable(f"{code} keeps its points in its own system; there is nothing to import")
         return await import_balances(
+            pool,
             clearing=clearing,
             members=Members(pool, lambda: datetime.now(UTC)),
             merchant_no=programme.merchant_no,
+            code=code,
             lines=lines,
             digest=digest,
+            by=acting(),
+            now=datetime.now(UTC),
             done=done,
         )
 
@@ -118,6 +124,8 @@ async def _export(dsn: str, code: str, out: Path) -> Exported:
             code=code,
             now_us=await ledger_now_us(pool, now_us=time_ns() // 1000),
             folder=out,
+            by=acting(),
+            now=datetime.now(UTC),
         )
 
 

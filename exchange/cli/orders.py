@@ -10,6 +10,7 @@ import click
 
 from exchange.cli.context import database, pool_of, run, this_home
 from exchange.cli.output import out, print_json
+from exchange.cli.who import accountable, acting
 
 if TYPE_CHECKING:
     from adapters.kit.contract import Step
@@ -48,6 +49,7 @@ def stuck(context: click.Context, *, as_json: bool) -> None:
     help="What became of the call that is not clear; `orders stuck` says what each means.",
 )
 @click.option("--note", required=True, help="Who found it out, and how; kept for good.")
+@accountable
 @click.pass_context
 def resolve(context: click.Context, *, order: str, outcome: str, note: str) -> None:
     """Write down what people found out about ORDER; it goes on from there within a second."""
@@ -85,7 +87,12 @@ async def _resolve(dsn: str, order: str, outcome: str, note: str) -> Step | Refu
         if journey is None:
             return None
         return await resolve(
-            pool, journey, outcome=Outcome(outcome), note=note, now_us=time_ns() // 1000
+            pool,
+            journey,
+            outcome=Outcome(outcome),
+            note=note,
+            by=acting(),
+            now_us=time_ns() // 1000,
         )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from exchange.cli.context import Unusable, database, pool_of, run, this_home
+from exchange.cli.who import accountable, acting
 
 if TYPE_CHECKING:
     from schemas.values.reason import Refusal
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     type=click.IntRange(1, 10**6),
     help="Most orders of one member in 24 hours; default: no such limit.",
 )
+@accountable
 def protect(code: str, authority: str, daily_yuan: int | None, daily_orders: int | None) -> None:
     """Put rules in force for the members of merchant CODE; they replace those before, whole."""
     from exchange.core.catalogue import MemberRules
@@ -45,9 +47,10 @@ def protect(code: str, authority: str, daily_yuan: int | None, daily_orders: int
     )
 
     async def work(dsn: str) -> Refusal | None:
+        now = datetime.now(UTC)
         async with pool_of(dsn) as pool:
             return await protect_members(
-                pool, code=code, rules=rules, effective_at=datetime.now(UTC)
+                pool, code=code, rules=rules, by=acting(), now=now, effective_at=now
             )
 
     with database(this_home()) as dsn:

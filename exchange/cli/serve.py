@@ -250,13 +250,16 @@ async def _prepare(home: Home, dsn: str, *, caller_clock: bool) -> tuple[str, bo
     from deploy.database.migrate import migrate
     from exchange.cli.context import pool_of
     from exchange.service.access import operator_key
+    from exchange.service.key_notes import note_keys
+    from settlement.core.trail import PROGRAM
     from settlement.service.ledger import open_ledger
 
     await migrate(dsn)
-    keyring_of(home, make=True)
+    keyring = keyring_of(home, make=True)
     async with pool_of(dsn) as pool:
         async with pool.acquire() as connection:
             await open_ledger(connection, caller_clock=caller_clock)
+        await note_keys(pool, keyring, by=PROGRAM, now=datetime.now(UTC))
         is_new = not home.operator_key.exists()
         return await operator_key(pool, home.folder, now=datetime.now(UTC)), is_new
 

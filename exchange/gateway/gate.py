@@ -35,7 +35,7 @@ BULK_BYTES_MAX: Final = 16 * 1024 * 1024
 BODY_SECONDS: Final = 20.0
 IN_FLIGHT_MAX: Final = 4096
 RETRY_SECONDS: Final = 1
-NOBODY: Final = Principal(merchant_no=-1, role="merchant")
+NOBODY: Final = Principal(merchant_no=-1, role="merchant", name="nobody")
 """Who calls a public route: no merchant has this number."""
 
 

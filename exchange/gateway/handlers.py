@@ -406,13 +406,21 @@ async def post_merchants(call: Call) -> web.StreamResponse:
         call.services.pool,
         call.services.clearing,
         terms,
+        by=call.principal.by(),
         now=now,
         effective_at=wanted.effective_at or now,
     )
     if isinstance(outcome, Refusal):
         return call.refuse(outcome.reason, outcome.detail)
     call.services.shelf.expire()
-    api_key = await issue_api_key(call.services.pool, merchant_no=outcome, label="first", now=now)
+    api_key = await issue_api_key(
+        call.services.pool,
+        merchant_no=outcome,
+        code=wanted.code,
+        label="first",
+        by=call.principal.by(),
+        now=now,
+    )
     log.info(
         "merchant.registered", request_id=call.request_id, merchant=wanted.code, number=outcome
     )
@@ -458,7 +466,11 @@ async def post_cycles_close(call: Call) -> web.StreamResponse:
     wanted = decode(_CLOSE, b"{}" if empty else await _json_body(call))
     services = call.services
     outcome = await turning.close_cycle(
-        services.pool, services.clearing, wanted, now_us=services.now_us()
+        services.pool,
+        services.clearing,
+        wanted,
+        by=call.principal.by(),
+        now_us=services.now_us(),
     )
     if isinstance(outcome, Refusal):
         return call.refuse(outcome.reason, outcome.detail)
@@ -472,7 +484,11 @@ async def post_cycle_settle(call: Call) -> web.StreamResponse:
     """Count a closed cycle as settled."""
     services = call.services
     outcome = await turning.settle_cycle(
-        services.pool, services.clearing, call.request.match_info["cycle"]
+        services.pool,
+        services.clearing,
+        call.request.match_info["cycle"],
+        by=call.principal.by(),
+        now=services.now(),
     )
     if outcome is None:
         return call.not_found()

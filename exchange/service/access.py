@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from exchange.store import api_keys as store
 from schemas.values.ids import HOUSE
+from settlement.core.trail import By, Change
+from settlement.service import trail
 
 if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
     from asyncpg import Pool
+    from asyncpg.pool import PoolConnectionProxy
 
 KEY_PREFIX: Final = "tdk_"
 CACHED_SECONDS: Final = 5.0
@@ -48,13 +51,16 @@ class Principal:
     Attributes:
         merchant_no: The merchant; 0 for the house.
         role: What it may do.
+        name: What the audit trail calls it, for example `key:0123456789ab`.
     """
 
     merchant_no: int
     role: Role
+    name: str
 
-
-OPERATOR: Final = Principal(merchant_no=HOUSE, role="operator")
+    def by(self, why: str = "") -> By:
+        """Who makes a change, as the audit trail is told."""
+        return By(who=self.name, why=why)
 
 
 class Authenticator(Protocol):
@@ -96,7 +102,8 @@ class ApiKeys:
             self._known.pop(authorization, None)
             raise Unauthenticated("this API key is unknown or was revoked")
         merchant_no = row["merchant_no"]
-        principal = Principal(merchant_no=merchant_no, role="merchant") if merchant_no else OPERATOR
+        role: Role = "merchant" if merchant_no else "operator"
+        principal = Principal(merchant_no=merchant_no, role=role, name=f"key:{key_name(digest)}")
         if len(self._known) >= CACHED_MAX:
             self._known = {}
         self._known[authorization] = (monotonic(), principal)
@@ -108,18 +115,58 @@ def key_digest(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 
-async def issue_api_key(pool: Pool, *, merchant_no: int, label: str, now: datetime) -> str:
-    """Make a key for a merchant (0: the house); this is the only time that it is seen."""
+def key_name(digest: bytes) -> str:
+    """What a key is called by people: the start of its digest, which tells nothing about the key."""
+    return digest.hex()[:12]
+
+
+async def issue_api_key(
+    pool: Pool, *, merchant_no: int, code: str, label: str, by: By, now: datetime
+) -> str:
+    """Make a key; this is the only time that it is seen.
+
+    Args:
+        pool: Connections of the program.
+        merchant_no: Whose key; 0 for the house.
+        code: The merchant's code, HOUSE for the house.
+        label: What it is for.
+        by: Who makes it.
+        now: Instant.
+    """
     key = KEY_PREFIX + secrets.token_urlsafe(32)
-    await store.insert_api_key(
-        pool, digest=key_digest(key), merchant_no=merchant_no, label=label, now=now
-    )
+    async with pool.acquire() as conn, conn.transaction():
+        await _add_key(conn, key, merchant_no=merchant_no, code=code, label=label, by=by, now=now)
     return key
 
 
-async def revoke_api_key(pool: Pool, key: str, *, now: datetime) -> bool:
-    """Revoke a key; gateways that remember it forget it within seconds. False if it was none."""
-    return await store.revoke_api_key(pool, digest=key_digest(key), now=now)
+async def _add_key(
+    conn: PoolConnectionProxy,
+    key: str,
+    *,
+    merchant_no: int,
+    code: str,
+    label: str,
+    by: By,
+    now: datetime,
+) -> None:
+    """Add a key and the trail's entry; one that is there already stays as it is."""
+    digest = key_digest(key)
+    if await store.insert_api_key(
+        conn, digest=digest, merchant_no=merchant_no, label=label, now=now
+    ):
+        after = {"key": key_name(digest), "label": label}
+        change = Change(action="api_key.issue", subject=code, after=after)
+        await trail.record(conn, by, change, at=now)
+
+
+async def revoke_api_key(pool: Pool, digest: bytes, *, code: str, by: By, now: datetime) -> bool:
+    """Revoke a key by its digest; gateways that remember it forget it within seconds. False if it was none."""
+    async with pool.acquire() as conn, conn.transaction():
+        revoked = await store.revoke_api_key(conn, digest=digest, now=now)
+        if revoked:
+            change = Change(action="api_key.revoke", subject=code, before={"key": key_name(digest)})
+            await trail.record(conn, by, change, at=now)
+    return revoked
 
 
 async def operator_key(pool: Pool, home: Path, *, now: datetime) -> str:
@@ -134,9 +181,17 @@ async def operator_key(pool: Pool, home: Path, *, now: datetime) -> str:
     if not path.exists():
         _write_once(path, KEY_PREFIX + secrets.token_urlsafe(32))
     key = path.read_text(encoding="ascii").strip()
-    await store.insert_api_key(
-        pool, digest=key_digest(key), merchant_no=HOUSE, label="operator", now=now
-    )
+    if await store.fetch_api_key(pool, digest=key_digest(key)) is None:
+        async with pool.acquire() as conn, conn.transaction():
+            await _add_key(
+                conn,
+                key,
+                merchant_no=HOUSE,
+                code="HOUSE",
+                label="operator",
+                by=trail.PROGRAM,
+                now=now,
+            )
     return key
 
 

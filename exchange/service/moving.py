@@ -17,10 +17,13 @@ from schemas.files.instant import instant_text
 from schemas.values.ids import HOUSE, key_bytes, order_text
 from schemas.values.reason import REASON_BY_NUMBER
 from settlement.core.event import Kind
+from settlement.core.trail import By, Change
+from settlement.service import trail
 from settlement.service.clearing import PART
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from datetime import datetime
     from pathlib import Path
 
     from asyncpg import Pool, Record
@@ -63,25 +66,33 @@ class Exported:
 
 
 async def import_balances(
+    pool: Pool,
     *,
     clearing: Clearing,
     members: Members,
     merchant_no: int,
+    code: str,
     lines: Sequence[BalanceLine],
     digest: bytes,
+    by: By,
+    now: datetime,
     done: Callable[[int], None],
 ) -> Imported:
     """Enrol members and give them the points that they bring.
 
     Each line is a command under a key made of the file's digest and the line, so a repeat, also of an
-    import that was cut off, gives nothing twice.
+    import that was cut off, gives nothing twice. The trail names the file by its digest before anything is given.
 
     Args:
+        pool: Connections of the program.
         clearing: The writer.
         members: Who is enrolled.
         merchant_no: Whose points; its programme is hosted.
+        code: Its code.
         lines: The whole file, already checked.
         digest: SHA-256 of the file.
+        by: Who imports it.
+        now: Instant.
         done: Told how many more lines are done.
 
     Raises:
@@ -91,6 +102,12 @@ async def import_balances(
     lots = units = 0
     refused: list[tuple[int, str]] = []
     mark = digest.hex()[:32]
+    after = {
+        "file_sha256": digest.hex(),
+        "lines": len(lines),
+        "units": str(sum(line.units for line in lines)),
+    }
+    await trail.ask(pool, by, Change(action="points.import", subject=code, after=after), at=now)
     for start in range(0, len(lines), TOGETHER):
         part = lines[start : start + TOGETHER]
         known = await members.enrol({line.member for line in part})
@@ -120,7 +137,14 @@ async def import_balances(
 
 
 async def export_merchant(
-    pool: Pool, *, merchant_no: int, code: str, now_us: int, folder: Path
+    pool: Pool,
+    *,
+    merchant_no: int,
+    code: str,
+    now_us: int,
+    folder: Path,
+    by: By,
+    now: datetime,
 ) -> Exported:
     """Write everything that is a merchant's own into a folder: what leaves with it.
 
@@ -134,6 +158,8 @@ async def export_merchant(
         code: Its code.
         now_us: Lots that expired by then are left out.
         folder: An empty folder.
+        by: Who takes it, as the trail keeps it.
+        now: Instant.
 
     Raises:
         FileExistsError: One of the files is there already.
@@ -162,6 +188,11 @@ async def export_merchant(
         "events": events,
         "sha256": {name: _sha256(folder / name) for name in ("balances.csv", "events.csv")},
     }
+    after = {"lots": exported.lots, "units": str(exported.units), "events": events}
+    async with pool.acquire() as writing, writing.transaction():
+        await trail.record(
+            writing, by, Change(action="points.export", subject=code, after=after), at=now
+        )
     with (folder / "export.json").open("xb") as binary:
         binary.write(msgspec.json.format(msgspec.json.encode(summary)) + b"\n")
     return exported

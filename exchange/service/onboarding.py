@@ -6,8 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from exchange.store import programmes as store
+from exchange.store.catalogue import fetch_catalogue
+from schemas.files.instant import microseconds
 from schemas.values.reason import Reason, Refusal
-from settlement.service import parties
+from settlement.core.trail import By, Change
+from settlement.service import parties, trail
+from settlement.service.trail import BODY_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
     from exchange.core.catalogue import MemberRules
+    from schemas.files.trail import Terms
     from schemas.values.rate import Rate
     from settlement.service.clearing import Clearing
 
@@ -64,7 +69,7 @@ class MerchantTerms:
 
 
 async def protect_members(
-    pool: Pool, *, code: str, rules: MemberRules, effective_at: datetime
+    pool: Pool, *, code: str, rules: MemberRules, by: By, now: datetime, effective_at: datetime
 ) -> Refusal | None:
     """Put rules in force that protect a programme's members; those before stay in the books.
 
@@ -72,6 +77,8 @@ async def protect_members(
         pool: Connections of the program.
         code: The merchant.
         rules: The rules; the instant in them is not read.
+        by: Who changes them.
+        now: Instant of the change.
         effective_at: From when they are in force. Gateways and writer know them within two seconds.
 
     Returns:
@@ -79,22 +86,69 @@ async def protect_members(
 
     Source: settlement/RULES.md, rule A1.
     """
-    for party in await parties.list_parties(pool):
-        if party["code"] == code:
-            await store.insert_member_rules(
-                pool,
-                merchant_no=party["merchant_no"],
-                authority=rules.authority,
-                daily_cu=rules.daily_cu,
-                daily_orders=rules.daily_orders,
-                effective_at=effective_at,
+    catalogue = await fetch_catalogue(pool)
+    merchant_no = catalogue.by_code.get(code)
+    if merchant_no is None:
+        return Refusal(Reason.UNKNOWN_MERCHANT, f"no merchant has the code {code}")
+    before = catalogue.rules_of(merchant_no, microseconds(effective_at))
+    async with pool.acquire() as conn, conn.transaction():
+        await store.insert_member_rules(
+            conn,
+            merchant_no=merchant_no,
+            authority=rules.authority,
+            daily_cu=rules.daily_cu,
+            daily_orders=rules.daily_orders,
+            effective_at=effective_at,
+        )
+        change = Change(
+            action="member_rules.set",
+            subject=code,
+            before=None if before is None else _rules_terms(before),
+            after=_rules_terms(rules) | {"effective_at": effective_at.isoformat()},
+        )
+        await trail.record(conn, by, change, at=now)
+    return None
+
+
+def _rules_terms(rules: MemberRules) -> Terms:
+    """Rules as the trail shows them."""
+    return {
+        "authority": rules.authority,
+        "daily_cu": str(rules.daily_cu),
+        "daily_orders": rules.daily_orders,
+    }
+
+
+async def set_tariff(
+    pool: Pool, *, fee_bps: int, by: By, now: datetime, effective_at: datetime
+) -> None:
+    """Put the house's fee in force; at an instant that has one already, nothing changes.
+
+    Args:
+        pool: Connections of the program.
+        fee_bps: The fee, basis points of a value.
+        by: Who changes it.
+        now: Instant of the change.
+        effective_at: From when it is in force.
+    """
+    async with pool.acquire() as conn, conn.transaction():
+        if await store.insert_tariff(conn, fee_bps=fee_bps, effective_at=effective_at):
+            change = Change(
+                action="tariff.set",
+                subject="HOUSE",
+                after={"fee_bps": fee_bps, "effective_at": effective_at.isoformat()},
             )
-            return None
-    return Refusal(Reason.UNKNOWN_MERCHANT, f"no merchant has the code {code}")
+            await trail.record(conn, by, change, at=now)
 
 
 async def register_merchant(
-    pool: Pool, clearing: Clearing, terms: MerchantTerms, *, now: datetime, effective_at: datetime
+    pool: Pool,
+    clearing: Clearing,
+    terms: MerchantTerms,
+    *,
+    by: By,
+    now: datetime,
+    effective_at: datetime,
 ) -> int | Refusal:
     """Register a merchant; repeated after a fault, it finishes what is missing.
 
@@ -102,6 +156,7 @@ async def register_merchant(
         pool: Connections of the program.
         clearing: The writer, which opens the account.
         terms: What it joins with.
+        by: Who registers it.
         now: Instant of the registration.
         effective_at: From when its rates are in force.
 
@@ -109,7 +164,7 @@ async def register_merchant(
         The merchant's number, or MERCHANT_EXISTS.
     """
     [outcome] = await register_merchants(
-        pool, clearing, [terms], now=now, effective_at=effective_at
+        pool, clearing, [terms], by=by, now=now, effective_at=effective_at
     )
     return outcome
 
@@ -119,6 +174,7 @@ async def register_merchants(
     clearing: Clearing,
     terms: Sequence[MerchantTerms],
     *,
+    by: By,
     now: datetime,
     effective_at: datetime,
 ) -> list[int | Refusal]:
@@ -128,6 +184,7 @@ async def register_merchants(
         pool: Connections of the program.
         clearing: The writer, which opens the accounts.
         terms: What they join with; no code twice.
+        by: Who registers them.
         now: Instant of the registration.
         effective_at: From when their rates are in force.
 
@@ -136,6 +193,11 @@ async def register_merchants(
     """
     async with pool.acquire() as conn, conn.transaction():
         numbers = [await _add(conn, one, now=now, effective_at=effective_at) for one in terms]
+        wishes = [_join(one, effective_at) for one in terms]
+        bodies = [
+            None if number is None else await trail.record(conn, by, wish, at=now)
+            for number, wish in zip(numbers, wishes, strict=True)
+        ]
     # Accounts are opened after the rows are durable, so a fault in between leaves merchants without
     # one; registering them again finishes that.
     known = {}
@@ -143,15 +205,35 @@ async def register_merchants(
         known = {row["code"]: row for row in await parties.list_parties(pool)}
     outcomes: list[int | Refusal] = []
     accounts: list[parties.NewAccount] = []
-    for one, number in zip(terms, numbers, strict=True):
+    for one, number, wish, recorded in zip(terms, numbers, wishes, bodies, strict=True):
         if number is None and known[one.code]["cap_cu"] is not None:
             outcomes.append(Refusal(Reason.MERCHANT_EXISTS, f"{one.code} takes part already"))
             continue
         merchant_no = int(known[one.code]["merchant_no"]) if number is None else number
         outcomes.append(merchant_no)
-        accounts.append(parties.NewAccount(one.code, merchant_no, one.cap_cu))
+        body = recorded or await trail.ask(pool, by, wish, at=now)
+        accounts.append(parties.NewAccount(one.code, merchant_no, one.cap_cu, body[:BODY_BYTES]))
     await parties.open_accounts(clearing, accounts)
     return outcomes
+
+
+def _join(terms: MerchantTerms, effective_at: datetime) -> Change:
+    """The entry of the trail that lets a merchant join."""
+    after = {
+        "name": terms.name,
+        "hosted": terms.hosted,
+        "unit": terms.unit,
+        "scale": terms.scale,
+        "spend": f"{terms.spend.num}/{terms.spend.den}",
+        "issue": f"{terms.issue.num}/{terms.issue.den}",
+        "earn": "{}/{}".format(*terms.earn),
+        "valid_days": terms.valid_days,
+        "cap_cu": str(terms.cap_cu),
+        "units_min": str(terms.units_min),
+        "units_max": str(terms.units_max),
+        "effective_at": effective_at.isoformat(),
+    }
+    return Change(action="merchant.join", subject=terms.code, after=after)
 
 
 async def _add(

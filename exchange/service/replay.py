@@ -30,14 +30,14 @@ from exchange.programme.core.command import Purchase
 from exchange.programme.service.rider import ProgrammeRider
 from exchange.programme.service.totals import count_lots
 from exchange.service.members import Members
-from exchange.service.onboarding import MerchantTerms, register_merchants
-from exchange.store.programmes import insert_tariff
+from exchange.service.onboarding import MerchantTerms, register_merchants, set_tariff
 from schemas.files.programmes import parse_programmes
 from schemas.files.purchases import parse_purchases
 from schemas.values.faults import Unavailable
 from schemas.values.ids import HOUSE, HOUSE_CODES
 from schemas.values.rate import Rate
 from schemas.values.reason import Reason, Refusal
+from settlement.core.trail import PROGRAM
 from settlement.service import cycles, ledger, parties
 from settlement.service.clearing import Writer
 
@@ -151,13 +151,14 @@ async def _writer(
 
 async def register_programmes(pool: Pool, clearing: Clearing, terms: ProgrammeFile) -> None:
     """Register the merchants of a programmes file, with rates in force since ever; a second time changes nothing."""
-    async with pool.acquire() as conn:
-        await insert_tariff(conn, fee_bps=terms.house.fee_bps, effective_at=_LONG_AGO)
+    now = datetime.now(UTC)
+    await set_tariff(pool, fee_bps=terms.house.fee_bps, by=PROGRAM, now=now, effective_at=_LONG_AGO)
     for outcome in await register_merchants(
         pool,
         clearing,
         [_terms(programme) for programme in terms.programme],
-        now=datetime.now(UTC),
+        by=PROGRAM,
+        now=now,
         effective_at=_LONG_AGO,
     ):
         if not (isinstance(outcome, Refusal) and outcome.reason is Reason.MERCHANT_EXISTS):

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Final
 
 from adapters.kit import registry
 from exchange.service.access import issue_api_key
+from exchange.service.connecting import connect_merchant
 from exchange.service.members import Members
 from exchange.service.onboarding import MerchantTerms, register_merchant
 from exchange.store.catalogue import fetch_catalogue
-from exchange.store.connections import insert_connection
 from exchange.store.links import write_link
 from schemas.values.rate import Rate
 from schemas.values.reason import Refusal
+from settlement.core.trail import PROGRAM
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -67,12 +68,14 @@ async def prepare_sandbox(pool: Pool, clearing: Clearing, *, now: datetime) -> P
             continue
         folder = registry.find(code)
         merchant_no = await _register(pool, clearing, folder, now=now)
-        await insert_connection(
+        await connect_merchant(
             pool,
             merchant_no=merchant_no,
+            code=code,
             folder=code,
             settings={},
             certificate_digest=None,
+            by=PROGRAM,
             now=now,
         )
         accounts = folder.manifest.sandbox.members
@@ -87,7 +90,9 @@ async def prepare_sandbox(pool: Pool, clearing: Clearing, *, now: datetime) -> P
             )
     by_code = (await fetch_catalogue(pool)).by_code
     label = f"sandbox {secrets.token_hex(3)}"
-    key = await issue_api_key(pool, merchant_no=by_code[TILL], label=label, now=now)
+    key = await issue_api_key(
+        pool, merchant_no=by_code[TILL], code=TILL, label=label, by=PROGRAM, now=now
+    )
     return Prepared(merchants=codes, api_key=key)
 
 
@@ -113,7 +118,7 @@ async def _register(pool: Pool, clearing: Clearing, folder: Folder, *, now: date
         units_min=manifest.points.units_min,
         units_max=manifest.points.units_max,
     )
-    outcome = await register_merchant(pool, clearing, terms, now=now, effective_at=now)
+    outcome = await register_merchant(pool, clearing, terms, by=PROGRAM, now=now, effective_at=now)
     if isinstance(outcome, Refusal):
         raise AssertionError(f"{folder.code}: {outcome.detail}")  # noqa: TRY004 - no type is wrong, our own terms are
     return outcome

@@ -12,7 +12,10 @@ from exchange.core.order import AT_ISSUER, ENDS, MEANING, WAITING, Means, Send, 
 from exchange.store import journeys as store
 from schemas.values.ids import order_id, order_place
 from schemas.values.reason import Reason, Refusal
+from settlement.core.trail import By, Change
+from settlement.service import trail
 from settlement.service.clearing import PART
+from settlement.service.cycles import utc
 
 if TYPE_CHECKING:
     from asyncpg import Pool
@@ -83,7 +86,7 @@ async def find_journey(pool: Pool, name: str) -> Journey | None:
 
 
 async def resolve(
-    pool: Pool, journey: Journey, *, outcome: Outcome, note: str, now_us: int
+    pool: Pool, journey: Journey, *, outcome: Outcome, note: str, by: By, now_us: int
 ) -> Step | Refusal:
     """Write down what people found out about the call that is not clear; its driver goes on from there.
 
@@ -92,6 +95,7 @@ async def resolve(
         journey: The order.
         outcome: DONE or REFUSED; `QUESTIONS` says what they mean.
         note: Who found it out and how, for whoever looks later.
+        by: Who writes it down.
         now_us: Instant, microseconds since 1970.
 
     Returns:
@@ -109,6 +113,12 @@ async def resolve(
     async with pool.acquire() as conn, conn.transaction():
         await store.insert_lines(conn, lines=[(journey.journey_no, line)])  # type: ignore[arg-type] # a pool's proxy of a connection is one
         await store.acknowledge(conn, journey_no=journey.journey_no)  # type: ignore[arg-type] # the same
+        change = Change(
+            action="order.resolve",
+            subject=str(journey.order_id(PART) or f"journey-{journey.journey_no}"),
+            after={"call": step.name.lower(), "outcome": outcome.value, "note": note[:200]},
+        )
+        await trail.record(conn, by, change, at=utc(now_us))
     return step
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -13,13 +12,16 @@ from schemas.wire.fields import instant_text, microseconds
 from settlement.service import cycles
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from asyncpg import Pool
 
+    from settlement.core.trail import By
     from settlement.service.clearing import Clearing
 
 
 async def close_cycle(
-    pool: Pool, clearing: Clearing, wanted: CloseRequest, *, now_us: int
+    pool: Pool, clearing: Clearing, wanted: CloseRequest, *, by: By, now_us: int
 ) -> CloseAnswer | Refusal:
     """Fence the open cycle and open the next.
 
@@ -34,16 +36,23 @@ async def close_cycle(
     if wanted.cycle is not msgspec.UNSET and wanted.cycle != cycle_id:
         return Refusal(Reason.CYCLE_NOT_OPEN, f"the open cycle is {cycle_id}")
     taken = {row["cycle_id"] for row in await cycles.list_cycles(pool)}
+    now = cycles.utc(now_us)
     if wanted.next_id is None and wanted.at is None:
-        now = datetime.fromtimestamp(now_us // 1_000_000, UTC)
-        outcome = await cycles.close_now(pool, clearing, now)
+        outcome = await cycles.close_now(pool, clearing, now.replace(microsecond=0), by=by)
     elif wanted.next_id is None:
         return Refusal(Reason.CYCLE_NOT_OPEN, "a business time needs the id of the next cycle")
     elif wanted.next_id in taken:
         return Refusal(Reason.CYCLE_EXISTS, f"{wanted.next_id} was a cycle already")
     else:
-        outcome = await cycles.close_cycle(
-            clearing, cycle_no=cycle_no, next_id=wanted.next_id, at_us=microseconds(wanted.at)
+        outcome = await cycles.close_asked(
+            pool,
+            clearing,
+            by=by,
+            now=now,
+            cycle_no=cycle_no,
+            cycle_id=cycle_id,
+            next_id=wanted.next_id,
+            at_us=microseconds(wanted.at),
         )
     if isinstance(outcome, Refusal):
         return outcome
@@ -53,7 +62,9 @@ async def close_cycle(
     )
 
 
-async def settle_cycle(pool: Pool, clearing: Clearing, cycle: str) -> SettleAnswer | Refusal | None:
+async def settle_cycle(
+    pool: Pool, clearing: Clearing, cycle: str, *, by: By, now: datetime
+) -> SettleAnswer | Refusal | None:
     """Count a closed cycle as funded and paid.
 
     Returns:
@@ -64,7 +75,9 @@ async def settle_cycle(pool: Pool, clearing: Clearing, cycle: str) -> SettleAnsw
             continue
         if row["state"] == "open":
             return Refusal(Reason.CYCLE_NOT_CLOSED, f"{cycle} is still open")
-        outcome = await cycles.settle_cycle(clearing, cycle_no=row["cycle_no"])
+        outcome = await cycles.settle_asked(
+            pool, clearing, by=by, now=now, cycle_no=row["cycle_no"], cycle_id=cycle
+        )
         if isinstance(outcome, Refusal):
             return outcome
         return SettleAnswer(cycle=cycle, at=instant_text(outcome.at_us))

@@ -8,13 +8,19 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from asyncpg import Connection, Pool, Record
+    from asyncpg.pool import PoolConnectionProxy
 
 
 async def insert_api_key(
-    conn: Connection | Pool, *, digest: bytes, merchant_no: int, label: str, now: datetime
-) -> None:
-    """Add a key; one that is there already stays as it is."""
-    await conn.execute(
+    conn: Connection | PoolConnectionProxy,
+    *,
+    digest: bytes,
+    merchant_no: int,
+    label: str,
+    now: datetime,
+) -> bool:
+    """Add a key; False for one that is there already, which stays as it is."""
+    status = await conn.execute(
         """
         INSERT INTO exchange.api_key (digest, merchant_no, label, created_at)
         VALUES ($1, $2, $3, $4)
@@ -25,6 +31,7 @@ async def insert_api_key(
         label,
         now,
     )
+    return bool(status == "INSERT 0 1")
 
 
 async def fetch_api_key(conn: Connection | Pool, *, digest: bytes) -> Record | None:
@@ -49,7 +56,9 @@ async def fetch_api_keys(conn: Connection | Pool, *, merchant_no: int) -> list[R
     return rows
 
 
-async def revoke_api_key(conn: Connection | Pool, *, digest: bytes, now: datetime) -> bool:
+async def revoke_api_key(
+    conn: Connection | PoolConnectionProxy, *, digest: bytes, now: datetime
+) -> bool:
     """Revoke a key; False if there is none that could be."""
     status = await conn.execute(
         "UPDATE exchange.api_key SET revoked_at = $2 WHERE digest = $1 AND revoked_at IS NULL",

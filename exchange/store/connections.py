@@ -10,10 +10,11 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from asyncpg import Connection, Pool, Record
+    from asyncpg.pool import PoolConnectionProxy
 
 
 async def insert_connection(
-    conn: Connection | Pool,
+    conn: Connection | PoolConnectionProxy | Pool,
     *,
     merchant_no: int,
     folder: str,
@@ -35,7 +36,7 @@ async def insert_connection(
     )
 
 
-async def fetch_connections(conn: Connection | Pool) -> list[Record]:
+async def fetch_connections(conn: Connection | PoolConnectionProxy | Pool) -> list[Record]:
     """The connection of each merchant that has one, by merchant; `settings` is JSON text."""
     rows: list[Record] = await conn.fetch(
         """

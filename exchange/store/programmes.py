@@ -91,9 +91,9 @@ async def insert_member_rules(
 
 async def insert_tariff(
     conn: Connection | PoolConnectionProxy, *, fee_bps: int, effective_at: datetime
-) -> None:
-    """Add the house's fee, in force from `effective_at`; the same instant twice is one row."""
-    await conn.execute(
+) -> bool:
+    """Add the house's fee, in force from `effective_at`; False where that instant has one already."""
+    status = await conn.execute(
         """
         INSERT INTO exchange.tariff (effective_at, fee_bps) VALUES ($2, $1)
             ON CONFLICT (effective_at) DO NOTHING
@@ -101,3 +101,4 @@ async def insert_tariff(
         fee_bps,
         effective_at,
     )
+    return bool(status == "INSERT 0 1")

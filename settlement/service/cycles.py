@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from schemas.values.ids import HOUSE, key_bytes
-from schemas.values.reason import REASON_BY_NUMBER, Refusal
+from schemas.values.reason import REASON_BY_NUMBER, Reason, Refusal
 from settlement.core.calendar import Calendar, cycle_id
 from settlement.core.command import CloseCycle, SettleCycle
 from settlement.core.event import Kind
+from settlement.core.trail import By, Change
+from settlement.service import trail
 from settlement.service.clearing import PART
 from settlement.store import calendars
 from settlement.store import cycles as store
@@ -27,7 +29,13 @@ if TYPE_CHECKING:
 
 
 async def close_cycle(
-    clearing: Clearing, *, cycle_no: int, next_id: str, next_cut_off_us: int = 0, at_us: int = 0
+    clearing: Clearing,
+    *,
+    cycle_no: int,
+    next_id: str,
+    next_cut_off_us: int = 0,
+    at_us: int = 0,
+    body: bytes = b"",
 ) -> Entry | Refusal:
     """Fence the open cycle and open the next; 0 opens the first. A second time changes nothing.
 
@@ -37,21 +45,82 @@ async def close_cycle(
         next_id: Id of the next cycle.
         next_cut_off_us: When that is planned to close, microseconds since 1970; 0 for not planned.
         at_us: Business time, in a ledger made for replay only.
+        body: Names the trail's entry that asks for it; empty where nobody asked.
 
     Returns:
         The opening of the next cycle, or CYCLE_NOT_OPEN.
     """
-    command = _close(cycle_no, next_id, next_cut_off_us, at_us)
-    return await _administer(clearing, [command], f"cycle {cycle_no}")
+    command = _close(cycle_no, next_id, next_cut_off_us, at_us, body)
+    outcome = await _administer(clearing, [command], f"cycle {cycle_no}")
+    if isinstance(outcome, Refusal) and outcome.reason is Reason.IDEMPOTENCY_CONFLICT:
+        return Refusal(Reason.CYCLE_NOT_OPEN, f"somebody else closed cycle {cycle_no}")
+    return outcome
 
 
-async def settle_cycle(clearing: Clearing, *, cycle_no: int) -> Entry | Refusal:
+async def settle_cycle(clearing: Clearing, *, cycle_no: int, body: bytes = b"") -> Entry | Refusal:
     """Count a closed cycle as funded and paid.
+
+    Args:
+        clearing: The writer.
+        cycle_no: The cycle.
+        body: Names the trail's entry that asks for it; empty where nobody asked.
 
     Returns:
         The settlement's event, or CYCLE_NOT_CLOSED.
     """
-    return await _administer(clearing, [_settle(cycle_no)], f"cycle {cycle_no}")
+    outcome = await _administer(clearing, [_settle(cycle_no, body)], f"cycle {cycle_no}")
+    if isinstance(outcome, Refusal) and outcome.reason is Reason.IDEMPOTENCY_CONFLICT:
+        return Refusal(Reason.CYCLE_NOT_CLOSED, f"somebody else settled cycle {cycle_no}")
+    return outcome
+
+
+async def close_asked(
+    pool: Pool,
+    clearing: Clearing,
+    *,
+    by: By,
+    now: datetime,
+    cycle_no: int,
+    cycle_id: str | None,
+    next_id: str,
+    next_cut_off_us: int = 0,
+    at_us: int = 0,
+) -> Entry | Refusal:
+    """Close the open cycle because somebody asks for it, which the trail keeps; 0 opens the first.
+
+    Args:
+        pool: Connections of the program.
+        clearing: The writer.
+        by: Who asks.
+        now: Instant of the wish.
+        cycle_no: The cycle believed to be open.
+        cycle_id: Its id.
+        next_id: As for `close_cycle`, with what follows.
+        next_cut_off_us: The same.
+        at_us: The same.
+    """
+    wish = (
+        Change(action="cycle.close", subject=cycle_id, after={"next": next_id})
+        if cycle_id is not None
+        else Change(action="cycle.open", subject=next_id, after={})
+    )
+    return await close_cycle(
+        clearing,
+        cycle_no=cycle_no,
+        next_id=next_id,
+        next_cut_off_us=next_cut_off_us,
+        at_us=at_us,
+        body=await trail.ask(pool, by, wish, at=now),
+    )
+
+
+async def settle_asked(
+    pool: Pool, clearing: Clearing, *, by: By, now: datetime, cycle_no: int, cycle_id: str
+) -> Entry | Refusal:
+    """Count a closed cycle as funded and paid because somebody says so, which the trail keeps."""
+    wish = Change(action="cycle.settle", subject=cycle_id, after={"settled": True})
+    body = await trail.ask(pool, by, wish, at=now)
+    return await settle_cycle(clearing, cycle_no=cycle_no, body=body)
 
 
 async def turn_cycle(
@@ -94,10 +163,9 @@ async def close_if_due(pool: Pool, clearing: Clearing, now: datetime) -> Entry |
     )
 
 
-async def close_now(pool: Pool, clearing: Clearing, now: datetime) -> Entry | Refusal:
+async def close_now(pool: Pool, clearing: Clearing, now: datetime, *, by: By) -> Entry | Refusal:
     """Close the open cycle before its cut-off; the next one runs until the calendar's next cut-off."""
     head = await store.fetch_head(pool, part=PART)
-    cycle_no = head["cycle_no"] if head else 0
     calendar = await calendar_at(pool, now)
     cut_off = calendar.next_cut_off(now)
     next_id = cycle_id(cut_off, calendar)
@@ -106,9 +174,13 @@ async def close_now(pool: Pool, clearing: Clearing, now: datetime) -> Entry | Re
     while next_id in taken:
         next_id = f"{cycle_id(cut_off, calendar)}-{suffix}"
         suffix += 1
-    return await close_cycle(
+    return await close_asked(
+        pool,
         clearing,
-        cycle_no=cycle_no,
+        by=by,
+        now=now,
+        cycle_no=head["cycle_no"] if head else 0,
+        cycle_id=head["cycle_id"] if head else None,
         next_id=next_id,
         next_cut_off_us=int(cut_off.timestamp()) * 1_000_000,
     )
@@ -120,16 +192,27 @@ async def calendar_at(pool: Pool, at: datetime) -> Calendar:
     return msgspec.json.decode(terms, type=Calendar) if terms else Calendar()
 
 
-async def set_calendar(pool: Pool, calendar: Calendar, *, effective_at: datetime) -> None:
+async def set_calendar(
+    pool: Pool, calendar: Calendar, *, by: By, now: datetime, effective_at: datetime
+) -> None:
     """Put a calendar in force; cycles that are open keep their cut-off (rule T4).
 
     Raises:
         ValueError: The zone is unknown, or the calendar has no cut-off within 400 days.
     """
     calendar.next_cut_off(effective_at)
-    await calendars.insert_calendar(
-        pool, terms=msgspec.json.encode(calendar).decode(), effective_at=effective_at
-    )
+    before = await calendar_at(pool, effective_at)
+    async with pool.acquire() as conn, conn.transaction():
+        await calendars.insert_calendar(
+            conn, terms=msgspec.json.encode(calendar).decode(), effective_at=effective_at
+        )
+        change = Change(
+            action="calendar.set",
+            subject="HOUSE",
+            before=msgspec.to_builtins(before),
+            after=msgspec.to_builtins(calendar) | {"effective_at": effective_at.isoformat()},
+        )
+        await trail.record(conn, by, change, at=now)
 
 
 async def list_cycles(pool: Pool) -> list[Record]:
@@ -152,11 +235,13 @@ async def ledger_head(pool: Pool) -> Record | None:
     return await store.fetch_head(pool, part=PART)
 
 
-def _close(cycle_no: int, next_id: str, next_cut_off_us: int, at_us: int) -> CloseCycle:
+def _close(
+    cycle_no: int, next_id: str, next_cut_off_us: int, at_us: int, body: bytes = b""
+) -> CloseCycle:
     return CloseCycle(
         caller=HOUSE,
         key=key_bytes(f"close:{cycle_no}:{next_id}"),
-        body=_body("close", cycle_no, next_id, next_cut_off_us, at_us),
+        body=body or _body("close", cycle_no, next_id, next_cut_off_us, at_us),
         cycle_no=cycle_no,
         next_id=next_id,
         next_cut_off_us=next_cut_off_us,
@@ -164,11 +249,11 @@ def _close(cycle_no: int, next_id: str, next_cut_off_us: int, at_us: int) -> Clo
     )
 
 
-def _settle(cycle_no: int) -> SettleCycle:
+def _settle(cycle_no: int, body: bytes = b"") -> SettleCycle:
     return SettleCycle(
         caller=HOUSE,
         key=key_bytes(f"settle:{cycle_no}"),
-        body=_body("settle", cycle_no),
+        body=body or _body("settle", cycle_no),
         cycle_no=cycle_no,
     )
 

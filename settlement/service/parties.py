@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, NamedTuple
 
 from schemas.values.ids import HOUSE, key_bytes
@@ -31,11 +30,12 @@ async def add_party(
 
 
 class NewAccount(NamedTuple):
-    """An account to be opened; `cap_cu` is the net debit cap."""
+    """An account to be opened; `cap_cu` is the net debit cap, `body` names the trail's entry that asks for it."""
 
     code: str
     merchant_no: int
     cap_cu: int
+    body: bytes
 
 
 async def open_accounts(clearing: Clearing, accounts: Sequence[NewAccount]) -> None:
@@ -45,11 +45,11 @@ async def open_accounts(clearing: Clearing, accounts: Sequence[NewAccount]) -> N
             Join(
                 caller=HOUSE,
                 key=key_bytes(f"join:{code}"),
-                body=hashlib.sha256(f"join {code} {merchant_no}".encode()).digest()[:16],
+                body=body,
                 merchant_no=merchant_no,
                 cap_cu=cap_cu,
             )
-            for code, merchant_no, cap_cu in accounts
+            for code, merchant_no, cap_cu, body in accounts
         ]
     )
 

@@ -8,9 +8,12 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from asyncpg import Connection, Pool
+    from asyncpg.pool import PoolConnectionProxy
 
 
-async def insert_calendar(conn: Connection | Pool, *, terms: str, effective_at: datetime) -> None:
+async def insert_calendar(
+    conn: Connection | PoolConnectionProxy, *, terms: str, effective_at: datetime
+) -> None:
     """Add a calendar (JSON text), in force from `effective_at`."""
     await conn.execute(
         "INSERT INTO settlement.calendar (terms, effective_at) VALUES ($1::jsonb, $2)",

@@ -25,6 +25,7 @@ from exchange.programme.service.rider import ProgrammeRider
 from exchange.service.access import issue_api_key, operator_key
 from exchange.service.order_link import OrderLink
 from exchange.store.programmes import insert_tariff
+from settlement.core.trail import PROGRAM
 from settlement.service.clearing import Writer
 from settlement.service.cycles import close_cycle
 from settlement.service.ledger import open_ledger
@@ -229,7 +230,9 @@ async def new_key(house: House, code: str) -> str:
     return await issue_api_key(
         house.pool,
         merchant_no=offer.catalogue.by_code[code],
+        code=code,
         label="test",
+        by=PROGRAM,
         now=house.services.now(),
     )
 

@@ -10,6 +10,7 @@ import pytest
 from exchange.core.catalogue import MemberRules
 from exchange.programme.service.rider import ProgrammeRider
 from exchange.service.onboarding import protect_members
+from settlement.core.trail import PROGRAM
 from tests.gateway.conftest import LONG_AGO, Answer, House
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ async def protect(
 ) -> None:
     """Put rules in force for a programme's members."""
     rules = MemberRules(effective_at_us=0, authority=authority, daily_cu=cu, daily_orders=orders)
-    refused = await protect_members(house.pool, code=code, rules=rules, effective_at=LONG_AGO)
+    refused = await protect_members(
+        house.pool, code=code, rules=rules, by=PROGRAM, now=LONG_AGO, effective_at=LONG_AGO
+    )
     assert refused is None
     house.services.shelf.expire()
 

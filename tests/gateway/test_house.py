@@ -8,6 +8,7 @@ import io
 import socket
 import stat
 import zipfile
+from typing import Any
 
 import aiohttp
 import pytest
@@ -15,8 +16,9 @@ import pytest
 from exchange.gateway.app import GATE, create_app
 from exchange.gateway.gate import Gate
 from exchange.gateway.run import serve
-from exchange.service.access import operator_key, revoke_api_key
+from exchange.service.access import key_digest, operator_key, revoke_api_key
 from exchange.service.orders import OrderDesk
+from settlement.core.trail import PROGRAM
 from tests.gateway.conftest import House, merchant, new_key, soon
 
 PLAIN = {"member": "anna", "issuer": "AIR", "acceptor": "EYE", "units": "10"}
@@ -205,8 +207,10 @@ async def test_revoked_key_is_forgotten_within_seconds(house: House):
     """A key that was revoked opens nothing once gateways look again; other keys of the merchant stay."""
     house.keys["second"] = await new_key(house, "AIR")
     assert (await house.call("GET", "/v1/positions", caller="second")).status == 200
-    assert await revoke_api_key(house.pool, house.keys["second"], now=house.services.now())
-    assert not await revoke_api_key(house.pool, house.keys["second"], now=house.services.now())
+    digest = key_digest(house.keys["second"])
+    how: dict[str, Any] = {"code": "AIR", "by": PROGRAM, "now": house.services.now()}
+    assert await revoke_api_key(house.pool, digest, **how)
+    assert not await revoke_api_key(house.pool, digest, **how)
 
     async def forgotten() -> bool:
         return (await house.call("GET", "/v1/positions", caller="second")).status == 401

@@ -11,6 +11,7 @@ from schemas.files import tables
 from schemas.files.manifest import Manifest
 from schemas.files.proof import Proof, ProvenEvent
 from schemas.files.statement import LINE_FIELDS, STATEMENT_COLUMNS
+from schemas.files.trail import read_trail, write_trail
 from settlement.core.chain import chain_digest
 from settlement.core.event import COLUMNS, Kind
 
@@ -106,3 +107,11 @@ def test_the_fields_of_lines_manifest_and_proof_are_described() -> None:
     ):
         for name in names:
             assert f"`{name}`" in section(title), (title, name)
+
+
+def test_the_trail_is_the_one_that_is_written(namespace) -> None:
+    """The described lines are those of the code, and reading them gives the chain that the example recomputes."""
+    lines = namespace["TRAIL"].encode().splitlines(keepends=True)
+    read = list(read_trail(lines))
+    assert list(write_trail(read)) == lines
+    assert read[-1][1] == namespace["previous"]

@@ -15,6 +15,7 @@ from exchange.service.onboarding import MerchantTerms, register_merchant
 from exchange.store.programmes import insert_member_rules, insert_tariff
 from schemas.values.rate import Rate
 from settlement.core.command import Answer, CloseCycle, Command, Entry
+from settlement.core.trail import PROGRAM
 from settlement.service.clearing import Writer
 from settlement.service.ledger import open_ledger
 
@@ -120,7 +121,12 @@ async def open_house(
     try:
         for merchant in merchants:
             number = await register_merchant(
-                pool, house.writer, merchant, now=datetime.now(UTC), effective_at=LONG_AGO
+                pool,
+                house.writer,
+                merchant,
+                by=PROGRAM,
+                now=datetime.now(UTC),
+                effective_at=LONG_AGO,
             )
             assert isinstance(number, int)
             house.numbers[merchant.code] = number

@@ -17,6 +17,7 @@ from exchange.service.stuck import find_journey, list_stuck, resolve
 from schemas.values.reason import Reason, Refusal
 from settlement.core.command import End
 from settlement.core.event import Kind
+from settlement.core.trail import PROGRAM
 from settlement.service.clearing import PART
 from tests.simulation.roads import (
     ACCEPTOR,
@@ -379,13 +380,20 @@ async def test_people_resolve_what_no_merchant_can(dsn):
         assert found == journey
         assert await find_journey(way.pool, str(uuid.uuid4())) is None
         said = await resolve(
-            way.pool, journey, outcome=Outcome.DONE, note="seen in their books", now_us=now_us()
+            way.pool,
+            journey,
+            outcome=Outcome.DONE,
+            note="seen in their books",
+            by=PROGRAM,
+            now_us=now_us(),
         )
         assert said is Step.CAPTURE
         ended = await way.check(wanted)
         assert ended.stuck_since_us == 0
         assert await list_stuck(way.pool, now_us=now_us()) == []
-        again = await resolve(way.pool, ended, outcome=Outcome.DONE, note="again", now_us=now_us())
+        again = await resolve(
+            way.pool, ended, outcome=Outcome.DONE, note="again", by=PROGRAM, now_us=now_us()
+        )
         assert isinstance(again, Refusal)
 
 
@@ -401,7 +409,12 @@ async def test_a_capture_that_is_refused_is_shown_and_conceded(dsn):
         assert journey.stuck_why == "CAPTURE was refused: hold_expired"
         assert journey.state is State.CAPTURING
         await resolve(
-            way.pool, journey, outcome=Outcome.REFUSED, note="paid by hand", now_us=now_us()
+            way.pool,
+            journey,
+            outcome=Outcome.REFUSED,
+            note="paid by hand",
+            by=PROGRAM,
+            now_us=now_us(),
         )
         ended = await way.ended(wanted)
         assert ended.state is State.CLEARED

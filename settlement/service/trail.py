@@ -1,0 +1,145 @@
+"""The audit trail: what people and keys changed, who they were, and whether the chain over it still holds.
+
+What a change does by SQL and its entry are one transaction. What the writer's queue decides (a merchant's account,
+caps, collateral, cycles) is asked for by an entry that is committed first: the command then carries the first bytes of
+the entry's digest as its `body`, so the journal, which has a chain of its own, names the entry for good.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from schemas.files.instant import microseconds
+from schemas.files.trail import GENESIS, TrailEntry, entry_digest
+from settlement.core.audit import AuditReport
+from settlement.core.event import Kind
+from settlement.core.trail import PROGRAM, By, Change
+from settlement.service.clearing import PART
+from settlement.store import trail as store
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from datetime import datetime
+
+    from asyncpg import Connection, Pool
+    from asyncpg.pool import PoolConnectionProxy
+
+__all__ = ["PROGRAM", "By", "Change", "ask", "audit_trail", "entries", "record"]
+
+BODY_BYTES: Final = 16
+ACTION_OF: Final = {
+    Kind.JOINED: "merchant.join",
+    Kind.CAP_SET: "cap.set",
+    Kind.COLLATERAL_SET: "collateral.set",
+    Kind.CYCLE_CLOSED: "cycle.close",
+    Kind.CYCLE_SETTLED: "cycle.settle",
+}
+"""What the entry is called that asks the writer for such an event."""
+_FIGURES: Final = {
+    Kind.JOINED: "cap_cu",
+    Kind.CAP_SET: "cap_cu",
+    Kind.COLLATERAL_SET: "collateral_cu",
+}
+
+
+async def record(
+    conn: Connection | PoolConnectionProxy, by: By, change: Change, *, at: datetime
+) -> bytes:
+    """Add a change to the trail inside the caller's transaction; the last thing that it does.
+
+    The trail's end stays locked until the transaction ends, so that entries follow each other without a gap.
+
+    Args:
+        conn: A connection inside a transaction.
+        by: Who makes the change.
+        change: What it is.
+        at: Instant.
+
+    Returns:
+        The entry's digest; its first 16 bytes are the `body` of a command that carries the change out.
+    """
+    last_no, previous = await store.lock_trail(conn)
+    entry = TrailEntry(
+        entry_no=last_no + 1,
+        at_us=microseconds(at),
+        who=by.who,
+        second=by.second,
+        action=change.action,
+        subject=change.subject,
+        before=change.before,
+        after=change.after,
+        why=by.why,
+    )
+    digest = entry_digest(previous, entry)
+    await store.insert_entry(conn, entry=entry, digest=digest)
+    return digest
+
+
+async def ask(pool: Pool, by: By, change: Change, *, at: datetime) -> bytes:
+    """Commit an entry that asks the writer for something which happens once; the same wish again is the same entry.
+
+    Returns:
+        The `body` for the command.
+    """
+    after = msgspec.json.encode(change.after).decode()
+    async with pool.acquire() as conn, conn.transaction():
+        digest = await store.fetch_same(
+            conn, action=change.action, subject=change.subject, after=after
+        )
+        return (digest or await record(conn, by, change, at=at))[:BODY_BYTES]
+
+
+def entries(
+    conn: Connection | PoolConnectionProxy | Pool, *, after: int = 0
+) -> AsyncIterator[tuple[TrailEntry, bytes]]:
+    """Every entry with its stored digest, oldest first, behind number `after`."""
+    return store.stream_entries(conn, after=after)
+
+
+async def audit_trail(conn: Connection | PoolConnectionProxy) -> tuple[AuditReport, int, bytes]:
+    """Recompute the chain of the trail, and compare the journal's administrative events with it.
+
+    Args:
+        conn: The audit's snapshot.
+
+    Returns:
+        Where rows differ, how many entries there are, and the digest of the last.
+    """
+    report = AuditReport(part=PART)
+    count, digest = 0, GENESIS
+    asked: dict[bytes, TrailEntry] = {}
+    async for entry, stored in store.stream_entries(conn):
+        key = f"entry {entry.entry_no}"
+        if entry.entry_no != count + 1:
+            report.differ("settlement.trail", key, "entry_no", count + 1, entry.entry_no)
+        expected = entry_digest(digest, entry)
+        if expected != stored:
+            report.differ("settlement.trail", key, "digest", expected, stored)
+        count, digest = entry.entry_no, stored
+        if entry.action in ACTION_OF.values():
+            asked[stored[:BODY_BYTES]] = entry
+    for row in await store.fetch_administration(conn):
+        kind = Kind(row["kind"])
+        key = f"event {row['seq']}"
+        told = asked.get(row["body"].bytes)
+        if told is None:
+            # Cut-offs turn cycles by themselves; accounts change because somebody asked.
+            if kind in _FIGURES:
+                report.differ("settlement.trail", key, "row", ACTION_OF[kind], None)
+            continue
+        done = (ACTION_OF[kind], row["merchant"] if kind in _FIGURES else row["cycle_id"])
+        if (told.action, told.subject) != done:
+            report.differ(
+                "settlement.trail",
+                key,
+                "change",
+                " ".join(map(str, done)),
+                f"{told.action} {told.subject}",
+            )
+        elif kind in _FIGURES and (figure := (told.after or {}).get(_FIGURES[kind])) != str(
+            row["value_cu"]
+        ):
+            report.differ("settlement.trail", key, _FIGURES[kind], row["value_cu"], figure)
+    return report, count, digest
