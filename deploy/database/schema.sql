@@ -519,9 +519,14 @@ ALTER TABLE ONLY settlement.event
 ALTER TABLE ONLY settlement.event
     ADD CONSTRAINT event_pkey PRIMARY KEY (seq, part);
 
+ALTER TABLE settlement.event
+    ADD CONSTRAINT event_reversal_takes_back CHECK (((kind <> 20) OR ((units < 0) AND (debit_cu <= 0) AND (value_cu <= 0) AND (fee_cu <= 0) AND (credited_units <= 0) AND (debit_cu > '-1000000000000000'::bigint) AND (issuer <> acceptor) AND (order_seq > 0) AND (order_seq < seq)))) NOT VALID;
+
 CREATE UNIQUE INDEX event_end ON settlement.event USING btree (order_seq, part) WHERE ((kind = ANY (ARRAY[3, 4, 5])) AND (order_seq <> seq));
 
 CREATE INDEX event_of_calls ON settlement.event USING btree (issuer, at, part) WHERE (kind = ANY (ARRAY[16, 17, 18, 19]));
+
+CREATE INDEX event_reversal ON settlement.event USING btree (order_seq, part) WHERE (kind = 20);
 
 CREATE UNIQUE INDEX event_undone ON settlement.event USING btree (order_seq, part) WHERE ((kind = ANY (ARRAY[17, 19])) AND (order_seq > 0));
 
@@ -661,9 +666,31 @@ CREATE VIEW settlement.posting AS
     leg.cu
    FROM (settlement.event e
      CROSS JOIN LATERAL ( VALUES (e.issuer,(- e.debit_cu)), (e.acceptor,(e.value_cu - e.fee_cu)), ('-1'::integer,e.fee_cu), ('-2'::integer,(e.debit_cu - e.value_cu))) leg(merchant_no, cu))
-  WHERE (e.kind = ANY (ARRAY[3, 6]));
+  WHERE (e.kind = ANY (ARRAY[3, 6, 20]));
 
 GRANT SELECT ON TABLE settlement.posting TO tongdui_app;
+
+CREATE TABLE settlement.reversed_obligation (
+    part smallint NOT NULL,
+    cycle_no integer NOT NULL,
+    issuer integer NOT NULL,
+    acceptor integer NOT NULL,
+    reversals bigint NOT NULL,
+    debit_cu bigint NOT NULL,
+    value_cu bigint NOT NULL,
+    fee_cu bigint NOT NULL,
+    CONSTRAINT reversed_obligation_check CHECK ((issuer <> acceptor)),
+    CONSTRAINT reversed_obligation_debit_cu_check CHECK ((debit_cu >= 0)),
+    CONSTRAINT reversed_obligation_fee_cu_check CHECK ((fee_cu >= 0)),
+    CONSTRAINT reversed_obligation_reversals_check CHECK ((reversals > 0)),
+    CONSTRAINT reversed_obligation_value_cu_check CHECK ((value_cu >= 0))
+)
+WITH (fillfactor='20');
+
+ALTER TABLE ONLY settlement.reversed_obligation
+    ADD CONSTRAINT reversed_obligation_pkey PRIMARY KEY (part, cycle_no, issuer, acceptor);
+
+GRANT SELECT,INSERT,UPDATE ON TABLE settlement.reversed_obligation TO tongdui_app;
 
 CREATE TABLE settlement.trail (
     entry_no bigint NOT NULL,

@@ -65,7 +65,7 @@ def figures_of_package(folder: Path) -> CycleFigures:
     return CycleFigures(
         cycle_id=manifest.cycle.id,
         orders=manifest.counts.orders,
-        gross_cu=int(manifest.totals.gross_cu),
+        gross_cu=int(manifest.totals.bilateral_net_cu) + int(manifest.netting.saved_bilateral_cu),
         bilateral_cu=int(manifest.totals.bilateral_net_cu),
         multilateral_cu=int(manifest.totals.multilateral_net_cu),
         parties=[

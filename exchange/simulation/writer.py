@@ -323,8 +323,10 @@ class VirtualWriter:
         order_seq = command.order_seq
         if order_seq in self._books.holds:
             return self._books.decide(command)[0]
-        ended = self._books.recent_ends.get(order_seq)
-        if ended is None and order_seq in self._disk.lives:
+        ended: tuple[int, Entry] | None = None
+        if recent := self._books.recent_ends.get(order_seq):
+            ended = recent[0].caller, recent[1]
+        elif order_seq in self._disk.lives:
             caller, entries = self._disk.lives[order_seq]
             ended = caller, entries[-1]
         if ended is None or command.caller not in (ended[0], HOUSE):

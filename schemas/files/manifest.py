@@ -70,8 +70,18 @@ class Counts(_Record, frozen=True, kw_only=True):
     statements: Count
 
 
-class ControlTotals(_Record, frozen=True, kw_only=True):
-    """Sums over the whole cycle, CU."""
+class ReversedTotals(_Record, frozen=True, kw_only=True):
+    """Sums over what the cycle's reversals took back, CU."""
+
+    reversals: Positive
+    gross_cu: Cu
+    value_cu: Cu
+    fee_cu: Cu
+    rounding_cu: SignedCu
+
+
+class ControlTotals(_Record, frozen=True, kw_only=True, omit_defaults=True):
+    """Sums over all that cleared in the cycle, CU; `reversed` is left out of a cycle without reversals."""
 
     gross_cu: Cu
     value_cu: Cu
@@ -79,6 +89,7 @@ class ControlTotals(_Record, frozen=True, kw_only=True):
     rounding_cu: Cu
     bilateral_net_cu: Cu
     multilateral_net_cu: Cu
+    reversed: ReversedTotals | None = None
 
 
 class PartyFacts(_Record, frozen=True, kw_only=True):
@@ -87,10 +98,10 @@ class PartyFacts(_Record, frozen=True, kw_only=True):
     party: Party
     no: Annotated[int, Meta(ge=-(2**31), lt=2**31)]
     issued_orders: Count
-    debit_cu: Cu
+    debit_cu: SignedCu
     accepted_orders: Count
-    credit_cu: Cu
-    fee_cu: Cu
+    credit_cu: SignedCu
+    fee_cu: SignedCu
     payable_bilateral_cu: Cu
     receivable_bilateral_cu: Cu
     net_cu: SignedCu

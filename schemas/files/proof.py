@@ -39,11 +39,11 @@ class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Base of the records: what is not named here may not stand there."""
 
 
-class ProvenEvent(_Record, frozen=True, kw_only=True):
-    """The event in words; amounts in CU."""
+class ProvenEvent(_Record, frozen=True, kw_only=True, omit_defaults=True):
+    """The event in words; amounts in CU. Of a reversal, `reverses_seq` is the first event of its order."""
 
     seq: Positive
-    kind: Literal["cleared", "adjusted"]
+    kind: Literal["cleared", "adjusted", "reversed"]
     cycle_no: Positive
     cleared_at: Instant
     till_at: Instant
@@ -54,6 +54,7 @@ class ProvenEvent(_Record, frozen=True, kw_only=True):
     value_cu: SignedCu
     fee_cu: SignedCu
     reference: str
+    reverses_seq: Positive | None = None
 
 
 class ProofSignature(_Record, frozen=True, kw_only=True):

@@ -30,6 +30,7 @@ ACCEPTOR: Final = 2
 """Role: the value went to the merchant; it is owed value minus fee."""
 CLEARED: Final = 3
 ADJUSTED: Final = 6
+REVERSED: Final = 20
 """Kinds of events that stand in statements, numbered as in the journal."""
 
 LINE_FIELDS: Final = (
@@ -45,7 +46,7 @@ STATEMENT_COLUMNS: Final = (
 )  # fmt: skip
 CSV_HEAD: Final = BOM + ",".join(STATEMENT_COLUMNS) + LINE_END
 
-KIND_TEXT: Final = {CLEARED: "cleared", ADJUSTED: "adjusted"}
+KIND_TEXT: Final = {CLEARED: "cleared", ADJUSTED: "adjusted", REVERSED: "reversed"}
 _ROLE_TEXT: Final = {ISSUER: "issuer", ACCEPTOR: "acceptor"}
 _AMOUNT_LIMIT: Final = 2**62
 _Amount = Annotated[int, Meta(gt=-_AMOUNT_LIMIT, lt=_AMOUNT_LIMIT)]
@@ -69,11 +70,11 @@ class StatementLine(msgspec.Struct, frozen=True, gc=False, array_like=True):
     Attributes:
         leaf_index: Number of the line among the leaves of the cycle's tree, from 0.
         leaf_hash: Hash of that leaf, 32 bytes.
-        order: The order's id.
+        order: The order's id; of a reversal, that of the order that it takes back.
         reference: The merchant's own reference, as it was sent.
         till_us: When it happened at the till, microseconds since 1970-01-01 UTC.
         cleared_us: When it cleared, likewise.
-        kind: `CLEARED` or `ADJUSTED`.
+        kind: `CLEARED`, `ADJUSTED` or `REVERSED`; the figures of a reversal have the other sign.
         role: `ISSUER` or `ACCEPTOR`.
         counterparty: Code of the other merchant.
         units: Smallest point units of the issuer.
@@ -91,7 +92,7 @@ class StatementLine(msgspec.Struct, frozen=True, gc=False, array_like=True):
     reference: Annotated[str, Meta(max_length=1_000_000)]
     till_us: _InstantUs
     cleared_us: _InstantUs
-    kind: Literal[3, 6]
+    kind: Literal[3, 6, 20]
     role: Literal[1, 2]
     counterparty: Annotated[str, Meta(min_length=1, max_length=32)]
     units: _Amount

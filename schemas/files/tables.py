@@ -51,7 +51,7 @@ class PositionRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObligationRow:
-    """Bilateral gross of one issuer and one acceptor, CU."""
+    """Bilateral gross of one issuer and one acceptor, CU; what reversals took back is negative throughout."""
 
     issuer: str
     acceptor: str

@@ -183,6 +183,30 @@ class Reason(Enum):
         "The order is under way between the merchants' own systems and ends by itself.",
         "订单正在商户系统间处理，将自动完成。",
     )
+    ORDER_NOT_CLEARED = (
+        40,
+        True,
+        "The order has not cleared, so there is nothing to take back.",
+        "订单尚未清算，无可冲正。",
+    )
+    REVERSAL_EXCEEDS_ORDER = (
+        41,
+        False,
+        "The order has fewer points left than are to be taken back.",
+        "冲正积分超过订单剩余积分。",
+    )
+    POINTS_SPENT = (
+        42,
+        False,
+        "The member has spent the points that are to be taken back.",
+        "待收回的积分已被会员使用。",
+    )
+    REVERSAL_NOT_OFFERED = (
+        43,
+        False,
+        "This order cannot be reversed here; its merchants settle it between themselves.",
+        "该订单无法在此冲正，请由商户双方处理。",
+    )
 
     SIGNATURE_MISSING = (60, False, "The request is not signed.", "请求未签名。")
     SIGNATURE_MALFORMED = (

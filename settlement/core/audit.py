@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from schemas.values.amounts import AMOUNT_LIMIT
 from schemas.values.ids import HOUSE_FEES, HOUSE_ROUNDING
 from schemas.values.reason import Reason
+from settlement.core.audit_reversal import ReversalAudit, Reversing
 from settlement.core.chain import GENESIS
 from settlement.core.event import EPOCH_2000_US, Kind
 
@@ -43,6 +44,7 @@ _FLUSH_HEADER: Final = struct.Struct(">hqqqiq")
 _ACCEPTED, _REFUSED, _CLEARED, _VOIDED, _EXPIRED, _ADJUSTED, _ACCRUED, _LAPSED, _PINNED = range(
     1, 10
 )
+_REVERSED: Final = int(Kind.REVERSED)
 _CAP_REASON: Final = Reason.NET_DEBIT_CAP_EXCEEDED.number
 _BASIS_DATE: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -75,6 +77,7 @@ class AuditReport:
         events: Events read.
         flushes: Flushes whose digest was recomputed.
         orders: Orders that cleared.
+        reversals: Reversals, whole or in part.
         cycles: Cycles that were opened.
         holds: Holds that are open.
         batches: Batches whose place in the chain of manifests was checked.
@@ -88,6 +91,7 @@ class AuditReport:
     events: int = 0
     flushes: int = 0
     orders: int = 0
+    reversals: int = 0
     cycles: int = 0
     holds: int = 0
     batches: int = 0
@@ -233,6 +237,7 @@ class CycleFigures:
         last_seq: Event that closed it; None while it is open.
         settled_at_us: When it counted as paid.
         pairs: (issuer, acceptor) to orders, debit, value and fee; dropped once they are compared.
+        reversed: The same of what reversals took back.
         debts: Merchant to its negative net figure, until the cycle is settled.
     """
 
@@ -245,25 +250,33 @@ class CycleFigures:
     last_seq: int | None = None
     settled_at_us: int | None = None
     pairs: dict[tuple[int, int], list[int]] = field(default_factory=dict)
+    reversed: dict[tuple[int, int], list[int]] = field(default_factory=dict)
     debts: dict[int, int] = field(default_factory=dict)
 
     def nets(self) -> dict[int, int]:
         """Net figure of every party that an order concerned, the house's accounts included."""
         nets: dict[int, int] = defaultdict(int)
-        for (issuer, acceptor), (_, debit, value, fee) in self.pairs.items():
-            nets[issuer] -= debit
-            nets[acceptor] += value - fee
-            nets[HOUSE_FEES] += fee
-            nets[HOUSE_ROUNDING] += debit - value
+        for pairs, sign in ((self.pairs, 1), (self.reversed, -1)):
+            for (issuer, acceptor), (_, debit, value, fee) in pairs.items():
+                nets[issuer] -= sign * debit
+                nets[acceptor] += sign * (value - fee)
+                nets[HOUSE_FEES] += sign * fee
+                nets[HOUSE_ROUNDING] += sign * (debit - value)
         return dict(nets)
 
 
 class JournalAudit:
     """Replays a journal's bytes and recomputes everything that is derived from them."""
 
-    def __init__(self, report: AuditReport) -> None:
-        """Start before the first event; differences go into `report`."""
+    def __init__(self, report: AuditReport, *, reversed_orders: Iterable[int] = ()) -> None:
+        """Start before the first event; differences go into `report`.
+
+        Args:
+            report: Where differences go.
+            reversed_orders: Orders that some reversal names, so that what they cleared is remembered.
+        """
         self.report = report
+        self.reversals = ReversalAudit(reversed_orders)
         self.accounts: dict[int, AccountFigures] = {}
         self.holds: dict[int, OpenHold] = {}
         self.cycles: dict[int, CycleFigures] = {}
@@ -333,6 +346,7 @@ class JournalAudit:
     def _events(self, data: bytes, place: int) -> tuple[int, int]:
         """Apply the whole events in `data` from `place`; returns where the rest begins, and how many."""
         unpack, row_bytes, size = _ROW.unpack_from, _ROW.size, len(data)
+        reversed_orders = self.reversals.wanted
         view = memoryview(data)
         report, part = self.report, self.report.part
         chained = place
@@ -369,6 +383,14 @@ class JournalAudit:
             if at < last_at or row_part != part:
                 self._misplaced(seq, at, last_at, row_part)
             last_at = at
+            if kind == _REVERSED or (kind == _CLEARED and order_seq in reversed_orders):
+                self._reversal(
+                    Reversing(
+                        seq, order_seq, kind, step, caller, member_no, issuer, acceptor, rate_no,
+                        units, debit, value, fee, credited,
+                    ),
+                    cycle_no,
+                )  # fmt: skip
             if kind == _CLEARED and order_seq == seq:
                 self._clear(seq, issuer, acceptor, units, debit, value, fee, cycle_no)
             elif kind in (_CLEARED, _VOIDED, _EXPIRED, _PINNED):
@@ -391,7 +413,7 @@ class JournalAudit:
                     self._refused(seq, step, issuer, debit, reason)
             elif kind == _ADJUSTED:
                 self._book(seq, issuer, acceptor, debit, value, fee, cycle_no)
-            elif kind not in (_ACCRUED, _LAPSED):
+            elif kind not in (_ACCRUED, _LAPSED, _REVERSED):
                 text = data[place + row_bytes : end].decode(errors="replace")
                 self._administer(seq, at, kind, issuer, value, cycle_no, text)
             place = end
@@ -547,6 +569,25 @@ class JournalAudit:
         positions[issuer] = positions.get(issuer, 0) - debit
         positions[acceptor] = positions.get(acceptor, 0) + value - fee
         self.report.orders += 1
+
+    def _reversal(self, one: Reversing, cycle_no: int) -> None:
+        """An order that was reversed later, or a reversal of it: rules V1 to V4, then its postings."""
+        for rule, expected, found in self.reversals.take(one):
+            self._event(one.seq, rule, expected, found)
+        if one.kind != _REVERSED:
+            return
+        self._in_open_cycle(one.seq, cycle_no)
+        self.report.reversals += 1
+        if self.open is None:
+            return
+        pair = self.open.reversed.setdefault((one.issuer, one.acceptor), [0, 0, 0, 0])
+        pair[0] += 1
+        pair[1] -= one.debit
+        pair[2] -= one.value
+        pair[3] -= one.fee
+        positions = self._positions
+        positions[one.issuer] = positions.get(one.issuer, 0) - one.debit
+        positions[one.acceptor] = positions.get(one.acceptor, 0) + one.value - one.fee
 
     def _accept(
         self, seq: int, order_seq: int, due_at: int, figures: Figures, cycle_no: int
@@ -751,9 +792,20 @@ def position_rows(cycle: CycleFigures) -> dict[str, tuple[int]]:
 
 def obligation_rows(cycle: CycleFigures) -> dict[str, tuple[int, ...]]:
     """Rows of `settlement.obligation` that a cycle must have, by key."""
+    return _pair_rows(cycle.cycle_no, cycle.pairs)
+
+
+def reversed_rows(cycle: CycleFigures) -> dict[str, tuple[int, ...]]:
+    """Rows of `settlement.reversed_obligation` that a cycle must have, by key."""
+    return _pair_rows(cycle.cycle_no, cycle.reversed)
+
+
+def _pair_rows(
+    cycle_no: int, pairs: Mapping[tuple[int, int], Sequence[int]]
+) -> dict[str, tuple[int, ...]]:
     return {
-        obligation_key(cycle.cycle_no, issuer, acceptor): tuple(figures)
-        for (issuer, acceptor), figures in cycle.pairs.items()
+        obligation_key(cycle_no, issuer, acceptor): tuple(figures)
+        for (issuer, acceptor), figures in pairs.items()
     }
 
 

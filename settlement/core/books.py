@@ -39,7 +39,8 @@ from settlement.core.command import (
 from settlement.core.event import EPOCH_2000_US, PACK, Kind
 
 if TYPE_CHECKING:
-    from settlement.core.command import BooksCommand
+    from settlement.core.command import BooksCommand, Reverse
+    from settlement.core.reversal import Amounts, Cleared, Past
 
 NO_KEY = bytes(16)
 BACKDATE_US = 7 * 86_400_000_000
@@ -135,11 +136,13 @@ class Changes:
         first_seq: Sequence number of the first event.
         positions: (cycle, merchant) to net CU.
         obligations: (cycle, issuer, acceptor) to (orders, debit, value, fee).
+        reversed: The same of what reversals took back.
         accounts: merchant to (cap, collateral, held).
         opened: Holds that were opened and are still open.
         pinned: Open hold to the sequence number of the event that pinned it.
         ended: Sequence numbers of stored holds that ended.
         cycles: Cycles that changed, in order.
+        breached: Merchants that a reversal left below their cap, to the CU that are missing.
     """
 
     events: list[bytes] = field(default_factory=list)
@@ -147,11 +150,13 @@ class Changes:
     first_seq: int = 0
     positions: dict[tuple[int, int], int] = field(default_factory=dict)
     obligations: dict[tuple[int, int, int], tuple[int, int, int, int]] = field(default_factory=dict)
+    reversed: dict[tuple[int, int, int], tuple[int, int, int, int]] = field(default_factory=dict)
     accounts: dict[int, tuple[int, int, int]] = field(default_factory=dict)
     opened: list[Hold] = field(default_factory=list)
     pinned: dict[int, int] = field(default_factory=dict)
     ended: list[int] = field(default_factory=list)
     cycles: list[CycleChange] = field(default_factory=list)
+    breached: dict[int, int] = field(default_factory=dict)
 
 
 class Books:
@@ -174,15 +179,19 @@ class Books:
         self.fees_cu = 0
         self.rounding_cu = 0
         self.obligations: dict[tuple[int, int], Obligation] = {}
+        self.reversed: dict[tuple[int, int], Obligation] = {}
         self.holds: dict[int, Hold] = {}
         self.pins: dict[int, Entry] = {}
-        self.recent_ends: dict[int, tuple[int, Entry]] = {}
+        self.recent_ends: dict[int, tuple[Hold, Entry]] = {}
+        self.cleared: dict[int, Cleared] = {}
+        self.past: dict[int, Past] = {}
         self.cycle_ids: set[str] = set()
         self.unsettled: dict[int, dict[int, int]] = {}
         self._due: list[tuple[int, int]] = []
         self._events: list[bytes] = []
         self._first_seq = 1
         self._moved_pairs: set[tuple[int, int]] = set()
+        self._reversed_pairs: set[tuple[int, int]] = set()
         self._moved_accounts: set[int] = set()
         self._opened: dict[int, Hold] = {}
         self._ended: list[int] = []
@@ -426,7 +435,7 @@ class Books:
                 hold.debit_cu, hold.value_cu, hold.fee_cu,
             )  # fmt: skip
         entry = self._write_of_hold(hold, END_STEP, kind)
-        self.recent_ends[hold.order_seq] = (hold.caller, entry)
+        self.recent_ends[hold.order_seq] = (hold, entry)
         return entry
 
     def pin(self, hold: Hold) -> Entry:
@@ -495,6 +504,60 @@ class Books:
         obligation.debit += debit_cu
         obligation.value += value_cu
         obligation.fee += fee_cu
+
+    # Reversals --------------------------------------------------------------------------------
+
+    def take_back(
+        self,
+        command: Reverse,
+        order: Cleared,
+        part: Amounts,
+        *,
+        lot_no: int = 0,
+        due_at_us: int = 0,
+    ) -> Entry:
+        """Take an order back at its own figures, in the open cycle; no cap refuses that (rules V2 to V4).
+
+        Args:
+            command: Who wants it, and under which key.
+            order: The order as it stands, as `settlement.core.reversal.find` found it.
+            part: What of it is taken back.
+            lot_no: The lot that is made of points that come back too late for their own; 0 for none.
+            due_at_us: When that lot expires; 0 for none.
+        """
+        pair = (order.issuer, order.acceptor)
+        issuer, acceptor = self.accounts[order.issuer], self.accounts[order.acceptor]
+        issuer.open += part.debit_cu
+        acceptor.open -= part.value_cu - part.fee_cu
+        self.fees_cu -= part.fee_cu
+        self.rounding_cu -= part.debit_cu - part.value_cu
+        taken = self.reversed.get(pair)
+        if taken is None:
+            taken = self.reversed[pair] = Obligation()
+        taken.orders += 1
+        taken.debit += part.debit_cu
+        taken.value += part.value_cu
+        taken.fee += part.fee_cu
+        self._reversed_pairs.add(pair)
+        missing_cu = -(acceptor.base + acceptor.open)
+        if missing_cu > 0:
+            self._changes.breached[order.acceptor] = missing_cu
+        entry = self._write(
+            command, 0, Kind.REVERSED, 0, order.order_seq, 0, due_at_us, order.member_no, -part.units,
+            -part.debit_cu, -part.value_cu, -part.fee_cu, -part.credited_units, lot_no,
+            order.issuer, order.acceptor, order.rate_no, command.reference or order.reference,
+        )  # fmt: skip
+        self.cleared[order.order_seq] = order.without(part, entry.seq)
+        return entry
+
+    def forget_cleared(self, through_seq: int) -> None:
+        """Forget the orders of reversals that are stored: they are read again when somebody names them."""
+        self.past = {}
+        self.cleared = {
+            order_seq: order
+            for order_seq, order in self.cleared.items()
+            if order.last_seq > through_seq
+        }
 
     # Points -----------------------------------------------------------------------------------
 
@@ -647,7 +710,7 @@ class Books:
             account.unsettled += min(0, account.open)
             account.open = 0
         self.fees_cu = self.rounding_cu = 0
-        self.obligations = {}
+        self.obligations, self.reversed = {}, {}
         self._changes.cycles.append(
             CycleChange(
                 cycle_no=self.cycle_no, kind=Kind.CYCLE_CLOSED, at_us=closed.at_us, seq=closed.seq
@@ -727,18 +790,22 @@ class Books:
 
     def _collect_open(self) -> None:
         """Note the figures of the open cycle that moved, before the cycle or the flush ends."""
-        if not self._moved_pairs:
+        if not (self._moved_pairs or self._reversed_pairs):
             return
-        cycle_no = self.cycle_no
-        positions = self._changes.positions
-        for pair in self._moved_pairs:
-            o = self.obligations[pair]
-            self._changes.obligations[cycle_no, *pair] = (o.orders, o.debit, o.value, o.fee)
-            for merchant_no in pair:
-                positions[cycle_no, merchant_no] = self.accounts[merchant_no].open
+        cycle_no, changes = self.cycle_no, self._changes
+        positions = changes.positions
+        for moved, totals, changed in (
+            (self._moved_pairs, self.obligations, changes.obligations),
+            (self._reversed_pairs, self.reversed, changes.reversed),
+        ):
+            for pair in moved:
+                o = totals[pair]
+                changed[cycle_no, *pair] = (o.orders, o.debit, o.value, o.fee)
+                for merchant_no in pair:
+                    positions[cycle_no, merchant_no] = self.accounts[merchant_no].open
         for merchant_no, net_cu in self._house().items():
             positions[cycle_no, merchant_no] = net_cu
-        self._moved_pairs = set()
+        self._moved_pairs, self._reversed_pairs = set(), set()
 
     def _house(self) -> dict[int, int]:
         """The house's own positions in the open cycle, CU."""
@@ -834,6 +901,14 @@ class Books:
             seq, order, kind, reason, at_us, due, cycle_no, issuer, acceptor, units, debit_cu,
             value_cu, fee_cu, credited_units, lot_no, rate_no,
         )  # fmt: skip
+
+
+def settled_until(books: Books) -> int:
+    """The instant before which no order can come any more.
+
+    Where time is the wall clock's, an offline order may still be on its way.
+    """
+    return books.clock_us if books.caller_clock else books.clock_us - BACKDATE_US
 
 
 def _contradiction(units: int, debit_cu: int, value_cu: int, fee_cu: int) -> ValueError:

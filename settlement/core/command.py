@@ -109,6 +109,20 @@ class Pin(Command, frozen=True, gc=False, array_like=True, tag=9):
     order_seq: int
 
 
+class Reverse(Command, frozen=True, gc=False, array_like=True, tag=10):
+    """Take a cleared order back, in part or whole, in the open cycle; only its acceptor or the house may.
+
+    Attributes:
+        order_seq: Number of the order's first event.
+        units: Units to take back; 0 for all that are left.
+        reference: The sender's own reference; the order's where it is empty.
+    """
+
+    order_seq: int
+    units: int = 0
+    reference: str = ""
+
+
 class ExpireHolds(Command, frozen=True, gc=False, array_like=True, tag=3):
     """End every hold whose time has come, at most `limit` of them.
 

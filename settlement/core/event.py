@@ -21,7 +21,10 @@ import msgspec
 
 
 class Kind(IntEnum):
-    """What happened. Numbers are permanent; 1 to 6 move value, 7 and 8 points, 9 holds, 10 on are administrative."""
+    """What happened; numbers are permanent.
+
+    1 to 6 and 20 move value, 7 and 8 points, 9 holds, 10 to 15 are administrative.
+    """
 
     ACCEPTED = 1
     REFUSED = 2
@@ -38,10 +41,14 @@ class Kind(IntEnum):
     CYCLE_OPENED = 13
     CYCLE_CLOSED = 14
     CYCLE_SETTLED = 15
+    REVERSED = 20
 
 
 ENDS: Final = frozenset({Kind.CLEARED, Kind.VOIDED, Kind.EXPIRED})
 """Kinds that end an open hold."""
+
+LINES: Final = frozenset({Kind.CLEARED, Kind.ADJUSTED, Kind.REVERSED})
+"""Kinds that stand in statements and in the signed tree."""
 
 EPOCH_2000_US: Final = 946_684_800_000_000
 COLUMNS: Final = (
@@ -68,7 +75,7 @@ class Event(msgspec.Struct, frozen=True, gc=False, array_like=True):
         occurred_at_us: When it happened at the till.
         due_at_us: When a hold or the lot ends; `at_us` where nothing is due.
         member_no: Random surrogate of the member; 0 where none is concerned.
-        units: Smallest point units spent, accrued or lapsed.
+        units: Smallest point units spent, accrued or lapsed. Of a reversal these and the figures below are negative.
         debit_cu: What the issuer owes, in CU.
         value_cu: What the acceptor is credited before the fee; for an accrual, what of the discount stayed unfunded.
         fee_cu: The house's fee, in CU.

@@ -20,8 +20,9 @@ from settlement.core.event import COLUMNS, EPOCH_2000_US
 Line = tuple[bytes, str, int, int, int, int, int, int, int, int, int, int, int, int, str]
 """What a statement shows of one event; a plain tuple, since a cycle has millions of them.
 
-In order: hash of the event as a leaf of the tree (RFC 6962 §2.1); the order's id (of an adjustment
-that concerns no order, the id that it would have); `seq`; `at_us`; `occurred_at_us`; `units`;
+In order: hash of the event as a leaf of the tree (RFC 6962 §2.1); the order's id (of a reversal, that
+of the order that it reverses; of an adjustment that concerns no order, the id that it would have);
+`seq`; `at_us`; `occurred_at_us`; `units`;
 `debit_cu`; `value_cu`; `fee_cu`; `cycle_no`; `issuer`; `acceptor`; `rate_no`; `kind`; `reference`,
 all as in `settlement.core.event.Event`.
 """

@@ -21,6 +21,7 @@ from schemas.files.manifest import (
     NettingFacts,
     PartyFacts,
     Previous,
+    ReversedTotals,
 )
 
 if TYPE_CHECKING:
@@ -138,13 +139,23 @@ def compose_manifest(
 
 def control_totals(netting: Netting) -> ControlTotals:
     """Sums over the whole cycle, as the manifest writes them."""
+    cleared, taken = netting.cleared, netting.reversed
     return ControlTotals(
-        gross_cu=str(netting.gross_cu),
-        value_cu=str(netting.value_cu),
-        fee_cu=str(netting.fee_cu),
-        rounding_cu=str(netting.rounding_cu),
+        gross_cu=str(cleared.debit_cu),
+        value_cu=str(cleared.value_cu),
+        fee_cu=str(cleared.fee_cu),
+        rounding_cu=str(cleared.rounding_cu),
         bilateral_net_cu=str(netting.bilateral_net_cu),
         multilateral_net_cu=str(netting.multilateral_net_cu),
+        reversed=ReversedTotals(
+            reversals=taken.lines,
+            gross_cu=str(taken.debit_cu),
+            value_cu=str(taken.value_cu),
+            fee_cu=str(taken.fee_cu),
+            rounding_cu=str(taken.rounding_cu),
+        )
+        if taken.lines
+        else None,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Literal
 
 from schemas.files.instant import instant_text
 from schemas.files.proof import ProvenEvent
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def event_in_words(event: Event, codes: Mapping[int, str]) -> ProvenEvent:
-    """The figures of an event as a proof writes them."""
+    """The figures of an event as a proof writes them; it is one of `settlement.core.event.LINES`."""
     return ProvenEvent(
         seq=event.seq,
-        kind="cleared" if event.kind == Kind.CLEARED else "adjusted",
+        kind=_WORDS[Kind(event.kind)],
         cycle_no=event.cycle_no,
         cleared_at=instant_text(event.at_us),
         till_at=instant_text(event.occurred_at_us),
@@ -29,4 +29,12 @@ def event_in_words(event: Event, codes: Mapping[int, str]) -> ProvenEvent:
         value_cu=str(event.value_cu),
         fee_cu=str(event.fee_cu),
         reference=event.reference,
+        reverses_seq=event.order_seq if event.kind == Kind.REVERSED else None,
     )
+
+
+_WORDS: Final[Mapping[Kind, Literal["cleared", "adjusted", "reversed"]]] = {
+    Kind.CLEARED: "cleared",
+    Kind.ADJUSTED: "adjusted",
+    Kind.REVERSED: "reversed",
+}

@@ -21,6 +21,7 @@ from schemas.files.statement import (
     CSV_HEAD,
     ISSUER,
     KIND_TEXT,
+    REVERSED,
     RoleTotals,
     StatementTotals,
     csv_totals,
@@ -85,7 +86,7 @@ class _Sheet:
 
 
 class _Pair:
-    """Where the lines of one issuer and one acceptor go, and their sums so far, CU."""
+    """Where the lines of one issuer and one acceptor go, orders or reversals, and their sums so far, CU."""
 
     __slots__ = (
         "acceptor", "acceptor_csv", "acceptor_packed", "debit_cu", "fee_cu", "issuer",
@@ -146,7 +147,7 @@ class StatementsWriter:
         self._codes = codes
         self._rates = dict(rates) | {0: (0, 0)}
         self._sheets: dict[int, _Sheet] = {}
-        self._pairs: dict[tuple[int, int], _Pair] = {}
+        self._pairs: dict[tuple[int, int, bool], _Pair] = {}
         self._waiting = 0
 
     def write(self, lines: Sequence[Line]) -> None:
@@ -165,7 +166,8 @@ class StatementsWriter:
         ) in lines:  # fmt: skip
             if at_us != cleared_us:  # lines that were written together share the instant
                 cleared, cleared_us = instant_text(at_us), at_us
-            pair = pairs.get((issuer, acceptor)) or self._new_pair(issuer, acceptor)
+            parties = issuer, acceptor, kind == REVERSED
+            pair = pairs.get(parties) or self._new_pair(parties)
             num, den = rates[rate_no]
             remainder_cu, credit_cu = debit_cu - value_cu, value_cu - fee_cu
             head = f"{order},{text_field(reference)},{instant_text(till_us)},{cleared},{KIND_TEXT[kind]},"
@@ -205,8 +207,12 @@ class StatementsWriter:
         if self._waiting >= _FLUSH_LINES:
             self._flush()
 
-    def pair_totals(self) -> dict[tuple[int, int], tuple[int, int, int, int]]:
-        """Lines, debit, value and fee (CU) of each issuer and acceptor, summed from the lines."""
+    def pair_totals(self) -> dict[tuple[int, int, bool], tuple[int, int, int, int]]:
+        """Lines, debit, value and fee (CU), summed from the lines.
+
+        Returns:
+            By issuer, acceptor, and whether they are reversals, whose figures are negative.
+        """
         return {
             parties: (pair.lines, pair.debit_cu, pair.value_cu, pair.fee_cu)
             for parties, pair in self._pairs.items()
@@ -230,8 +236,9 @@ class StatementsWriter:
         ]
         return sorted(facts, key=lambda fact: fact.path)
 
-    def _new_pair(self, issuer: int, acceptor: int) -> _Pair:
-        pair = self._pairs[issuer, acceptor] = _Pair(
+    def _new_pair(self, parties: tuple[int, int, bool]) -> _Pair:
+        issuer, acceptor, _ = parties
+        pair = self._pairs[parties] = _Pair(
             self._sheets.get(issuer) or self._new_sheet(issuer),
             self._sheets.get(acceptor) or self._new_sheet(acceptor),
         )
@@ -254,8 +261,8 @@ class StatementsWriter:
             sheet.flush()
 
     def _totals(self, merchant_no: int) -> StatementTotals:
-        issued = [pair for (issuer, _), pair in self._pairs.items() if issuer == merchant_no]
-        accepted = [pair for (_, to), pair in self._pairs.items() if to == merchant_no]
+        issued = [pair for (issuer, _, _), pair in self._pairs.items() if issuer == merchant_no]
+        accepted = [pair for (_, to, _), pair in self._pairs.items() if to == merchant_no]
         debit_cu = sum(pair.debit_cu for pair in issued)
         value_cu = sum(pair.value_cu for pair in accepted)
         fee_cu = sum(pair.fee_cu for pair in accepted)

@@ -50,19 +50,21 @@ def render_positions(netting: Netting, codes: Mapping[int, str]) -> bytes:
 
 
 def render_obligations(obligations: Iterable[Obligation], codes: Mapping[int, str]) -> bytes:
-    """Write `obligations.csv`: the bilateral gross of the cycle."""
+    """Write `obligations.csv`: the bilateral gross of the cycle; what was taken back follows its pair."""
     rows = [
         ObligationRow(
             issuer=codes[one.issuer],
             acceptor=codes[one.acceptor],
-            orders=one.orders,
-            debit_cu=one.debit_cu,
-            value_cu=one.value_cu,
-            fee_cu=one.fee_cu,
+            orders=one.sign * one.orders,
+            debit_cu=one.sign * one.debit_cu,
+            value_cu=one.sign * one.value_cu,
+            fee_cu=one.sign * one.fee_cu,
         )
         for one in obligations
     ]
-    return write_obligations(sorted(rows, key=lambda row: (row.issuer, row.acceptor)))
+    return write_obligations(
+        sorted(rows, key=lambda row: (row.issuer, row.acceptor, row.orders < 0))
+    )
 
 
 def render_instructions(instructions: Iterable[Instruction], codes: Mapping[int, str]) -> bytes:

@@ -25,6 +25,7 @@ from settlement.core.audit import (
     obligation_rows,
     position_key,
     position_rows,
+    reversed_rows,
 )
 from settlement.core.event import EPOCH_2000_US
 from settlement.core.instruction import HOUSE_LEG
@@ -96,7 +97,8 @@ async def audit_books(
     if partition is None:
         report.differ("settlement.partition", f"part {part}", "row", "present", None)
         return report
-    journal = JournalAudit(report)
+    reversed_orders = await store.fetch_reversed_orders(conn, part=part)
+    journal = JournalAudit(report, reversed_orders=reversed_orders)
     await _stream(conn, journal, progress)
     _compare_partition(journal, partition)
     await _compare_accounts(conn, journal)
@@ -190,8 +192,19 @@ async def _compare_figures(
             )
         },
     )
+    report.compare_rows(
+        "settlement.reversed_obligation",
+        ("reversals", "debit_cu", "value_cu", "fee_cu"),
+        {key: row for cycle in cycles for key, row in reversed_rows(cycle).items()},
+        {
+            obligation_key(cycle_no, issuer, acceptor): tuple(figures)
+            for cycle_no, issuer, acceptor, *figures in await store.fetch_reversed(
+                conn, part=report.part, cycle_nos=cycle_nos
+            )
+        },
+    )
     for cycle in cycles:
-        cycle.pairs = {}
+        cycle.pairs, cycle.reversed = {}, {}
 
 
 # The projections -------------------------------------------------------------------------------------

@@ -115,7 +115,7 @@ class _Statements:
     files: list[FileFacts]
     leaf_count: int
     root: bytes
-    pairs: dict[tuple[int, int], tuple[int, int, int, int]]
+    pairs: dict[tuple[int, int, bool], tuple[int, int, int, int]]
 
 
 async def cut_batch(
@@ -378,18 +378,24 @@ async def _commit(
 
 
 def _require_same_pairs(
-    facts: _Facts, pairs: Mapping[tuple[int, int], tuple[int, int, int, int]]
+    facts: _Facts, pairs: Mapping[tuple[int, int, bool], tuple[int, int, int, int]]
 ) -> None:
-    """Hold the sums of the lines against the books' obligations."""
+    """Hold the sums of the lines against the books' obligations, and what was taken back of them."""
     owed = {
-        (one.issuer, one.acceptor): (one.orders, one.debit_cu, one.value_cu, one.fee_cu)
+        (one.issuer, one.acceptor, one.reversal): (
+            one.orders,
+            one.sign * one.debit_cu,
+            one.sign * one.value_cu,
+            one.sign * one.fee_cu,
+        )
         for one in facts.obligations
     }
     for pair in sorted(owed.keys() | pairs.keys()):
         if owed.get(pair) != pairs.get(pair):
-            issuer, acceptor = (facts.codes.get(party, party) for party in pair)
+            issuer, acceptor = (facts.codes.get(party, party) for party in pair[:2])
+            what = "reversals" if pair[2] else "orders"
             raise BooksDiffer(
-                f"cycle {facts.cycle.cycle_id}, {issuer} to {acceptor} (orders, debit, value, fee): "
+                f"cycle {facts.cycle.cycle_id}, {issuer} to {acceptor} ({what}, debit, value, fee): "
                 f"the lines sum to {pairs.get(pair)}, the obligation says {owed.get(pair)}"
             )
 

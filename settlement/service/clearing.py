@@ -34,6 +34,7 @@ import structlog
 from schemas.values.faults import Unavailable
 from schemas.values.ids import HOUSE, key_milliseconds
 from schemas.values.reason import Reason
+from settlement.core import reversal
 from settlement.core.chain import chain_digest
 from settlement.core.columns import EntryColumns
 from settlement.core.command import (
@@ -43,6 +44,7 @@ from settlement.core.command import (
     End,
     Order,
     Pin,
+    Reverse,
     key_name,
     unstored_refusal,
 )
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from settlement.core.books import Books, Changes
     from settlement.core.columns import OrderColumns
     from settlement.core.command import Answer, Entry
+    from settlement.core.reversal import Cleared
     from settlement.core.stretch import Stretch
     from settlement.store.journal import Fence
 
@@ -119,11 +122,12 @@ class Rider(Protocol):
         conn: asyncpg.Connection,
         commands: Sequence[Command],
         columns: Sequence[OrderColumns],
+        reversals: Sequence[Cleared],
         at_us: int,
     ) -> None:
         """Read what these commands and plain orders need, in one set-based read.
 
-        `at_us` is the ledger's clock so far.
+        `reversals` are the orders that commands want to take back; `at_us` is the ledger's clock so far.
         """
         ...
 
@@ -160,14 +164,20 @@ class NoRider:
         conn: asyncpg.Connection,
         commands: Sequence[Command],
         columns: Sequence[OrderColumns],
+        reversals: Sequence[Cleared],
         at_us: int,
     ) -> None:
         """Nothing is read."""
 
     def decide(self, command: Command, books: Books) -> Answer:
-        """Refuse what only a hosted programme could do."""
+        """Refuse what only a hosted programme could do; a reversal moves value alone."""
         if isinstance(command, Order):
             return [books.refuse_order(command, Reason.NOT_HOSTED.number)]
+        if isinstance(command, Reverse):
+            found = reversal.find(books, command)
+            if isinstance(found, Reason):
+                return [books.refuse(command, found)]
+            return [books.take_back(command, *found)]
         return [books.refuse(command, Reason.NOT_HOSTED)]
 
     def decide_stretch(self, stretch: Stretch) -> None:
@@ -220,6 +230,7 @@ class WriterFigures:
     flushes: int = 0
     duplicates: int = 0
     takeovers: int = 0
+    breaches: int = 0
 
 
 class Writer:
@@ -427,6 +438,8 @@ class Writer:
                 for order_seq, end in self._books.recent_ends.items()
                 if end[1].seq > flush.last_seq
             }
+        if self._books and (self._books.cleared or self._books.past):
+            self._books.forget_cleared(flush.last_seq)
         self._recent.update(flush.keys)
         for block in flush.blocks:
             self._blocks.remove(block)
@@ -450,6 +463,7 @@ class Writer:
         ends: set[int] = set()
         pending, recent, older = self._pending, self._recent, self._older
         since_ms = self._remember_from_ms
+        reversals: set[int] = set()
         # A key from a clock that runs ahead tells nothing about when it was used.
         until_ms = self._now_us() // 1000 + 1000
         for command in commands:
@@ -459,6 +473,8 @@ class Writer:
                 if order_seq not in self._books.holds:
                     ends.add(order_seq)
                 continue
+            if kind is Reverse:
+                reversals.add(command.order_seq)  # type: ignore[attr-defined] # its type was just compared
             key = key_name(command.caller, command.key)
             if key in pending:
                 continue
@@ -482,10 +498,18 @@ class Writer:
             orders = await journal.fetch_orders(
                 self._read_conn, part=self._part, order_seqs=list(ends)
             )
+        if unknown := reversals - self._books.cleared.keys():
+            cleared, past = await journal.fetch_reversible(
+                self._read_conn, part=self._part, order_seqs=sorted(unknown)
+            )
+            self._books.cleared |= cleared
+            self._books.past |= past
         for block in blocks:
             commands.extend(block.orders.others.values())
         columns = [block.orders for block in blocks]
-        await self._rider.load(self._read_conn, commands, columns, self._books.clock_us)
+        known = self._books.cleared
+        taken_back = [known[order_seq] for order_seq in sorted(reversals) if order_seq in known]
+        await self._rider.load(self._read_conn, commands, columns, taken_back, self._books.clock_us)
         return stored, orders
 
     async def _decide(
@@ -581,8 +605,10 @@ class Writer:
         assert self._books is not None
         if command.order_seq in self._books.holds:
             return self._books.decide(command)[0]
-        ended = self._books.recent_ends.get(command.order_seq)
-        if ended is None and command.order_seq in orders:
+        ended: tuple[int, Entry] | None = None
+        if recent := self._books.recent_ends.get(command.order_seq):
+            ended = recent[0].caller, recent[1]
+        elif command.order_seq in orders:
             caller, entries = orders[command.order_seq]
             ended = caller, entries[-1]
         if ended is None or command.caller not in (ended[0], HOUSE):
@@ -634,6 +660,8 @@ class Writer:
                     await journal.insert_holds(conn, part=self._part, holds=changes.opened)
                 if changes.pinned:
                     await journal.pin_holds(conn, part=self._part, pinned=changes.pinned)
+                if changes.reversed:
+                    await journal.write_reversed(conn, part=self._part, reversed_=changes.reversed)
                 if changes.cycles:
                     await journal.write_cycles(conn, part=self._part, changes=changes)
                 await journal.write_projections(
@@ -650,6 +678,9 @@ class Writer:
             )
             self.figures.flushes += 1
             self.figures.events += changes.count
+            for merchant_no, missing_cu in changes.breached.items():
+                self.figures.breaches += 1
+                log.warning("cap.breached", merchant_no=merchant_no, missing_cu=missing_cu)
         elif not await self._still_ours():
             # Repeats and refusals of ends write nothing, but a fenced writer must not give them either.
             raise Fenced(f"part {self._part} was taken over")

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from schemas.files.manifest import Manifest
     from schemas.files.tables import ObligationRow, PositionRow
 
+Pair = tuple[str, str, bool]
+"""Issuer, acceptor, and whether what is meant was taken back by reversals."""
 _HOUSE_NUMBERS = {code: number for number, code in HOUSE_CODES.items()}
 
 
@@ -66,10 +68,10 @@ class Figures:
         return found
 
     @cached_property
-    def obligations(self) -> dict[tuple[str, str], ObligationRow]:
-        """Rows of `obligations.csv` by issuer and acceptor."""
+    def obligations(self) -> dict[Pair, ObligationRow]:
+        """Rows of `obligations.csv` by issuer, acceptor, and whether they were taken back."""
         rows = read_obligations(read_whole(self._folder / "obligations.csv"))
-        found = {(row.issuer, row.acceptor): row for row in rows}
+        found = {(row.issuer, row.acceptor, row.orders < 0): row for row in rows}
         if len(found) != len(rows):
             raise CheckFailed("obligations.csv names a pair twice.", "obligations.csv 中双方重复。")
         return found
@@ -95,13 +97,8 @@ class Figures:
         """Netting of the obligations, made anew."""
         try:
             return net(
-                Obligation(
-                    issuer=self.numbers[row.issuer],
-                    acceptor=self.numbers[row.acceptor],
-                    orders=row.orders,
-                    debit_cu=row.debit_cu,
-                    value_cu=row.value_cu,
-                    fee_cu=row.fee_cu,
+                _obligation(
+                    row, issuer=self.numbers[row.issuer], acceptor=self.numbers[row.acceptor]
                 )
                 for row in self.obligations.values()
             )
@@ -232,3 +229,17 @@ class Figures:
             "Instructions follow the fen rule, go on from the carries before, and sum to zero.",
             "付款指令符合分位规则，承接上期结转，且合计为零。",
         )
+
+
+def _obligation(row: ObligationRow, *, issuer: int, acceptor: int) -> Obligation:
+    """What a row says; one that was taken back is negative throughout."""
+    sign = -1 if row.orders < 0 else 1
+    return Obligation(
+        issuer=issuer,
+        acceptor=acceptor,
+        orders=sign * row.orders,
+        debit_cu=sign * row.debit_cu,
+        value_cu=sign * row.value_cu,
+        fee_cu=sign * row.fee_cu,
+        reversal=sign < 0,
+    )

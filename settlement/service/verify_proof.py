@@ -12,7 +12,7 @@ from schemas.files.manifest import Manifest, read_manifest, write_manifest
 from schemas.files.proof import Proof, base64_bytes, read_proof
 from schemas.values.faults import SchemaError
 from schemas.values.ids import order_id, order_place
-from settlement.core.event import Event, Kind, unpack_event
+from settlement.core.event import LINES, Event, Kind, unpack_event
 from settlement.core.proving import event_in_words
 from settlement.core.report import CheckFailed, NotChecked, Report, Unreadable, run_check
 from settlement.signing.merkle import leaf_hash, root_from_path
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 _MARKS: Final = (b"tongdui-proof", b"audit_path", b"event_bytes")
 """They say that damaged bytes were a proof; one changed byte leaves all but one of them."""
-_LINES: Final = (Kind.CLEARED, Kind.ADJUSTED)
 
 
 def verify_proof(data: bytes, *, trusted: Mapping[str, Ed25519PublicKey]) -> Report | Unreadable:
@@ -181,15 +180,17 @@ class _ProofVerification:
             raise CheckFailed(
                 "The bytes are not the canonical bytes of an event.", "字节不是规范的事件。"
             ) from error
-        if event.kind not in _LINES:
+        if event.kind not in LINES:
             raise CheckFailed("The event is not a line.", "该事件不是清算明细。")
         return event
 
 
 def _is_order_of(text: str, event: Event) -> bool:
-    """Tell whether an event is a line of the order with that id."""
+    """Tell whether an event is a line of the order, or the reversal, with that id."""
     order = UUID(text)
     first_seq = event.order_seq or event.seq
+    if event.kind == Kind.REVERSED:
+        first_seq = event.seq  # It has an id of its own.
     if order_place(order) != (event.part, first_seq):
         return False
     if first_seq == event.seq:

@@ -20,6 +20,7 @@ from schemas.files.statement import (
     CSV_HEAD,
     ISSUER,
     LINE_FIELDS,
+    REVERSED,
     RoleTotals,
     StatementLine,
     StatementTotals,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from schemas.files.manifest import Manifest
-    from settlement.service.verify_figures import Figures
+    from settlement.service.verify_figures import Figures, Pair
 
 _LINE_BYTES_MIN = 60
 """No line is shorter, so files of this size cannot hold more of them than that."""
@@ -80,7 +81,7 @@ class StatementsVerifier:
         packed = [
             self._folder / one.path for one in self._manifest.files if one.path.endswith(".msgpack")
         ]
-        merchants = {party for pair in self._figures.obligations for party in pair}
+        merchants = {party for pair in self._figures.obligations for party in pair[:2]}
         if {path.stem for path in packed} != merchants:
             raise CheckFailed(
                 "The statements are not those of the merchants that have obligations.",
@@ -209,8 +210,9 @@ class StatementsVerifier:
     def _compare(self, sums: _Sums) -> None:
         """Hold the sums of the lines, from both sides, against the obligations."""
         for pair, row in self._figures.obligations.items():
-            issued = (row.orders, row.debit_cu, row.value_cu)
-            accepted = (row.orders, row.value_cu, row.fee_cu)
+            lines = abs(row.orders)
+            issued = (lines, row.debit_cu, row.value_cu)
+            accepted = (lines, row.value_cu, row.fee_cu)
             if tuple(sums.issued.pop(pair, ())) != issued or (
                 tuple(sums.accepted.pop(pair, ())) != accepted
             ):
@@ -265,7 +267,7 @@ class _Own:
 
 
 class _Sums:
-    """Sums of all lines by issuer and acceptor, from either side.
+    """Sums of all lines by issuer, acceptor and whether they are reversals, from either side.
 
     Attributes:
         issued: Lines, debit and value (CU) from the issuers' statements.
@@ -273,8 +275,8 @@ class _Sums:
     """
 
     def __init__(self) -> None:
-        self.issued: defaultdict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
-        self.accepted: defaultdict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
+        self.issued: defaultdict[Pair, list[int]] = defaultdict(lambda: [0, 0, 0])
+        self.accepted: defaultdict[Pair, list[int]] = defaultdict(lambda: [0, 0, 0])
 
     def add(self, merchant: str, line: StatementLine) -> None:
         if line.net_cu != line.gross_cu + line.fee_cu:
@@ -282,12 +284,13 @@ class _Sums:
                 f"Line {line.leaf_index} of {merchant}: the net is not gross plus fee.",
                 f"{merchant} 第 {line.leaf_index} 笔净额不等于总额加手续费。",
             )
+        reversal = line.kind == REVERSED
         if line.role == ISSUER:
-            sums = self.issued[merchant, line.counterparty]
+            sums = self.issued[merchant, line.counterparty, reversal]
             sums[1] -= line.gross_cu
             sums[2] -= line.gross_cu + line.remainder_cu
         else:
-            sums = self.accepted[line.counterparty, merchant]
+            sums = self.accepted[line.counterparty, merchant, reversal]
             sums[1] += line.gross_cu
             sums[2] -= line.fee_cu
         sums[0] += 1

@@ -114,6 +114,32 @@ async def fetch_obligations(
     return rows
 
 
+async def fetch_reversed(
+    conn: Connection, *, part: int, cycle_nos: list[int]
+) -> list[asyncpg.Record]:
+    """Stored figures of what reversals took back in some cycles."""
+    rows: list[asyncpg.Record] = await conn.fetch(
+        """
+        SELECT cycle_no, issuer, acceptor, reversals, debit_cu, value_cu, fee_cu
+          FROM settlement.reversed_obligation
+         WHERE part = $1 AND cycle_no = ANY($2::int[])
+        """,
+        part,
+        cycle_nos,
+    )
+    return rows
+
+
+async def fetch_reversed_orders(conn: Connection, *, part: int) -> list[int]:
+    """Orders that some reversal names, by the number of their first event."""
+    return [
+        row["order_seq"]
+        for row in await conn.fetch(
+            "SELECT DISTINCT order_seq FROM settlement.event WHERE part = $1 AND kind = 20", part
+        )
+    ]
+
+
 async def fetch_stray_cycles(
     conn: Connection, *, part: int, cycle_nos: list[int]
 ) -> list[asyncpg.Record]:
@@ -127,6 +153,11 @@ async def fetch_stray_cycles(
          UNION ALL
         SELECT 'settlement.obligation', cycle_no, count(*)
           FROM settlement.obligation
+         WHERE part = $1 AND cycle_no <> ALL($2::int[])
+         GROUP BY cycle_no
+         UNION ALL
+        SELECT 'settlement.reversed_obligation', cycle_no, count(*)
+          FROM settlement.reversed_obligation
          WHERE part = $1 AND cycle_no <> ALL($2::int[])
          GROUP BY cycle_no
         """,

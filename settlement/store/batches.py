@@ -42,7 +42,9 @@ async def fetch_uncut_before(conn: Connection, *, cycle_no: int) -> int | None:
            AND NOT EXISTS (SELECT FROM settlement.batch AS b WHERE b.cycle_no = c.cycle_no)
            AND (c.state <> 'settled'
                 OR EXISTS (SELECT FROM settlement.obligation AS o
-                            WHERE o.part = c.part AND o.cycle_no = c.cycle_no))
+                            WHERE o.part = c.part AND o.cycle_no = c.cycle_no)
+                OR EXISTS (SELECT FROM settlement.reversed_obligation AS r
+                            WHERE r.part = c.part AND r.cycle_no = c.cycle_no))
         """,
         cycle_no,
     )
@@ -84,15 +86,22 @@ async def has_batch_after(conn: Connection, *, cycle_no: int) -> bool:
 
 
 async def fetch_obligations(conn: Connection, *, cycle_no: int) -> list[Obligation]:
-    """Read the bilateral gross of a closed cycle, all partitions together."""
+    """Read the bilateral gross of a closed cycle, all partitions together: orders, and then reversals."""
     rows = await conn.fetch(
         """
         SELECT issuer, acceptor, sum(orders)::bigint AS orders, sum(debit_cu)::bigint AS debit_cu,
-               sum(value_cu)::bigint AS value_cu, sum(fee_cu)::bigint AS fee_cu
-          FROM settlement.obligation
-         WHERE cycle_no = $1
-         GROUP BY issuer, acceptor
-         ORDER BY issuer, acceptor
+               sum(value_cu)::bigint AS value_cu, sum(fee_cu)::bigint AS fee_cu, reversal
+          FROM (
+               SELECT issuer, acceptor, orders, debit_cu, value_cu, fee_cu, false AS reversal
+                 FROM settlement.obligation
+                WHERE cycle_no = $1
+                UNION ALL
+               SELECT issuer, acceptor, reversals, debit_cu, value_cu, fee_cu, true
+                 FROM settlement.reversed_obligation
+                WHERE cycle_no = $1
+          ) AS owed
+         GROUP BY issuer, acceptor, reversal
+         ORDER BY issuer, acceptor, reversal
         """,
         cycle_no,
     )
@@ -130,7 +139,10 @@ async def fetch_rates(conn: Connection, *, cycle_no: int) -> dict[int, tuple[int
         SELECT rate_no, num, den
           FROM exchange.rate
          WHERE side = 'spend'
-               AND merchant_no IN (SELECT issuer FROM settlement.obligation WHERE cycle_no = $1)
+               AND merchant_no IN (
+                   SELECT issuer FROM settlement.obligation WHERE cycle_no = $1
+                    UNION ALL
+                   SELECT issuer FROM settlement.reversed_obligation WHERE cycle_no = $1)
         """,
         cycle_no,
     )
@@ -189,7 +201,7 @@ async def copy_lines(
                e.cycle_no, e.caller, e.issuer, e.acceptor, e.rate_no, e.part, e.kind, e.step,
                e.reason, e.reference
           FROM settlement.event AS e
-         WHERE e.part = $1 AND e.seq BETWEEN $2 AND $3 AND e.kind IN (3, 6)
+         WHERE e.part = $1 AND e.seq BETWEEN $2 AND $3 AND e.kind IN (3, 6, 20)
          ORDER BY e.seq
         """,
         part,
@@ -208,7 +220,7 @@ async def count_lines(conn: Connection, *, part: int, first_seq: int, last_seq: 
         """
         SELECT count(*)
           FROM settlement.event
-         WHERE part = $1 AND seq BETWEEN $2 AND $3 AND kind IN (3, 6)
+         WHERE part = $1 AND seq BETWEEN $2 AND $3 AND kind IN (3, 6, 20)
         """,
         part,
         first_seq,
@@ -306,4 +318,13 @@ async def fetch_order_events(conn: Connection, *, part: int, order_seq: int) -> 
         """,
         part,
         order_seq,
+    )
+
+
+async def fetch_reversal(conn: Connection, *, part: int, seq: int) -> Record | None:
+    """Read the instant and the cycle of a reversal, by its own number."""
+    return await conn.fetchrow(
+        "SELECT at, cycle_no FROM settlement.event WHERE part = $1 AND seq = $2 AND kind = 20",
+        part,
+        seq,
     )

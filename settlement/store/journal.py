@@ -14,6 +14,7 @@ from schemas.values.ids import HOUSE_FEES, HOUSE_ROUNDING
 from settlement.core.books import Account, Books, Hold, Obligation
 from settlement.core.command import KEY_BYTES, Entry, key_name
 from settlement.core.event import COLUMNS, EPOCH_2000_US, Kind
+from settlement.core.reversal import Amounts, Cleared, Past
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Sequence
@@ -153,6 +154,18 @@ async def load_books(conn: Connection, part: int) -> Books:
     ):
         books.obligations[row["issuer"], row["acceptor"]] = Obligation(
             row["orders"], row["debit_cu"], row["value_cu"], row["fee_cu"]
+        )
+    for row in await conn.fetch(
+        """
+        SELECT issuer, acceptor, reversals, debit_cu, value_cu, fee_cu
+          FROM settlement.reversed_obligation
+         WHERE part = $1 AND cycle_no = $2
+        """,
+        part,
+        books.cycle_no,
+    ):
+        books.reversed[row["issuer"], row["acceptor"]] = Obligation(
+            row["reversals"], row["debit_cu"], row["value_cu"], row["fee_cu"]
         )
     books.cycle_ids = {
         row["cycle_id"]
@@ -316,6 +329,26 @@ async def write_projections(
     )
 
 
+async def write_reversed(
+    conn: Connection,
+    *,
+    part: int,
+    reversed_: dict[tuple[int, int, int], tuple[int, int, int, int]],
+) -> None:
+    """Write what reversals took back of the obligations of pairs, by cycle, issuer and acceptor."""
+    await conn.executemany(
+        """
+        INSERT INTO settlement.reversed_obligation
+               (part, cycle_no, issuer, acceptor, reversals, debit_cu, value_cu, fee_cu)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+            ON CONFLICT (part, cycle_no, issuer, acceptor)
+            DO UPDATE SET reversals = EXCLUDED.reversals, debit_cu = EXCLUDED.debit_cu,
+                          value_cu = EXCLUDED.value_cu, fee_cu = EXCLUDED.fee_cu
+        """,
+        [(part, *pair, *figures) for pair, figures in reversed_.items()],
+    )
+
+
 async def insert_holds(conn: Connection, *, part: int, holds: Sequence[Hold]) -> None:
     """Store holds that were opened and are still open."""
     await conn.execute(
@@ -463,3 +496,48 @@ async def fetch_orders(
         caller, *figures = row.values()
         found.setdefault(row["order_seq"], (caller, []))[1].append(Entry(*figures))
     return found
+
+
+async def fetch_reversible(
+    conn: Connection, *, part: int, order_seqs: list[int]
+) -> tuple[dict[int, Cleared], dict[int, Past]]:
+    """Read orders that somebody wants to reverse, by the number of their first event.
+
+    Returns:
+        Those that cleared, with what reversals took back so far; and how the others stand.
+    """
+    cleared: dict[int, Cleared] = {}
+    past: dict[int, Past] = {}
+    for row in await conn.fetch(
+        """
+        SELECT f.seq AS order_seq, coalesce(e.kind, f.kind) AS kind, coalesce(e.seq, f.seq) AS seq,
+               f.caller, f.issuer, f.acceptor, f.member_no, f.rate_no, f.lot_no, f.reference, f.units,
+               f.debit_cu, f.value_cu, f.fee_cu, f.credited_units, taken.*
+          FROM settlement.event AS f
+          LEFT JOIN settlement.event AS e
+            ON e.part = f.part AND e.order_seq = f.seq AND e.kind IN (3, 4, 5) AND e.order_seq <> e.seq
+         CROSS JOIN LATERAL (
+               SELECT -coalesce(sum(r.units), 0)::bigint AS taken_units,
+                      -coalesce(sum(r.debit_cu), 0)::bigint AS taken_debit_cu,
+                      -coalesce(sum(r.value_cu), 0)::bigint AS taken_value_cu,
+                      -coalesce(sum(r.fee_cu), 0)::bigint AS taken_fee_cu,
+                      -coalesce(sum(r.credited_units), 0)::bigint AS taken_credited_units,
+                      coalesce(max(r.seq), 0) AS last_seq
+                 FROM settlement.event AS r
+                WHERE r.part = f.part AND r.order_seq = f.seq AND r.kind = 20
+         ) AS taken
+         WHERE f.part = $1 AND f.seq = ANY($2::bigint[]) AND f.order_seq = f.seq AND f.kind IN (1, 2, 3)
+        """,
+        part,
+        order_seqs,
+    ):
+        order_seq, kind, *told = row.values()
+        if kind != Kind.CLEARED:
+            past[order_seq] = Past(row["acceptor"], Kind(kind))
+            continue
+        seq, caller, issuer, acceptor, member_no, rate_no, lot_no, reference, *figures, last = told
+        cleared[order_seq] = Cleared(
+            order_seq, seq, caller, issuer, acceptor, member_no, rate_no, lot_no, reference,
+            Amounts(*figures[:5]), Amounts(*figures[5:]), last,
+        )  # fmt: skip
+    return cleared, past

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -126,7 +127,9 @@ def test_a_ring_of_debts_needs_no_money() -> None:
 )
 def test_an_impossible_obligation_is_not_built(wrong) -> None:
     """What the table's constraints forbid cannot be built either."""
-    right = {"issuer": 1, "acceptor": 2, "orders": 1, "debit_cu": 10, "value_cu": 9, "fee_cu": 1}
+    right: dict[str, Any] = {
+        "issuer": 1, "acceptor": 2, "orders": 1, "debit_cu": 10, "value_cu": 9, "fee_cu": 1,
+    }  # fmt: skip
     Obligation(**right)
     with pytest.raises(ValueError, match="issuer="):
         Obligation(**right | wrong)

@@ -16,6 +16,9 @@ async def stored_figures(pool: asyncpg.Pool) -> dict[str, Any]:
     obligations = await pool.fetch(
         "SELECT cycle_no, issuer, acceptor, orders, debit_cu, value_cu, fee_cu FROM settlement.obligation"
     )
+    reversed_ = await pool.fetch(
+        "SELECT cycle_no, issuer, acceptor, reversals, debit_cu, value_cu, fee_cu FROM settlement.reversed_obligation"
+    )
     accounts = await pool.fetch(
         "SELECT merchant_no, cap_cu, collateral_cu, held_cu FROM settlement.account"
     )
@@ -27,6 +30,7 @@ async def stored_figures(pool: asyncpg.Pool) -> dict[str, Any]:
     return {
         "positions": {(row[0], row[1]): row[2] for row in positions if row[2]},
         "obligations": {(row[0], row[1], row[2]): tuple(row)[3:] for row in obligations},
+        "reversed": {(row[0], row[1], row[2]): tuple(row)[3:] for row in reversed_},
         "accounts": {row[0]: tuple(row)[1:] for row in accounts},
         "holds": {row[0]: row[1] for row in holds},
         "cycles": {row[0]: (row[1], row[2]) for row in cycles},
@@ -39,20 +43,23 @@ def told_figures(oracle: Oracle) -> dict[str, Any]:
     positions: Counter[tuple[int, int]] = Counter()
     for cycle, party, cu in oracle.postings():
         positions[cycle, party] += cu
-    obligations: dict[tuple[int, int, int], tuple[int, int, int, int]] = {}
-    for event in oracle.events("cleared"):
+    sums: dict[str, dict[tuple[int, int, int], tuple[int, int, int, int]]]
+    sums = {"cleared": {}, "reversed": {}}
+    for event in oracle.events(*sums):
+        pairs = sums[event["kind"]]
         key = event["cycle"], event["issuer"], event["acceptor"]
-        orders, debit, value, fee = obligations.get(key, (0, 0, 0, 0))
-        obligations[key] = (
-            orders + 1,
-            debit + event["debit"],
-            value + event["value"],
-            fee + event["fee"],
+        lines, debit, value, fee = pairs.get(key, (0, 0, 0, 0))
+        pairs[key] = (
+            lines + 1,
+            debit + abs(event["debit"]),
+            value + abs(event["value"]),
+            fee + abs(event["fee"]),
         )
     unsettled = oracle.unsettled_cycles()
     return {
         "positions": {key: cu for key, cu in positions.items() if cu},
-        "obligations": obligations,
+        "obligations": sums["cleared"],
+        "reversed": sums["reversed"],
         "accounts": {
             merchant: (oracle.cap(merchant), oracle.collateral(merchant), oracle.held(merchant))
             for merchant in oracle.merchants()

@@ -18,6 +18,7 @@ from settlement.core.command import (
     Join,
     Order,
     Pin,
+    Reverse,
     SetCap,
     SetCollateral,
     SettleCycle,
@@ -28,7 +29,7 @@ from tests.simulation.oracle import Oracle, floor
 KIND_NAMES = {
     1: "accepted", 2: "refused", 3: "cleared", 4: "voided", 5: "expired", 7: "accrued", 8: "lapsed",
     9: "pinned", 10: "joined", 11: "cap_set", 12: "collateral_set", 13: "cycle_opened", 14: "cycle_closed",
-    15: "cycle_settled",
+    15: "cycle_settled", 20: "reversed",
 }  # fmt: skip
 FEE_BPS = 50
 UNKNOWN = 99
@@ -36,7 +37,7 @@ MERCHANTS = (
     # code, hosted, CU for one unit, units for one fen, days, cap
     ("A", True, (100, 1), (1, 100), 10, 4_000),
     ("B", True, (7, 3), (3, 20), 5, 900),
-    ("C", True, (5, 2), (1, 5), 20, 2_500),
+    ("C", True, (5, 2), (1, 5), 40, 2_500),
     ("D", False, (100, 1), (0, 1), 365, 3_000),
     ("E", False, (31, 7), (0, 1), 365, 700),
 )
@@ -176,6 +177,8 @@ def command_of(wish: dict[str, Any]) -> Command:
             then={"pinned": 9, "cleared": 3}[w["then"]],
             partial=w["partial"],
         )
+    if what == "reverse":
+        return Reverse(**same, order_seq=w["order"], units=w["units"])
     if what == "purchase":
         return Purchase(
             **same,
@@ -255,6 +258,7 @@ STEPS = {
         st.booleans(),
         st.booleans(),
     ),
+    "reverse": st.tuples(st.just("reverse"), st.integers(0, 30), _small, _small),
     "expire": st.tuples(st.just("expire"), _small),
     "lapse": st.tuples(st.just("lapse"), _small),
     "cap": st.tuples(st.just("cap"), _small, st.integers(0, 5_000)),
@@ -276,6 +280,7 @@ WEIGHTS = {
     "again": 3,
     "end": 6,
     "pin": 3,
+    "reverse": 5,
     "basket": 4,
     "send": 4,
     "wait": 2,
@@ -523,6 +528,23 @@ class Script:
         if order := self._an_order(pick):
             caller = {0: 0, 1: order["issuer"]}.get(who, order["caller"])
             self._wish("pin", caller=caller, order=order["seq"])
+
+    def _reverse(self, pick: int, part: int, who: int) -> None:
+        """Take back some of an order that cleared, for most picks; all of it, some of it, or too much."""
+        orders = [e for e in self.oracle.log if e["order"] == e["seq"] and e["seq"] <= self.landed]
+        cleared = {e["order"] for e in self.oracle.events("cleared")}
+        wanted = [e for e in orders if e["seq"] in cleared]
+        choice = wanted if wanted and pick < 26 else orders
+        if not choice:
+            return
+        order = choice[-1 - pick % len(choice)]
+        units = {0: 0, 1: order["units"] + 1}.get(part, order["units"] * part // 12)
+        self._keyed(
+            "reverse",
+            caller={0: 0, 1: order["issuer"]}.get(who, order["acceptor"]),
+            order=order["seq"],
+            units=units,
+        )
 
     def _at(self) -> int:
         return self.clock_us if self.caller_clock else 0

@@ -87,7 +87,7 @@ class Oracle:
     def postings(self):
         """Every leg of every cleared order: cycle, party, CU. -1 is the house's fees, -2 its rounding."""
         legs = []
-        for event in self.events("cleared"):
+        for event in self.events("cleared", "reversed"):
             cycle = event["cycle"]
             legs.append((cycle, event["issuer"], -event["debit"]))
             legs.append((cycle, event["acceptor"], event["value"] - event["fee"]))
@@ -258,9 +258,9 @@ class Oracle:
             ends = min(live[0]["expires"], at + self.programmes[acceptor]["valid_days"] * DAY)
             extra = {"lot": len(self.lots) + 1, "due": ends}
         if hosted:
-            self.spend(live, units)
+            extra["from"] = self.spend(live, units)
         answer = self.write("cleared", credited=credited, **figures, **extra)
-        if extra:
+        if "lot" in extra:
             self.make_lot(member, acceptor, credited, extra["due"])
         return [answer]
 
@@ -401,6 +401,59 @@ class Oracle:
             return self.refuse_plainly("cycle_not_closed")
         return [self.write("cycle_settled", order=0, cycle=cycle)]
 
+    # Reversals ----------------------------------------------------------------------------------
+
+    def reverse(self, *, order, units):
+        """Take an order back, in part or whole; `units` 0 for all that is left."""
+        first = [e for e in self.log if e["order"] == order and e["seq"] == order]
+        if not first or self.caller not in (0, first[0]["acceptor"]):
+            return self.refuse_plainly("order_not_found")
+        ends = [e for e in self.events("cleared", "voided", "expired") if e["order"] == order]
+        if not ends:
+            refused = first[0]["kind"] == "refused"
+            return self.refuse_plainly("order_refused" if refused else "order_not_cleared")
+        cleared = ends[0]
+        if cleared["kind"] != "cleared":
+            voided = cleared["kind"] == "voided"
+            return self.refuse_plainly("order_already_voided" if voided else "hold_expired")
+        before = [e for e in self.events("reversed") if e["order"] == order]
+        taken = -sum(e["units"] for e in before)
+        units = units or cleared["units"] - taken
+        if not 0 < units <= cleared["units"] - taken:
+            return self.refuse_plainly("reversal_exceeds_order")
+        part = {
+            name: floor(Fraction(cleared[name] * (taken + units), cleared["units"]))
+            + sum(e[name] for e in before)
+            for name in ("debit", "value", "fee", "credited")
+        }
+        given = next((lot for lot in self.lots if lot["lot"] == cleared["lot"]), None)
+        if given and part["credited"]:
+            gone = given["expires"] <= (self.now if self.caller_clock else self.now - LATE)
+            if gone or given["left"] < part["credited"]:
+                return self.refuse_plainly("points_spent")
+            given["left"] -= part["credited"]
+        ends = self.now + 30 * DAY
+        fresh = self.give_back(cleared, taken, units, ends)
+        extra = {"lot": len(self.lots) + 1, "due": ends} if fresh else {}
+        answer = self.write(
+            "reversed", order=order, issuer=cleared["issuer"], acceptor=cleared["acceptor"],
+            units=-units, **{name: -figure for name, figure in part.items()}, **extra,
+        )  # fmt: skip
+        if fresh:
+            self.make_lot(cleared["member"], cleared["issuer"], fresh, ends)
+        return [answer]
+
+    def give_back(self, cleared, skip, units, ends):
+        """Units go back to their lots, the last taken first; how many found too little life there."""
+        one_by_one = [lot for lot, given in cleared.get("from", []) for _ in range(given)]
+        fresh = 0
+        for lot in one_by_one[::-1][skip : skip + units]:
+            if lot["expires"] >= ends:
+                lot["left"] += 1
+            else:
+                fresh += 1
+        return fresh
+
     # Points -------------------------------------------------------------------------------------
 
     def make_lot(self, member, merchant, units, expires):
@@ -418,11 +471,14 @@ class Oracle:
 
     @staticmethod
     def spend(live, units):
-        """Take units from lots in their order."""
+        """Take units from lots in their order; which lot gave how many."""
+        gave = []
         for lot in live:
             given = min(units, lot["left"])
             lot["left"] -= given
             units -= given
+            gave.append((lot, given))
+        return gave
 
     def purchase(self, *, member, merchant, amount_fen, discount_fen, occurred_at=0):
         """A discount paid with points of other programmes, then the points that the purchase earns."""
@@ -465,8 +521,8 @@ class Oracle:
             if why:
                 answers.append(self.write("refused", reason=why, **figures))
                 continue
-            self.spend(live, units)
-            answers.append(self.write("cleared", **figures))
+            gave = self.spend(live, units)
+            answers.append(self.write("cleared", **figures, **{"from": gave}))
             need -= value
         units = floor(amount_fen * programme["earn"])
         expires = at + programme["valid_days"] * DAY

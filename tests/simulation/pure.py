@@ -5,7 +5,7 @@ from typing import Any
 from exchange.core.catalogue import Catalogue, MemberRules, NumberedRate, Programme
 from exchange.programme.core.command import LapseLots, MemberOrder
 from exchange.programme.core.lotbook import LotBook
-from exchange.programme.core.lots import Lot
+from exchange.programme.core.lots import Lot, Use
 from schemas.values.rate import Rate
 from schemas.values.reason import Reason
 from settlement.core.audit import AuditReport, FlushRow, JournalAudit
@@ -20,9 +20,11 @@ from settlement.core.command import (
     Join,
     Order,
     Pin,
+    Reverse,
     unstored_refusal,
 )
-from settlement.core.event import Kind, unpack_event
+from settlement.core.event import Event, Kind, unpack_event
+from settlement.core.reversal import NOTHING, Amounts, Cleared, Past
 from tests.simulation.ground import BODY, START_US, new_key
 from tests.simulation.histories import FEE_BPS, MERCHANTS, RULES
 
@@ -95,11 +97,13 @@ class PureHouse:
         self.flushes: list[FlushRow] = []
         self.positions: dict[tuple[int, int], int] = {}
         self.obligations: dict[tuple[int, int, int], tuple[int, int, int, int]] = {}
+        self.reversed: dict[tuple[int, int, int], tuple[int, int, int, int]] = {}
         self.accounts: dict[int, tuple[int, int, int]] = {}
         self.holds: dict[int, int | None] = {}
         self.cycles: dict[int, tuple[str, str]] = {}
         self.lot_rows: dict[int, Lot] = {}
         self.left: dict[int, int] = {}
+        self.uses: dict[int, list[Use]] = {}
         self._stored: dict[tuple[int, bytes], tuple[bytes, Answer]] = {}
         start: list[Command] = [
             Join(caller=0, key=new_key(), body=BODY, merchant_no=number, cap_cu=cap)
@@ -135,6 +139,8 @@ class PureHouse:
                 if self.left[lot.lot_no] and lot.expires_at_us <= command.as_of_us
             ]
             self.lots.expired[command.key] = sorted(expired)[: command.limit]
+        if isinstance(command, Reverse):
+            self._load_reversed(command)
         hosted = isinstance(command, Order) and command.hosted and not command.reason
         if (
             isinstance(command, MemberOrder)
@@ -148,12 +154,48 @@ class PureHouse:
             self._stored[key] = command.body, answer
         return answer
 
+    def _of_order(self, order_seq: int) -> list[Event]:
+        """What is written of an order, but for its reversals."""
+        events = [unpack_event(data) for data in self.events]
+        return [
+            event
+            for event in events
+            if event.order_seq == order_seq != 0 and event.kind != Kind.REVERSED
+        ]
+
+    def _load_reversed(self, command: Reverse) -> None:
+        """Put the order of a reversal into the books and what it took into the lots, as a database would."""
+        self._take()
+        self.books.forget_cleared(self.books.seq)
+        of_order = self._of_order(command.order_seq)
+        if not of_order or of_order[0].kind == Kind.PINNED:
+            return
+        first, last = of_order[0], of_order[-1]
+        if last.kind != Kind.CLEARED:
+            self.books.past[command.order_seq] = Past(first.acceptor, Kind(last.kind))
+            return
+        reversals = [
+            event
+            for event in map(unpack_event, self.events)
+            if event.kind == Kind.REVERSED and event.order_seq == command.order_seq
+        ]
+        whole, *parts = (
+            Amounts(each.units, each.debit_cu, each.value_cu, each.fee_cu, each.credited_units)
+            for each in (last, *reversals)
+        )
+        self.books.cleared[command.order_seq] = Cleared(
+            first.seq, last.seq, first.caller, first.issuer, first.acceptor, first.member_no,
+            first.rate_no, first.lot_no, first.reference, whole,
+            Amounts(*(-sum(figures) for figures in zip(*parts, strict=True))) if parts else NOTHING,
+        )  # fmt: skip
+        if uses := self.uses.get(last.seq):
+            self.lots.stored_uses[last.seq] = uses
+
     def _end(self, command: End | Pin) -> Any:
         if command.order_seq in self.books.holds:
             return self.books.decide(command)[0]
         self._take()
-        events = [unpack_event(data) for data in self.events]
-        of_order = [event for event in events if event.order_seq == command.order_seq != 0]
+        of_order = self._of_order(command.order_seq)
         if not of_order or command.caller not in (0, of_order[0].caller):
             return unstored_refusal(Reason.ORDER_NOT_FOUND, command.order_seq)
         last = of_order[-1]
@@ -195,6 +237,7 @@ class PureHouse:
         self.events += changes.events
         self.positions |= changes.positions
         self.obligations |= changes.obligations
+        self.reversed |= changes.reversed
         self.accounts |= changes.accounts
         for order_seq in changes.ended:
             del self.holds[order_seq]
@@ -210,7 +253,11 @@ class PureHouse:
         for lot in lots.made:
             self.lot_rows[lot.lot_no] = lot
             self.left[lot.lot_no] = lot.earned_units
-        for lot_no, _, units, left in zip(*[iter(lots.uses)] * 4, strict=True):
+        for lot_no, seq, units, left in zip(*[iter(lots.uses)] * 4, strict=True):
+            lot = self.lot_rows[lot_no]
+            if units > 0:
+                use = Use(lot_no, lot.earned_units, lot.expires_at_us, lot.made_seq, units)
+                self.uses.setdefault(seq, []).append(use)
             self.left[lot_no] -= units
             assert self.left[lot_no] == left >= 0
 
@@ -219,6 +266,7 @@ class PureHouse:
         return {
             "positions": {key: cu for key, cu in self.positions.items() if cu},
             "obligations": self.obligations,
+            "reversed": self.reversed,
             "accounts": self.accounts,
             "holds": self.holds,
             "cycles": self.cycles,
@@ -235,7 +283,8 @@ class PureHouse:
 
     def audit(self) -> JournalAudit:
         """Audit the bytes as a stream, cut into pieces of odd sizes."""
-        audit = JournalAudit(AuditReport(part=1))
+        named = {event.order_seq for event in map(unpack_event, self.events) if event.kind == 20}
+        audit = JournalAudit(AuditReport(part=1), reversed_orders=named)
         audit.expect(self.flushes)
         stream = b"".join((COPY_HEADER, *self.events, b"\xff\xff"))
         for start in range(0, len(stream), 777):

@@ -1,10 +1,11 @@
 """Recomputing hosted lots from the journal, one member at a time.
 
 Shares no code with `lots` and `lotbook`, which the writer runs. Points in a lot are what was accrued
-or credited by an exchange, less what orders spent, first to expire first, less what lapsed; which
-event took how much of which lot must stand in `exchange.lot_use` exactly so.
+or credited by an exchange, less what orders spent, first to expire first, less what lapsed, and what
+reversals put back or took back; which event took how much of which lot must stand in
+`exchange.lot_use` exactly so.
 
-Source: settlement/RULES.md, rules L1 to L6.
+Source: settlement/RULES.md, rules L1 to L6, P12 and V5.
 """
 
 from __future__ import annotations
@@ -31,9 +32,11 @@ it held at first, `due_at` its expiry, `lot_no` its event, `issuer` its merchant
 USE_ROW: Final = -1
 """Stands for the kind of event in a row that is what an event took of a lot: `units` went, `credited` stayed."""
 
-# member, sort, seq, at, occurred_at, due_at, units, credited_units, lot_no, issuer, acceptor, kind
-_ROW: Final = struct.Struct(">h" + "4xq" + "6x" + "4xq" * 7 + "4xi" * 2 + "4xh")
-_COLUMNS: Final = 12
+# member, sort, seq, order_seq, at, occurred_at, due_at, units, credited_units, lot_no, issuer, acceptor, kind
+_ROW: Final = struct.Struct(">h" + "4xq" + "6x" + "4xq" * 8 + "4xi" * 2 + "4xh")
+_COLUMNS: Final = 13
+_LIFE_OF_RETURNED: Final = 30 * 86_400_000_000
+"""What comes back to a lot with less life than this goes into a new one with as much, microseconds (rule P12)."""
 _LOT_COLUMNS: Final = ("member_no", "merchant_no", "earned_units", "expires_at", "made_seq")
 _USE_COLUMNS: Final = ("units", "left_units")
 
@@ -72,6 +75,8 @@ class LotsAudit:
         self._lots: dict[int, LotFigures] = {}
         self._purses: dict[int, list[LotFigures]] = {}
         self._uses: dict[str, tuple[int, int]] = {}
+        self._taken: dict[int, list[tuple[LotFigures, int]]] = {}
+        self._credited: dict[int, LotFigures] = {}
         self._stored_lots: dict[str, tuple[object, ...]] = {}
         self._stored_uses: dict[str, tuple[int, int]] = {}
         self._rest = b""
@@ -125,6 +130,7 @@ class LotsAudit:
     def _take(
         self,
         seq: int,
+        order_seq: int,
         at: int,
         occurred_at: int,
         due_at: int,
@@ -142,7 +148,11 @@ class LotsAudit:
                     self._check_life(seq, issuer, occurred_at, due_at)
                 self._spend(seq, issuer, occurred_at, units)
             if lot_no:
-                self._make(seq, lot_no, acceptor, credited, due_at)
+                self._credited[order_seq] = self._make(seq, lot_no, acceptor, credited, due_at)
+        elif kind == Kind.REVERSED:
+            self._give_back(seq, order_seq, issuer, -units, at, lot_no, due_at)
+            if credited:
+                self._take_back(seq, order_seq, -credited)
         elif kind == Kind.ACCRUED:
             if bool(lot_no) != bool(units):
                 self._differ(seq, "lot_no", "a lot if there are units", (lot_no, units))
@@ -164,7 +174,9 @@ class LotsAudit:
     def _differ(self, seq: int, rule: str, expected: object, found: object) -> None:
         self.report.differ("settlement.event", f"seq {seq}", rule, expected, found)
 
-    def _make(self, seq: int, lot_no: int, merchant_no: int, units: int, expires_at: int) -> None:
+    def _make(
+        self, seq: int, lot_no: int, merchant_no: int, units: int, expires_at: int
+    ) -> LotFigures:
         if lot_no in self._lots or units <= 0:
             self._differ(seq, "lot_no", "a new lot with units", (lot_no, units))
         lot = self._lots[lot_no] = LotFigures(
@@ -180,6 +192,7 @@ class LotsAudit:
             lot,
             key=lambda lot: (lot.expires_at, lot.lot_no),
         )
+        return lot
 
     def _live(self, issuer: int, at: int) -> list[LotFigures]:
         """Lots that could be spent at an instant, first to expire first (rules L1 and L2)."""
@@ -204,11 +217,59 @@ class LotsAudit:
             given = min(wanted, lot.units)
             lot.units -= given
             wanted -= given
+            self._taken.setdefault(seq, []).append((lot, given))
             self._uses[_use_key(lot.lot_no, seq)] = (given, lot.units)
             if not wanted:
                 return
         if wanted:
             self._differ(seq, "units spent", f"{units - wanted} live units", units)
+
+    def _give_back(
+        self, seq: int, order_seq: int, issuer: int, units: int, at: int, lot_no: int, due_at: int
+    ) -> None:
+        """Units come back to the lots that they came from, the last that was taken first (rule P12)."""
+        taken = self._taken.get(order_seq)
+        if not taken:
+            return  # Its issuer kept the points elsewhere.
+        keeps_until = at + _LIFE_OF_RETURNED
+        fresh = 0
+        while units and taken:
+            lot, given = taken.pop()
+            back = min(units, given)
+            units -= back
+            if back < given:
+                taken.append((lot, given - back))
+            if lot.expires_at < keeps_until:
+                fresh += back
+                continue
+            purse = self._purses[issuer]
+            if lot not in purse:
+                insort(purse, lot, key=lambda lot: (lot.expires_at, lot.lot_no))
+            lot.units += back
+            self._uses[_use_key(lot.lot_no, seq)] = (-back, lot.units)
+        if units:
+            self._differ(seq, "units given back", f"{units} fewer: no more were spent", units)
+        if bool(fresh) != bool(lot_no):
+            self._differ(seq, "lot_no", "a lot if units are left without one", (fresh, lot_no))
+        if fresh and lot_no:
+            if due_at != keeps_until:
+                self._differ(
+                    seq,
+                    "due_at of the new lot (rule P12)",
+                    instant_text(keeps_until + EPOCH_2000_US),
+                    instant_text(due_at + EPOCH_2000_US),
+                )
+            self._make(seq, lot_no, issuer, fresh, due_at)
+
+    def _take_back(self, seq: int, order_seq: int, units: int) -> None:
+        """Points that an exchange credited leave the lot that it made (rule V5)."""
+        lot = self._credited.get(order_seq)
+        if lot is None:
+            return  # The acceptor keeps them elsewhere.
+        if lot.units < units:
+            self._differ(seq, "units taken back", f"<= {lot.units}", units)
+        lot.units -= units
+        self._uses[_use_key(lot.lot_no, seq)] = (units, lot.units)
 
     def _lapse(self, seq: int, lot_no: int, merchant_no: int, units: int, at: int) -> None:
         lot = self._lots.get(lot_no)
@@ -257,6 +318,8 @@ class LotsAudit:
         self._lots = {}
         self._purses = {}
         self._uses = {}
+        self._taken = {}
+        self._credited = {}
         self._stored_lots = {}
         self._stored_uses = {}
 

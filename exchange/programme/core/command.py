@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from settlement.core.command import BooksCommand, Command, Order
+from settlement.core.command import BooksCommand, Command, Order, Reverse
 from settlement.core.event import Kind
 
 
@@ -88,5 +88,5 @@ class Basket(Command, frozen=True, gc=False, array_like=True, tag=24):
     partial: bool = False
 
 
-AnyCommand = BooksCommand | Purchase | Accrual | LapseLots | MemberOrder | Basket
+AnyCommand = BooksCommand | Reverse | Purchase | Accrual | LapseLots | MemberOrder | Basket
 """Everything that may stand in a writer's queue."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from exchange.programme.core import giving_back
 from exchange.programme.core.command import Accrual, Basket, LapseLots, MemberOrder, Purchase
 from exchange.programme.core.guard import Guard, Spend
 from exchange.programme.core.lots import (
@@ -26,8 +27,8 @@ from exchange.programme.core.lots import (
 from schemas.values.amounts import AMOUNT_LIMIT, CU_PER_FEN
 from schemas.values.rate import fee_floor
 from schemas.values.reason import REASON_BY_NUMBER, Reason
-from settlement.core.books import BACKDATE_US
-from settlement.core.command import End, Order, Pin, unstored_refusal
+from settlement.core.books import settled_until
+from settlement.core.command import End, Order, Pin, Reverse, unstored_refusal
 from settlement.core.event import Kind
 from settlement.core.stretch import CAP_EXCEEDED
 
@@ -130,6 +131,8 @@ class LotBook:
             return [self._accrual(command, books)]
         if isinstance(command, LapseLots):
             return self._lapse(command, books)
+        if isinstance(command, Reverse):
+            return [giving_back.decide(command, self, books)]
         raise TypeError(f"not a command on hosted points: {type(command).__name__}")
 
     def _order(self, order: Order, books: Books, step: int = 0) -> Entry:
@@ -342,7 +345,7 @@ class LotBook:
                 continue
             lot: Lot | None = purse[0]
             if purse[0].expires_at_us <= at_us:
-                drop_expired(purse, _settled_until(books))
+                drop_expired(purse, settled_until(books))
                 lot = first_live(purse, at_us)
             if lot is not None:
                 candidates.append((lot.expires_at_us, lot.lot_no, issuer, purse))
@@ -424,7 +427,7 @@ class LotBook:
         loaded = self.expired.pop(command.key, None)
         if loaded is None:
             return answer
-        as_of_us = min(command.as_of_us, _settled_until(books))
+        as_of_us = min(command.as_of_us, settled_until(books))
         for stored in loaded:
             # A command before this one in the same group may have spent from the lot.
             lot = self._spent.get(stored.lot_no, stored)
@@ -488,6 +491,14 @@ class LotBook:
             self._uses.extend((lot.lot_no, seq, -use.units, lot.units))
         if back.fresh_units:
             self._make(member_no, merchant_no, back.fresh_units, fresh_until_us, seq)
+
+    def take_from_lot(self, lot: Lot, units: int, seq: int) -> None:
+        """Take units for an event from one given lot, which has them."""
+        lot.units -= units
+        if not lot.units:
+            self._forget(lot)
+        self._spent[lot.lot_no] = lot
+        self._uses.extend((lot.lot_no, seq, units, lot.units))
 
     # Lots ------------------------------------------------------------------------------------------
 
@@ -567,11 +578,3 @@ def _refuse_basket(basket: Basket, books: Books, why: list[Reason | None]) -> An
         unstored_refusal(reason, order_seq)
         for order_seq, reason in zip(basket.accepted, reasons[len(refused) :], strict=True)
     ]
-
-
-def _settled_until(books: Books) -> int:
-    """The instant before which no order can come any more.
-
-    Where time is the wall clock's, an offline order may still be on its way.
-    """
-    return books.clock_us if books.caller_clock else books.clock_us - BACKDATE_US

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from settlement.core.books import Books
     from settlement.core.columns import OrderColumns
     from settlement.core.command import Answer, Command
+    from settlement.core.reversal import Cleared
     from settlement.core.stretch import Stretch
 
 CATALOGUE_SECONDS = 1.0
@@ -51,11 +52,12 @@ class ProgrammeRider:
         conn: Connection,
         commands: Sequence[Command],
         columns: Sequence[OrderColumns],
+        reversals: Sequence[Cleared],
         at_us: int,
     ) -> None:
         """Load reference data when it may be stale, and the lots of members not seen before."""
         merchants: set[int] = set()
-        members: set[int] = set()
+        members = {order.member_no for order in reversals}
         protected: list[MemberOrder | Purchase] = []
         lapses: list[LapseLots] = []
         for command in commands:
@@ -105,6 +107,12 @@ class ProgrammeRider:
             )
         if protected and self._catalogue.member_rules:
             await self._load_counted(conn, {each.member_no for each in protected}, at_us)
+        if reversals:
+            self._book.stored_uses |= await store.fetch_uses(
+                conn,
+                part=self._part,
+                events=[(order.cleared_seq, order.member_no) for order in reversals],
+            )
         for command in lapses:
             self._book.expired[command.key] = await store.fetch_expired_lots(
                 conn, part=self._part, as_of_us=command.as_of_us, limit=command.limit

@@ -1,0 +1,173 @@
+"""Taking a cleared order back, in part or whole: what of it still stands, and what a part comes to.
+
+A reversal is at the order's own figures, whatever rates came since. Debit, value, fee and new points
+of all reversals of an order together are `floor(whole * reversed units / units)`; the newest gets
+what the earlier ones have not. So parts never add up to more than the whole, and the last part leaves
+nothing behind (settlement/RULES.md, rules V1 to V3).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from schemas.values.ids import HOUSE
+from schemas.values.reason import Reason
+from settlement.core.books import SUM_LIMIT
+from settlement.core.event import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from settlement.core.books import Books, Hold
+    from settlement.core.command import Entry, Reverse
+
+
+class Amounts(NamedTuple):
+    """Figures of an order, or of a part of it: smallest point units and CU."""
+
+    units: int
+    debit_cu: int
+    value_cu: int
+    fee_cu: int
+    credited_units: int
+
+
+NOTHING: Final = Amounts(0, 0, 0, 0, 0)
+
+
+class Past(NamedTuple):
+    """An order that did not clear, or not yet: where its value would have gone, and how it stands."""
+
+    acceptor: int
+    kind: Kind
+
+
+UNKNOWN: Final = Past(HOUSE, Kind.JOINED)
+"""Stands for an order that there is not."""
+WHY_NOT: Final[Mapping[Kind, Reason]] = {
+    Kind.ACCEPTED: Reason.ORDER_NOT_CLEARED,
+    Kind.VOIDED: Reason.ORDER_ALREADY_VOIDED,
+    Kind.EXPIRED: Reason.HOLD_EXPIRED,
+    Kind.REFUSED: Reason.ORDER_REFUSED,
+    UNKNOWN.kind: Reason.ORDER_NOT_FOUND,
+}
+"""Why an order that stands so cannot be reversed."""
+
+
+class Cleared(NamedTuple):
+    """An order that cleared, and what of it was taken back.
+
+    Attributes:
+        order_seq: Number of the order's first event.
+        cleared_seq: Number of the event that cleared it.
+        caller: Who sent the order.
+        issuer: Whose points were spent.
+        acceptor: Where the value went.
+        member_no: The member's surrogate.
+        rate_no: The issuer's rate.
+        lot_no: The lot of new points that an exchange made here; 0 for none.
+        reference: The sender's own reference.
+        whole: What was cleared.
+        reversed: What all its reversals have taken back, as positive figures.
+        last_seq: Number of its newest reversal; 0 before the first.
+    """
+
+    order_seq: int
+    cleared_seq: int
+    caller: int
+    issuer: int
+    acceptor: int
+    member_no: int
+    rate_no: int
+    lot_no: int
+    reference: str
+    whole: Amounts
+    reversed: Amounts = NOTHING
+    last_seq: int = 0
+
+    @property
+    def left_units(self) -> int:
+        """Units that no reversal has taken back."""
+        return self.whole.units - self.reversed.units
+
+    def share(self, units: int) -> Amounts:
+        """What taking `units` more back comes to.
+
+        Args:
+            units: At least 1 and at most `left_units`.
+
+        Raises:
+            ValueError: There are fewer units left: the caller did not look.
+
+        Source: settlement/RULES.md, rule V2.
+        """
+        if not 0 < units <= self.left_units:
+            raise ValueError(f"{units} of {self.left_units} units")
+        total = self.reversed.units + units
+        return Amounts(
+            units,
+            *(
+                figure * total // self.whole.units - before
+                for figure, before in zip(self.whole[1:], self.reversed[1:], strict=True)
+            ),
+        )
+
+    def without(self, part: Amounts, seq: int) -> Cleared:
+        """The order after one more reversal, which is event `seq`."""
+        taken = Amounts(*(one + more for one, more in zip(self.reversed, part, strict=True)))
+        return self._replace(reversed=taken, last_seq=seq)
+
+
+def find(books: Books, command: Reverse) -> tuple[Cleared, Amounts] | Reason:
+    """Find the order that a reversal is of, and what the part that is taken back comes to.
+
+    Args:
+        books: The books, which hold the order: it was loaded, or cleared just now.
+        command: What is wanted.
+
+    Returns:
+        Both, or why there is no such part: ORDER_NOT_FOUND, how the order ended otherwise, or
+        REVERSAL_EXCEEDS_ORDER.
+
+    Source: settlement/RULES.md, rule V1.
+    """
+    order = _order_of(books, command)
+    if isinstance(order, Reason):
+        return order
+    units = command.units or order.left_units
+    if not 0 < units <= order.left_units:
+        return Reason.REVERSAL_EXCEEDS_ORDER
+    part = order.share(units)
+    taken = books.reversed.get((order.issuer, order.acceptor))
+    if taken is not None and taken.debit + part.debit_cu >= SUM_LIMIT:
+        return Reason.AMOUNT_ABOVE_MAXIMUM
+    return order, part
+
+
+def _order_of(books: Books, command: Reverse) -> Cleared | Reason:
+    """The order that a reversal is of, or why it cannot be reversed."""
+    order_seq = command.order_seq
+    order = books.cleared.get(order_seq)
+    ended = books.recent_ends.get(order_seq)
+    if order is None and ended is not None and ended[1].kind == Kind.CLEARED:
+        order = _cleared_just_now(*ended)
+    if order is not None:
+        state = Past(order.acceptor, Kind.CLEARED)
+    elif hold := books.holds.get(order_seq):
+        state = Past(hold.acceptor, Kind.ACCEPTED)
+    elif ended is not None:
+        state = Past(ended[0].acceptor, Kind(ended[1].kind))
+    else:
+        state = books.past.get(order_seq, UNKNOWN)
+    if command.caller not in (state.acceptor, HOUSE):
+        return Reason.ORDER_NOT_FOUND
+    return order or WHY_NOT[state.kind]
+
+
+def _cleared_just_now(hold: Hold, end: Entry) -> Cleared:
+    """An order that cleared from its hold, and whose clearing may not be stored yet."""
+    return Cleared(
+        hold.order_seq, end.seq, hold.caller, hold.issuer, hold.acceptor, hold.member_no,
+        hold.rate_no, 0, hold.reference,
+        Amounts(hold.units, hold.debit_cu, hold.value_cu, hold.fee_cu, hold.credited_units),
+    )  # fmt: skip
