@@ -129,6 +129,7 @@ class Checks:
         self._broken = broken
         self._by_key: dict[tuple[int, bytes], Life] = {}
         self._by_seq: dict[int, Life] = {}
+        self._unheard = 0
         self.steps = 0
 
     @property
@@ -138,7 +139,7 @@ class Checks:
 
     def number_of(self, order_seq: int) -> int:
         """Number in the history of the order whose first event is `order_seq`."""
-        return self._by_key[self._disk.key_of(order_seq)].no
+        return self._life_of(order_seq).no
 
     # While it goes on ---------------------------------------------------------------------------
 
@@ -146,12 +147,15 @@ class Checks:
         """A till is about to ask for an order."""
         key = wanted.order.caller, wanted.order.key
         self._by_key[key] = Life(no=no, wanted=wanted)
+        self._unheard += 1
 
     def hears(self, wanted: Wanted, entry: Entry) -> None:
         """A till hears how its order ended; from then on it must not hear otherwise."""
         life = self._by_key[wanted.order.caller, wanted.order.key]
         told = told_by(entry)
-        if life.heard and life.heard != told:
+        if not life.heard:
+            self._unheard -= 1
+        elif life.heard != told:
             self._say(life, f"heard {life.heard}, then {told}")
         if told == "cleared" and life.books is not Kind.CLEARED:
             self._say(life, "heard that it cleared before the books had cleared it")
@@ -232,13 +236,17 @@ class Checks:
                 return "the books have cleared the order"
         return ""
 
+    def _life_of(self, order_seq: int) -> Life:
+        """The order whose first event is `order_seq`, which is on the disk."""
+        life = self._by_seq.get(order_seq)
+        if life is None:
+            life = self._by_seq[order_seq] = self._by_key[self._disk.key_of(order_seq)]
+        return life
+
     def _entered(self, entry: Entry) -> None:
         """Take one event of an order in."""
         kind = Kind(entry.kind)
-        life = self._by_seq.get(entry.order_seq)
-        if life is None:
-            order = self._disk.key_of(entry.order_seq)
-            life = self._by_seq[entry.order_seq] = self._by_key[order]
+        life = self._life_of(entry.order_seq)
         if life.books not in (None, Kind.ACCEPTED, Kind.PINNED):
             self._say(life, f"{kind.name} in the books after {life.books.name}")
         if kind is Kind.PINNED:
@@ -271,11 +279,7 @@ class Checks:
 
     def over(self) -> bool:
         """Whether every till has heard and every order has ended."""
-        return all(life.heard for life in self.lives) and self.terminal()
-
-    def terminal(self) -> bool:
-        """Whether every journey has ended."""
-        return all(journey.state in ENDS for journey in self._journeys.by_no.values())
+        return not self._unheard and not self._journeys.open
 
     def check_over(self) -> None:
         """Check what must be true when nothing is in flight any more."""

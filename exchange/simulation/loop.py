@@ -22,13 +22,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
+import math
 import socket
 from contextvars import ContextVar, copy_context
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, TypeVarTuple, cast
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
     from concurrent.futures import Executor
     from contextvars import Context
 
@@ -36,10 +37,10 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 _RESOLUTION_SECONDS: Final = 1e-9
-"""Timers nearer than this are due together; far below a microsecond, far above a float's error."""
+"""What passes before a timer that was set for this instant; far below a microsecond, far above a float's error."""
 _END_STEPS: Final = 100_000
 STEPS_MAX: Final = 2_000_000
-"""Rounds of one loop after which something must be turning on the spot."""
+"""Callbacks within one virtual second after which something must be turning on the spot."""
 
 
 class Standstill(RuntimeError):  # noqa: N818 - it names what happened
@@ -67,7 +68,7 @@ class Host:
         self.name = name
         self.alive = True
         self.dropped: list[asyncio.Handle] = []
-        self.timers: list[asyncio.TimerHandle] = []
+        self.timers: _Timers = []
         self.remains: list[object] = []
 
     def __repr__(self) -> str:
@@ -79,30 +80,91 @@ OUTSIDE: Final = Host("outside")
 HOST: Final[ContextVar[Host]] = ContextVar("host", default=OUTSIDE)
 
 
+class _Soon(asyncio.Handle):
+    """A callback that is ready; made in one go, since there are hundreds of them for each order."""
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        callback: Callable[..., object],
+        args: Sequence[object],
+        loop: asyncio.AbstractEventLoop,
+        context: Context | None,
+    ) -> None:
+        """Be what asyncio's own handle is outside its debug mode."""
+        self._callback = callback
+        self._args = args
+        self._loop = loop
+        self._context = copy_context() if context is None else context
+        self._cancelled = False
+        self._repr = None
+        self._source_traceback = None
+
+
+class _Timer(asyncio.TimerHandle):
+    """A callback that is due at an instant; one that is cancelled is passed over when its time has come."""
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        when: float,
+        callback: Callable[..., object],
+        args: Sequence[object],
+        loop: asyncio.AbstractEventLoop,
+        context: Context | None,
+    ) -> None:
+        """Be what asyncio's own timer is outside its debug mode."""
+        self._when = when
+        self._callback = callback
+        self._args = args
+        self._loop = loop
+        self._context = copy_context() if context is None else context
+        self._cancelled = False
+        self._repr = None
+        self._source_traceback = None
+
+    def cancel(self) -> None:
+        """Do not come, and hold nothing any more."""
+        self._cancelled = True
+        self._callback, self._args = _nothing, ()
+
+
+def _nothing() -> None:
+    """Be what a cancelled timer calls."""
+
+
+_Timers = list[tuple[float, int, _Timer]]
+"""A heap: when, the how manieth timer, the timer."""
+
+
 class VirtualFuture(asyncio.Future[T]):
     """A future whose place in a set does not depend on its address."""
 
-    def __init__(self, serial: int, *, loop: asyncio.AbstractEventLoop) -> None:
-        """Remember the serial number."""
-        super().__init__(loop=loop)
-        self._serial = serial
+    _serial = 0
 
     def __hash__(self) -> int:
+        if not self._serial:
+            self._serial = _next_serial(self)
         return self._serial
 
 
 class VirtualTask(asyncio.Task[T]):
     """A task whose place in a set does not depend on its address."""
 
-    def __init__(self, serial: int, coro: Coroutine[Any, Any, T], **options: Any) -> None:
-        """Remember the serial number before asyncio puts the task into its sets."""
-        self._serial = serial
-        context: Context | None = options.get("context")
-        self.host = HOST.get() if context is None else context.get(HOST, OUTSIDE)
-        super().__init__(coro, **options)
+    _serial = 0
+    host: Host
 
     def __hash__(self) -> int:
+        if not self._serial:
+            self._serial = _next_serial(self)
         return self._serial
+
+
+def _next_serial(future: asyncio.Future[Any]) -> int:
+    """Number futures in the order in which somebody puts them into sets, which is the same in every process."""
+    return cast("VirtualLoop", future.get_loop()).next_serial()
 
 
 class Wires(Protocol):
@@ -130,60 +192,94 @@ class Wires(Protocol):
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
-    """The loop. Close it with `end`, which lets everything that is left run out."""
+    """The loop. Close it with `end`, which lets everything that is left run out.
+
+    Attributes:
+        now: Seconds since the loop was made, virtual.
+        now_us: The same in whole microseconds.
+        wires: What carries its connections; None for no network.
+    """
 
     # Of asyncio.BaseEventLoop, which is made to be subclassed by loops with other selectors.
     _ready: deque[asyncio.Handle]
-    _scheduled: list[asyncio.TimerHandle]
-    _clock_resolution: float
+    _stopping: bool
 
     def __init__(self) -> None:
         """Start at second 0 with nothing to do."""
         super().__init__()
-        self._now = 0.0
+        self.now = 0.0
+        self.now_us = 0
+        self._timers: _Timers = []
+        self._timers_set = 0
+        self._timers_before = 0
         self._serial = 0
-        self._steps = 0
-        self._selector = self
-        self._clock_resolution = _RESOLUTION_SECONDS
+        self._steps_left = STEPS_MAX
+        self._steps_again = 1.0
         self._dialled: dict[int, object] = {}
         self._failures: list[dict[str, Any]] = []
         self._hosts: list[Host] = []
         self.wires: Wires | None = None
-        self.set_task_factory(self._make_task)
         self.set_exception_handler(lambda _, context: self._failures.append(context))
 
     # Time ---------------------------------------------------------------------------------------
 
     def time(self) -> float:
         """Seconds since the loop was made, virtual."""
-        return self._now
+        return self.now
 
-    def select(self, timeout: float | None) -> tuple[()]:
-        """Be the selector of this loop: pass the time until the next timer.
-
-        Args:
-            timeout: Seconds until the next timer; 0 while something is ready, None without a timer.
+    def _run_once(self) -> None:
+        """Run until somebody stops the loop: what is ready in its order, and timers when nothing is.
 
         Raises:
             Standstill: Nothing would ever happen again, or the loop turns on the spot.
         """
-        self._steps += 1
-        if timeout is None:
-            waiting = sorted(_describe(task) for task in asyncio.all_tasks(self))
-            raise Standstill(f"nothing is ready and no timer is set; waiting: {waiting}")
-        if self._steps > STEPS_MAX:
-            raise Standstill(f"more than {STEPS_MAX:,} rounds: something turns on the spot")
-        if timeout > 0 or not self._ready:
-            # A timer for this very instant was set by somebody who found that a sum of floats fell short
-            # of it; on a real clock time passes all the same, and so it does here.
-            self._now += max(timeout, _RESOLUTION_SECONDS)
-        return ()
+        ready = self._ready
+        while not self._stopping:
+            handle: Any = ready.popleft() if ready else self._next_timer()
+            if handle._cancelled:  # noqa: SLF001 - this loop's part of asyncio's own handles
+                continue
+            self._steps_left -= 1
+            if not self._steps_left:
+                raise Standstill(f"more than {STEPS_MAX:,} steps: something turns on the spot")
+            try:
+                handle._context.run(handle._callback, *handle._args)  # noqa: SLF001
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:  # noqa: BLE001 - as asyncio's handles do: report it and go on
+                self.call_exception_handler(
+                    {"message": "a callback failed", "exception": error, "handle": handle}
+                )
 
-    def _process_events(self, event_list: tuple[()]) -> None:
-        """Take what the selector found, which is nothing: deliveries are timers."""
+    def _next_timer(self) -> _Timer:
+        """Pass the time until the next timer.
+
+        Raises:
+            Standstill: There is none.
+        """
+        while self._timers:
+            when, number, timer = heapq.heappop(self._timers)
+            if timer._cancelled:  # noqa: SLF001
+                continue
+            if when > self.now:
+                self.now = when
+            elif number > self._timers_before:
+                # It was set for this very instant by somebody who found that a sum of floats fell short of
+                # it; on a real clock time passes all the same, and so it does here.
+                self.now += _RESOLUTION_SECONDS
+            else:
+                return timer
+            self._timers_before = self._timers_set
+            now = self.now
+            self.now_us = round(now * 1e6)
+            if now >= self._steps_again:
+                self._steps_left = STEPS_MAX
+                self._steps_again = now + 1.0
+            return timer
+        waiting = sorted(_describe(task) for task in asyncio.all_tasks(self))
+        raise Standstill(f"nothing is ready and no timer is set; waiting: {waiting}")
 
     def _write_to_self(self) -> None:
-        """Wake the selector, which never sleeps."""
+        """Wake the loop, which never sleeps."""
 
     # Callbacks, tasks, futures ------------------------------------------------------------------
 
@@ -192,9 +288,19 @@ class VirtualLoop(asyncio.BaseEventLoop):
     ) -> asyncio.Handle:
         """Queue a callback, unless its host is dead."""
         host = HOST.get() if context is None else context.get(HOST, OUTSIDE)
-        handle = asyncio.Handle(callback, args, self, context)
+        handle = _Soon(callback, args, self, context)
         (self._ready if host.alive else host.dropped).append(handle)
         return handle
+
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """Set a timer, as `call_at` does."""
+        return self.call_at(self.now + delay, callback, *args, context=context)
 
     def call_at(
         self,
@@ -204,25 +310,32 @@ class VirtualLoop(asyncio.BaseEventLoop):
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
         """Set a timer, which does not come while its host is dead."""
-        timer = super().call_at(when, callback, *args, context=context)
         host = HOST.get() if context is None else context.get(HOST, OUTSIDE)
-        if not host.alive:
-            self._scheduled.remove(timer)
-            heapq.heapify(self._scheduled)
-            host.timers.append(timer)
+        timer = _Timer(when, callback, args, self, context)
+        self._timers_set += 1
+        entry = when, self._timers_set, timer
+        if host.alive:
+            heapq.heappush(self._timers, entry)
+        else:
+            host.timers.append(entry)
         return timer
 
     def create_future(self) -> asyncio.Future[Any]:
-        """Make a future with the next serial number."""
-        self._serial += 1
-        return VirtualFuture(self._serial, loop=self)
+        """Make a future that is numbered if it needs to be."""
+        return VirtualFuture(loop=self)
 
-    def _make_task(
-        self, loop: asyncio.AbstractEventLoop, coro: Any, **options: Any
-    ) -> VirtualTask[Any]:
-        """Make a task with the next serial number; `options` are asyncio's own."""
+    def next_serial(self) -> int:
+        """Give out the next serial number."""
         self._serial += 1
-        return VirtualTask(self._serial, coro, loop=loop, **options)
+        return self._serial
+
+    def create_task(
+        self, coro: Any, *, name: str | None = None, context: Context | None = None
+    ) -> VirtualTask[Any]:
+        """Make a task that knows its host."""
+        task = VirtualTask(coro, loop=self, name=name, context=context)
+        task.host = HOST.get() if context is None else context.get(HOST, OUTSIDE)
+        return task
 
     def run_in_executor(
         self,
@@ -283,19 +396,19 @@ class VirtualLoop(asyncio.BaseEventLoop):
             (host.dropped if _host_of(handle) is host else kept).append(handle)
         self._ready.clear()
         self._ready.extend(kept)
-        timers: list[asyncio.TimerHandle] = []
-        for timer in self._scheduled:
-            (host.timers if _host_of(timer) is host else timers).append(timer)
+        timers: _Timers = []
+        for entry in self._timers:
+            (host.timers if _host_of(entry[2]) is host else timers).append(entry)
         heapq.heapify(timers)
-        self._scheduled[:] = timers
+        self._timers[:] = timers
 
     def thaw(self, host: Host) -> None:
         """Let a frozen host go on where it was; timers whose time has passed come at once."""
         host.alive = True
         self._ready.extend(host.dropped)
         host.dropped.clear()
-        for timer in host.timers:
-            heapq.heappush(self._scheduled, timer)
+        for entry in host.timers:
+            heapq.heappush(self._timers, entry)
         host.timers.clear()
 
     def failures(self) -> list[str]:
@@ -313,7 +426,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """
         self.set_exception_handler(lambda *_: None)
         # Whoever turns on the spot now, because everybody else has gone, is left alone soon.
-        self._steps = max(self._steps, STEPS_MAX - _END_STEPS)
+        self._steps_left, self._steps_again = _END_STEPS, math.inf
         for host in self._hosts:
             self.thaw(host)
         if self.wires is not None:
@@ -327,7 +440,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 task.cancel()
             with contextlib.suppress(Standstill):
                 self.run_until_complete(asyncio.wait(left, timeout=60))
-        self._steps = 0
+        self._steps_left = _END_STEPS
         with contextlib.suppress(Standstill):
             self.run_until_complete(self.shutdown_asyncgens())
         self.close()

@@ -97,13 +97,30 @@ class Conditions:
 class Link:
     """One direction between two hosts."""
 
-    __slots__ = ("_conditions", "_random", "cuts", "name", "stalls", "troubles")
+    __slots__ = (
+        "_bytes_per_second",
+        "_draw",
+        "_least_us",
+        "_spike_chance",
+        "_spike_us",
+        "_spread_us",
+        "cuts",
+        "name",
+        "stalls",
+        "tag",
+        "troubles",
+    )
 
     def __init__(self, name: str, conditions: Conditions, rng: random.Random) -> None:
         """Start untroubled."""
         self.name = name
-        self._conditions = conditions
-        self._random = rng
+        self.tag = name.encode()
+        least_us, most_us = conditions.latency_us
+        self._least_us, self._spread_us = least_us, most_us - least_us
+        self._spike_chance = 1 / conditions.spike_one_in if conditions.spike_one_in else 0.0
+        self._spike_us = conditions.spike_us
+        self._bytes_per_second = conditions.bytes_per_second
+        self._draw = rng.random
         self.troubles: list[Disturbance] = []
         self.cuts: list[Disturbance] = []
         self.stalls: list[Disturbance] = []
@@ -120,15 +137,13 @@ class Link:
 
     def latency_seconds(self, now_us: int, size_bytes: int) -> float:
         """Draw how long one delivery takes."""
-        conditions, draw = self._conditions, self._random.random
-        least, most = conditions.latency_us
-        latency_us = least + int(draw() * (most - least))
-        if conditions.spike_one_in and draw() * conditions.spike_one_in < 1:
-            latency_us += conditions.spike_us
+        latency_us = self._least_us + int(self._draw() * self._spread_us)
+        if self._draw() < self._spike_chance:
+            latency_us += self._spike_us
         for trouble in self.troubles:
             if trouble.trouble is Trouble.SLOW and trouble.from_us <= now_us < trouble.to_us:
                 latency_us += trouble.figure
-        return latency_us / 1e6 + size_bytes / conditions.bytes_per_second
+        return latency_us / 1e6 + size_bytes / self._bytes_per_second
 
     def healed_us(self, now_us: int) -> int:
         """When what is sent now can pass: now, or the end of the partition."""
@@ -144,7 +159,7 @@ class Link:
         The time between two tries doubles, so it is up to as long as the partition; what is sent
         afterwards on another connection may arrive before.
         """
-        return int(self._random.random() * lost_us)
+        return int(self._draw() * lost_us)
 
     def refuses(self, now_us: int) -> bool:
         """Whether new connections are refused now."""
@@ -206,10 +221,10 @@ class _Pipe:
         """Put bytes, or the end of them, on the way."""
         if self._broken:
             return
-        now = self._loop.time()
-        due = now + self._link.latency_seconds(self._network.now_us(), len(data))
-        if self._queue:
-            due = max(due, self._queue[-1][0])
+        loop = self._loop
+        due = loop.now + self._link.latency_seconds(loop.now_us, len(data))
+        if self._queue and self._queue[-1][0] > due:
+            due = self._queue[-1][0]
         self._queue.append((due, data))
         self.queued_bytes += len(data)
         self.arm()
@@ -217,8 +232,9 @@ class _Pipe:
     def arm(self) -> None:
         """See to it that the first delivery happens when it is due."""
         if self._timer is None and self._queue and not self.target.paused:
-            due = max(self._queue[0][0], self._loop.time())
-            self._timer = self._loop.call_at(due, self._deliver, context=self.target.context)
+            self._timer = self._loop.call_at(
+                self._queue[0][0], self._deliver, context=self.target.context
+            )
 
     def break_off(self) -> None:
         """Lose everything that is on the way, and take nothing more."""
@@ -232,8 +248,8 @@ class _Pipe:
     def _deliver(self) -> None:
         """Hand over what is due, as far as troubles let it."""
         self._timer = None
-        now_us = self._network.now_us()
-        healed_us = self._link.healed_us(now_us)
+        now_us = self._loop.now_us
+        healed_us = self._link.healed_us(now_us) if self._link.troubles else now_us
         if healed_us > now_us:
             again_us = healed_us + self._link.resend_us(healed_us - now_us)
             self._timer = self._loop.call_at(
@@ -242,21 +258,21 @@ class _Pipe:
             return
         if stall := self._link.take_stall(now_us):
             self._network.note("network.stalled", link=self._link.name)
-            again = self._loop.time() + stall.figure / 1e6
+            again = self._loop.now + stall.figure / 1e6
             self._timer = self._loop.call_at(again, self._deliver, context=self.target.context)
             return
         pieces: list[bytes] = []
         ended = False
-        now = self._loop.time() + 1e-9
+        now = self._loop.now + 1e-9
         while self._queue and self._queue[0][0] <= now:
             ended = self._queue[0][1] == _EOF
             if ended and pieces:
                 # The end is a packet of its own; whoever reads has begun with what came before.
                 ended = False
-                self._queue[0] = (self._loop.time() + _RESET_SECONDS, _EOF)
+                self._queue[0] = (self._loop.now + _RESET_SECONDS, _EOF)
                 break
             pieces.append(self._queue.popleft()[1])
-        data = b"".join(pieces)
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         self.queued_bytes -= len(data)
         if self._cut is None and data and (cut := self._link.take_cut(now_us)):
             self._cut, self._left_bytes = cut, cut.figure
@@ -264,7 +280,7 @@ class _Pipe:
         if broken:
             data = data[: self._left_bytes]
         self._left_bytes -= len(data)
-        self._network.carried(self._link.name, data)
+        self._network.carried(self._link, data)
         if data:
             self.target.take(data)
         if broken:
@@ -545,7 +561,7 @@ class Network:
 
     def now_us(self) -> int:
         """Return the loop's time in whole microseconds."""
-        return round(self.loop.time() * 1e6)
+        return self.loop.now_us
 
     def link(self, source: str, target: str) -> Link:
         """Return one direction between two hosts."""
@@ -665,11 +681,11 @@ class Network:
         """An end of a connection is gone."""
         self._open.pop(end, None)
 
-    def carried(self, link: str, data: bytes) -> None:
+    def carried(self, link: Link, data: bytes) -> None:
         """Count a delivery into the checksum that the trace ends with: every byte, when, and where."""
         self.deliveries += 1
         self.carried_bytes += len(data)
-        told = f"{self.now_us()} {link} ".encode()
+        told = link.tag + self.loop.now_us.to_bytes(8, "big")
         self.checksum = zlib.crc32(data, zlib.crc32(told, self.checksum))
 
 

@@ -33,12 +33,18 @@ Moved = tuple[Journey, Journey]
 
 
 class Journeys:
-    """The rows: what is durable of the journeys and of the workers' leases."""
+    """The rows: what is durable of the journeys and of the workers' leases.
+
+    Attributes:
+        by_no: Every journey by its number.
+        open: Numbers of those that have not ended, in order.
+    """
 
     def __init__(self, books: Disk) -> None:
         """Start empty, beside the books that are in the same database."""
         self.by_no: dict[int, Journey] = {}
-        self.lines: dict[int, list[Line]] = {}
+        self.open: dict[int, None] = {}
+        self._lines: dict[int, list[tuple[int, Line]]] = {}
         self._books = books
         self._by_key: dict[tuple[int, bytes], int] = {}
         self._lease_until_us: dict[uuid.UUID, int] = {}
@@ -52,7 +58,8 @@ class Journeys:
             self.by_no[journey_no] = Journey(
                 journey_no=journey_no, worker=worker, claim_no=1, wanted=wanted
             )
-            self.lines[journey_no] = []
+            self.open[journey_no] = None
+            self._lines[journey_no] = []
             # The intent of the hold is written with the wish.
             self._add(journey_no, Line(step=Step.HOLD, source=Source.INTENT, at_us=wanted.at_us))
         return self.by_no[journey_no]
@@ -77,6 +84,8 @@ class Journeys:
             stuck_since_us=change.stuck_since_us,
             stuck_why=change.stuck_why,
         )
+        if after.state in ENDS:
+            self.open.pop(after.journey_no, None)
         for line in change.lines:
             self._add(after.journey_no, line)
         return before, after
@@ -111,14 +120,16 @@ class Journeys:
             if until_us < now_us:
                 del self._lease_until_us[other]
         taken: list[tuple[Journey, list[Line]]] = []
-        for journey in list(self.by_no.values()):
+        for journey_no in self.open:
             if len(taken) == limit:
                 break
-            if journey.state in ENDS or journey.worker in self._lease_until_us:
+            journey = self.by_no[journey_no]
+            if journey.worker in self._lease_until_us:
                 continue
             claimed = replace(journey, worker=worker, claim_no=journey.claim_no + 1)
-            self.by_no[journey.journey_no] = claimed
-            taken.append((claimed, list(self.lines[journey.journey_no])))
+            self.by_no[journey_no] = claimed
+            lines = [replace(line, line_no=no) for no, line in self._lines[journey_no]]
+            taken.append((claimed, lines))
         return taken
 
     def answer(self, order: uuid.UUID, line: Line, *, merchant_no: int) -> int:
@@ -141,15 +152,15 @@ class Journeys:
     def answers(self, journey_nos: Sequence[int]) -> list[tuple[int, Line]]:
         """Lines that callbacks and people added."""
         return [
-            (journey_no, line)
+            (journey_no, replace(line, line_no=no))
             for journey_no in journey_nos
-            for line in self.lines.get(journey_no, ())
+            for no, line in self._lines.get(journey_no, ())
             if line.source in _LATE_LINES
         ]
 
     def _add(self, journey_no: int, line: Line) -> None:
         self._last_line_no += 1
-        self.lines[journey_no].append(replace(line, line_no=self._last_line_no))
+        self._lines[journey_no].append((self._last_line_no, line))
 
 
 class VirtualStore:

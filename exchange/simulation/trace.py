@@ -16,7 +16,7 @@ import structlog
 from exchange.simulation.loop import HOST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, MutableMapping
+    from collections.abc import Iterator
 
     from exchange.simulation.loop import VirtualLoop
 
@@ -66,9 +66,9 @@ class Trace:
         before = structlog.get_config()
         disabled = logging.root.manager.disable
         structlog.configure(
-            processors=[self._take],
-            wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
-            logger_factory=structlog.ReturnLoggerFactory(),
+            processors=[],
+            wrapper_class=_Recorder,
+            logger_factory=lambda *_: self,
             context_class=dict,
             cache_logger_on_first_use=False,
         )
@@ -80,15 +80,37 @@ class Trace:
             logging.disable(disabled)
             structlog.configure(**before)
 
-    def _take(self, _: object, level: str, line: MutableMapping[str, Any]) -> Any:
-        """Be the last processor: keep the line."""
-        event = str(line.pop("event"))
-        if line.pop("exc_info", None):
-            level = "exception"
-        if level not in {"debug", "info"}:
-            line["level"] = level
-        self.note(event, **line)
-        raise structlog.DropEvent
+
+class _Recorder:
+    """What the real code logs with: the shortest way from an event to its line."""
+
+    __slots__ = ("_bound", "_trace")
+
+    def __init__(self, trace: Trace, processors: object, context: dict[str, Any]) -> None:  # noqa: ARG002 - structlog's shape
+        self._trace = trace
+        self._bound = context
+
+    def bind(self, **fields: Any) -> _Recorder:
+        """Have fields in every line."""
+        return _Recorder(self._trace, None, self._bound | fields)
+
+    def debug(self, event: str, **fields: Any) -> None:
+        """Take a line of every day."""
+        self._trace.note(event, **self._bound, **fields)
+
+    info = debug
+
+    def warning(self, event: str, **fields: Any) -> None:
+        """Take a line that says how grave it is."""
+        self._trace.note(event, **self._bound, **fields, level="warning")
+
+    def error(self, event: str, **fields: Any) -> None:
+        """Take a line that says how grave it is."""
+        self._trace.note(event, **self._bound, **fields, level="error")
+
+    def exception(self, event: str, **fields: Any) -> None:
+        """Take a line that says how grave it is; the exception itself is no matter of the trace."""
+        self._trace.note(event, **self._bound, **fields, level="exception")
 
 
 def _text(value: object) -> str:

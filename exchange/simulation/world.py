@@ -163,6 +163,7 @@ class World:
         self._rows = store.Journeys(self._disk)
         self._aways = [trial for trial in plan.trials if isinstance(trial, StoreAway)]
         self._broken: list[str] = []
+        self._figures = CallFigures()
         self._over = self._loop.create_future()
         self._fate = Host("fate")
         self._tills = Host(TILL)
@@ -218,7 +219,7 @@ class World:
 
     def now_us(self) -> int:
         """Microseconds since 1970, virtual."""
-        return START_US + self._network.now_us()
+        return START_US + self._loop.now_us
 
     # The course ---------------------------------------------------------------------------------
 
@@ -394,14 +395,11 @@ class World:
         async def answered(merchant_no: int, reference: str, receipt: Receipt) -> None:
             await made[0].answers_of(merchant_no)(reference, receipt)
 
-        figures = CallFigures()
         merchants = {}
         # Left only when the history is over: a worker that is killed closes nothing.
         async with AsyncExitStack() as over:
             for merchant in self._merchants:
-                system = self._connect(
-                    merchant, rng, functools.partial(answered, merchant.number), figures
-                )
+                system = self._connect(merchant, rng, functools.partial(answered, merchant.number))
                 over.push_async_callback(system.close)
                 await system.start()
                 manifest = merchant.folder.manifest
@@ -431,7 +429,6 @@ class World:
         merchant: _Merchant,
         rng: random.Random,
         answered: Callable[[str, Receipt], Awaitable[None]],
-        figures: CallFigures,
     ) -> Guarded:
         """Build the adapter of a merchant, as a worker does, at its simulator's address."""
         running = merchant.running
@@ -444,10 +441,10 @@ class World:
             secrets=Secrets(running.secrets, environment={}),
         )
         adapter = registry.build(folder, context)
-        return Guarded(adapter, folder.manifest, now_us=self.now_us, figures=figures)
+        return Guarded(adapter, folder.manifest, now_us=self.now_us, figures=self._figures)
 
     def _store_away(self) -> bool:
-        now_us = self._network.now_us()
+        now_us = self._loop.now_us
         return any(trial.from_us <= now_us < trial.to_us for trial in self._aways)
 
     def _journey_moved(self, before: Journey, after: Journey) -> None:

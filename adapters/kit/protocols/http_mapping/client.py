@@ -8,7 +8,6 @@ from adapters.kit.contract import Balance, Found, NotSent, Outcome, Receipt
 from adapters.kit.http import HttpClient, HttpSettings, NoAnswer
 from adapters.kit.manifest import settings_as
 from adapters.kit.protocols.http_mapping.load import load_mapping
-from adapters.kit.protocols.http_mapping.mapping import Calls, Mapping
 from adapters.kit.protocols.http_mapping.pages import Pages
 from adapters.kit.protocols.http_mapping.request import known_of, request_of
 from adapters.kit.protocols.http_mapping.rules import (
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from adapters.kit.contract import Call, StatementLine
     from adapters.kit.folder import Folder
     from adapters.kit.http import HttpAnswer, HttpRequest
-    from adapters.kit.protocols.http_mapping.mapping import Operation
+    from adapters.kit.protocols.http_mapping.mapping import Mapping, Operation
 
 
 class Settings(HttpSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -66,11 +65,6 @@ class HttpMapping:
         self._client = client
         self._base_url = base_url
         self._also: dict[str, str] = {}
-        self._want_number = {
-            name
-            for name in Calls.__struct_fields__
-            if (operation := mapping.operation(name)) is not None and _wants_number(operation)
-        }
 
     async def start(self) -> None:
         """Make ready to send."""
@@ -156,7 +150,7 @@ class HttpMapping:
         operation = self._mapping.operation(name)
         if operation is None:
             raise NotSent(f"The system has no call {name}.")
-        if known.get("number") == "" and name in self._want_number:
+        if known.get("number") == "" and _wants_number(operation):
             raise NotSent("The system's own number of the earlier call is not known.")
         try:
             answer = await self._client.send(request_of(operation, known))

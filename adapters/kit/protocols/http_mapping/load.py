@@ -29,7 +29,7 @@ def load_mapping(folder: Folder) -> Mapping:
     return _load(text, folder.where(MAPPING_FILE), msgspec.json.encode(manifest))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def _load(text: str, where: str, manifest: bytes) -> Mapping:
     file = decoded(parse_toml(text, where=where), MappingFile, where=where)
     mapping = Mapping(file=file, manifest=msgspec.json.decode(manifest, type=Manifest), where=where)
