@@ -330,10 +330,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return self._serial
 
     def create_task(
-        self, coro: Any, *, name: str | None = None, context: Context | None = None
+        self, coro: Any, *, name: object = None, context: Context | None = None
     ) -> VirtualTask[Any]:
         """Make a task that knows its host."""
-        task = VirtualTask(coro, loop=self, name=name, context=context)
+        task = VirtualTask(coro, loop=self, name=cast("str | None", name), context=context)
         task.host = HOST.get() if context is None else context.get(HOST, OUTSIDE)
         return task
 

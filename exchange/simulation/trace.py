@@ -67,7 +67,7 @@ class Trace:
         disabled = logging.root.manager.disable
         structlog.configure(
             processors=[],
-            wrapper_class=_Recorder,
+            wrapper_class=_Recorder,  # type: ignore[arg-type] # of its protocol, what is logged with is here
             logger_factory=lambda *_: self,
             context_class=dict,
             cache_logger_on_first_use=False,
