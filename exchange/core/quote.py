@@ -87,9 +87,6 @@ def terms_for(
         for code, number in ((acceptor, acceptor_no), (issuer, issuer_no)):
             if not catalogue.keeps_points(number):
                 return Refusal(Reason.NOT_HOSTED, f"{code} keeps its points in its own system")
-        if catalogue.programmes[acceptor_no].hosted != programme.hosted:
-            # Hosted lots cannot be held yet while another system is asked.
-            return Refusal(Reason.NOT_HOSTED, "one of both keeps its points in its own system")
         issued = catalogue.issue_rate(acceptor_no, at_us)
         if issued is None:
             return Refusal(Reason.RATE_NOT_OFFERED, f"{acceptor} issues no points now")

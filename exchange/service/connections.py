@@ -1,4 +1,7 @@
-"""Merchants' own systems as one worker reaches them: folders found, adapters built, started and closed."""
+"""Merchants' systems as one worker reaches them: folders found, adapters built, started and closed.
+
+A hosted programme stands among them behind the same contract (`exchange.service.hosted`).
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from adapters.kit import registry
 from adapters.kit.context import Context
 from adapters.kit.guard import Guarded
 from exchange.service.journey_drive import Connected
+from exchange.store.catalogue import fetch_hosted
 from exchange.store.connections import fetch_connections
 from schemas.values.faults import SchemaError
 
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from adapters.kit.figures import CallFigures
     from adapters.kit.folder import Folder
     from adapters.kit.secret import Secrets
+    from exchange.core.catalogue import Programme
 
 log = structlog.get_logger()
 
@@ -55,6 +60,7 @@ class Connections:
         figures: CallFigures,
         build: Callable[[Folder, Context], Adapter] = registry.build,
         place: Callable[[Folder], Awaitable[tuple[Folder, Secrets]]] | None = None,
+        host: Callable[[Programme], Connected] | None = None,
     ) -> None:
         """Take what adapters need.
 
@@ -66,7 +72,9 @@ class Connections:
             figures: Where calls are counted.
             build: Makes an adapter of a folder.
             place: Where a merchant's system is instead, and its secrets: a simulator's; None for the real one.
+            host: Makes what a hosted programme is reached through; None if those are not reached.
         """
+        self._host = host
         self._place = place
         self._pool = pool
         self._merchants = merchants
@@ -99,6 +107,10 @@ class Connections:
         A merchant that was disconnected stays open until this worker ends: orders that are under way
         there must end, and gateways send no new ones.
         """
+        if self._host is not None:
+            for programme in await fetch_hosted(self._pool):
+                if programme.merchant_no not in self._merchants:
+                    self._merchants[programme.merchant_no] = self._host(programme)
         for row in await fetch_connections(self._pool):
             number, merchant_no = row["connection_no"], row["merchant_no"]
             before = self._open.get(merchant_no)

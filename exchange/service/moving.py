@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from adapters.kit.reference import step_of
+from exchange.programme.core.calls import BY_CALL
 from exchange.programme.core.command import Accrual
 from exchange.service.orders import body_digest
 from exchange.store import leaving
@@ -200,7 +202,11 @@ async def export_merchant(
 
 def _event_line(row: Record) -> str:
     reason = REASON_BY_NUMBER[row["reason"]].code if row["reason"] else ""
-    order = order_text(row["order_at_us"], PART, row["order_seq"]) if row["order_seq"] else ""
+    order = ""
+    if row["kind"] in BY_CALL:
+        order = str(step_of(row["reference"])[0])
+    elif row["order_seq"]:
+        order = order_text(row["order_at_us"], PART, row["order_seq"])
     return ",".join(
         (
             order,

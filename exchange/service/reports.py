@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from adapters.kit.reference import step_of
 from exchange.core.journey import Verdict
 from exchange.core.order import LET_GO
+from exchange.programme.core.calls import BY_CALL
 from exchange.store.balances import fetch_balances, fetch_history
 from exchange.store.journeys import fetch_journey_of_order
 from schemas.files.instant import microseconds
@@ -43,6 +45,10 @@ KIND_NAMES: Final = {
     Kind.EXPIRED: "expired",
     Kind.ACCRUED: "accrued",
     Kind.LAPSED: "lapsed",
+    Kind.TAKEN: "taken",
+    Kind.RETURNED: "returned",
+    Kind.CREDITED: "credited",
+    Kind.WITHDRAWN: "withdrawn",
 }
 HISTORY_MAX: Final = 500
 _LAST_SEQ: Final = 2**63 - 1
@@ -313,7 +319,12 @@ def _position(row: Record, party: str, *, is_open: bool) -> PositionView:
 
 def _history_line(row: Record, code: Callable[[int, str], str]) -> HistoryLine:
     kind = row["kind"]
-    of_order = kind not in (Kind.ACCRUED, Kind.LAPSED) and row["order_seq"] > 0
+    of_order = kind == Kind.CLEARED
+    order = None
+    if of_order:
+        order = order_id(row["accepted_at_us"], PART, row["order_seq"])
+    elif kind in BY_CALL:
+        order, _ = step_of(row["reference"])
     return HistoryLine(
         seq=str(row["seq"]),
         at=instant_text(row["at_us"]),
@@ -324,5 +335,5 @@ def _history_line(row: Record, code: Callable[[int, str], str]) -> HistoryLine:
         acceptor=code(row["acceptor"], "") if of_order else None,
         value_cu=str(row["value_cu"]) if of_order else None,
         credited_units=str(row["credited_units"]) if row["credited_units"] else None,
-        order_id=str(order_id(row["accepted_at_us"], PART, row["order_seq"])) if of_order else None,
+        order_id=str(order) if order else None,
     )

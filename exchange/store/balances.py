@@ -54,7 +54,7 @@ async def fetch_history(
              WHERE l.part = $1 AND l.member_no = $2 AND u.seq < $3
         )
         SELECT e.seq, e.order_seq, e.kind, e.reason, e.issuer, e.acceptor, e.units, e.value_cu,
-               e.credited_units, (extract(epoch FROM e.at) * 1000000)::bigint AS at_us,
+               e.credited_units, e.reference, (extract(epoch FROM e.at) * 1000000)::bigint AS at_us,
                (extract(epoch FROM e.occurred_at) * 1000000)::bigint AS occurred_at_us,
                (extract(epoch FROM e.at) * 1000000)::bigint AS accepted_at_us
           FROM moved

@@ -34,17 +34,7 @@ async def fetch_catalogue(conn: Connection | Pool) -> Catalogue:
                 rate=Rate(num=row["num"], den=row["den"]),
             )
         )
-    programmes = [
-        Programme(**dict(row))
-        for row in await conn.fetch(
-            """
-            SELECT p.merchant_no, m.code, m.name, p.hosted, p.unit, p.scale, p.earn_num, p.earn_den,
-                   p.valid_days, p.units_min, p.units_max
-              FROM exchange.programme AS p
-              JOIN settlement.merchant AS m USING (merchant_no)
-            """
-        )
-    ]
+    programmes = await _fetch_programmes(conn, hosted_only=False)
     tariff = await conn.fetch(
         """
         SELECT (extract(epoch FROM effective_at) * 1000000)::bigint, fee_bps
@@ -79,3 +69,24 @@ async def fetch_catalogue(conn: Connection | Pool) -> Catalogue:
         member_rules=dict(member_rules),
         connected=frozenset(row["merchant_no"] for row in await fetch_connections(conn)),
     )
+
+
+async def fetch_hosted(conn: Connection | Pool) -> list[Programme]:
+    """The programmes whose lots are kept here."""
+    return await _fetch_programmes(conn, hosted_only=True)
+
+
+async def _fetch_programmes(conn: Connection | Pool, *, hosted_only: bool) -> list[Programme]:
+    return [
+        Programme(**dict(row))
+        for row in await conn.fetch(
+            """
+            SELECT p.merchant_no, m.code, m.name, p.hosted, p.unit, p.scale, p.earn_num, p.earn_den,
+                   p.valid_days, p.units_min, p.units_max
+              FROM exchange.programme AS p
+              JOIN settlement.merchant AS m USING (merchant_no)
+             WHERE p.hosted OR NOT $1
+            """,
+            hosted_only,
+        )
+    ]

@@ -34,3 +34,11 @@ async def fetch_surrogates(conn: Connection | Pool, *, references: list[str]) ->
         references,
     )
     return {row["reference"]: row["member_no"] for row in rows}
+
+
+async def is_enrolled(conn: Connection | Pool, *, member_no: int) -> bool:
+    """Whether somebody is enrolled under a surrogate."""
+    found: bool = await conn.fetchval(
+        "SELECT EXISTS (SELECT FROM exchange.member WHERE member_no = $1)", member_no
+    )
+    return found

@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import os
 import random
+import secrets
 import signal
 import sys
 import time
@@ -21,6 +22,8 @@ from aiohttp import web
 from adapters.kit.figures import CallFigures
 from deploy.database.connection import open_direct_pool
 from exchange.service.connections import Connections
+from exchange.service.hosted import hosting
+from exchange.service.hosted_database import DatabaseRecords
 from exchange.service.journey_database import DatabaseJourneys
 from exchange.service.journeys import ESCALATE_SECONDS, LEASE_SECONDS, Connected, Journeys
 from exchange.service.sandbox import Town
@@ -96,6 +99,13 @@ async def run_orders(
         now_us=now_us,
         figures=figures,
         place=town.place if town else None,
+        host=hosting(
+            clearing,
+            DatabaseRecords(pool, now_us=now_us),
+            now_us=now_us,
+            random_bits=secrets.randbits,
+            figures=figures,
+        ),
     )
     runner = web.AppRunner(
         make_app(journeys, merchants, figures.registry), access_log=None, handle_signals=False

@@ -109,19 +109,21 @@ class HistoryLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         seq: Its number in the journal.
         at: When it was written.
         occurred_at: When it happened at the till.
-        kind: What happened.
+        kind: What happened. Points are *taken* for an order that goes on at another merchant's own system, and
+            *returned* if it does not stand; they are *credited* by one that came from there, and *withdrawn*
+            if that does not stand.
         issuer: Whose points.
-        acceptor: Where the value went; left out for points earned or lapsed.
-        units: Smallest point units spent, earned or lapsed.
-        value_cu: Value at the acceptor; left out for points earned or lapsed.
-        credited_units: New points at the acceptor by an exchange.
+        acceptor: Where the value went; only for an order that cleared at once.
+        units: Smallest point units that moved.
+        value_cu: Value at the acceptor; only for an order that cleared at once.
+        credited_units: New points at the acceptor by an exchange; of points that were returned, those in a new lot.
         order_id: The order, where there is one.
     """
 
     seq: Count
     at: str
     occurred_at: str
-    kind: Literal["cleared", "accrued", "lapsed"]
+    kind: Literal["cleared", "accrued", "lapsed", "taken", "returned", "credited", "withdrawn"]
     issuer: str
     units: Count
     acceptor: str | None = None

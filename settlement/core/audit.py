@@ -45,6 +45,10 @@ _ACCEPTED, _REFUSED, _CLEARED, _VOIDED, _EXPIRED, _ADJUSTED, _ACCRUED, _LAPSED, 
     1, 10
 )
 _REVERSED: Final = int(Kind.REVERSED)
+_POINTS: Final = frozenset(
+    {_ACCRUED, _LAPSED, Kind.TAKEN, Kind.RETURNED, Kind.CREDITED, Kind.WITHDRAWN}
+)
+"""Kinds that move points and no value: the audit of lots looks at them."""
 _CAP_REASON: Final = Reason.NET_DEBIT_CAP_EXCEEDED.number
 _BASIS_DATE: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -413,7 +417,7 @@ class JournalAudit:
                     self._refused(seq, step, issuer, debit, reason)
             elif kind == _ADJUSTED:
                 self._book(seq, issuer, acceptor, debit, value, fee, cycle_no)
-            elif kind not in (_ACCRUED, _LAPSED, _REVERSED):
+            elif kind not in _POINTS and kind != _REVERSED:
                 text = data[place + row_bytes : end].decode(errors="replace")
                 self._administer(seq, at, kind, issuer, value, cycle_no, text)
             place = end

@@ -600,6 +600,40 @@ class Books:
             0, worth_cu, 0, 0, lot_no, merchant_no, 0, rate_no, "",
         )  # fmt: skip
 
+    def move_points(
+        self,
+        command: Command,
+        kind: Kind,
+        merchant_no: int,
+        member_no: int,
+        units: int,
+        /,
+        *,
+        of_seq: int = 0,
+        fresh_units: int = 0,
+        lot_no: int = 0,
+        due_at_us: int = 0,
+        reference: str = "",
+    ) -> Entry:
+        """Write down points that were taken, returned, credited or withdrawn by a call on a hosted programme.
+
+        Args:
+            command: The call.
+            kind: Which of the four.
+            merchant_no: Whose points.
+            member_no: The member's surrogate.
+            units: Smallest point units; 0 if there was nothing to return.
+            of_seq: The event that is undone; 0 for none.
+            fresh_units: Units that are returned into a new lot.
+            lot_no: The lot that was made or withdrawn.
+            due_at_us: When the new lot expires; 0 without one.
+            reference: The call's reference.
+        """
+        return self._write(
+            command, 0, kind, 0, of_seq or -1, 0, due_at_us, member_no, units, 0, 0, 0, fresh_units,
+            lot_no, merchant_no, 0, 0, reference,
+        )  # fmt: skip
+
     # Commands without a rider -------------------------------------------------------------------
 
     def decide(self, command: BooksCommand) -> Answer:

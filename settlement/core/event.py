@@ -23,7 +23,7 @@ import msgspec
 class Kind(IntEnum):
     """What happened; numbers are permanent.
 
-    1 to 6 and 20 move value, 7 and 8 points, 9 holds, 10 to 15 are administrative.
+    1 to 6 and 20 move value, 7, 8 and 16 to 19 points, 9 holds, 10 to 15 are administrative.
     """
 
     ACCEPTED = 1
@@ -41,6 +41,10 @@ class Kind(IntEnum):
     CYCLE_OPENED = 13
     CYCLE_CLOSED = 14
     CYCLE_SETTLED = 15
+    TAKEN = 16
+    RETURNED = 17
+    CREDITED = 18
+    WITHDRAWN = 19
     REVERSED = 20
 
 
@@ -70,17 +74,19 @@ class Event(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
     Attributes:
         seq: Gap-free number within the partition.
-        order_seq: Number of the order's first event; its own for a first event, 0 where no order is concerned.
+        order_seq: Number of the order's first event; its own for a first event, 0 where no order is concerned; for
+            points that were returned or withdrawn, the event that is undone.
         at_us: When it was written (business time in a ledger made for replay).
         occurred_at_us: When it happened at the till.
         due_at_us: When a hold or the lot ends; `at_us` where nothing is due.
         member_no: Random surrogate of the member; 0 where none is concerned.
-        units: Smallest point units spent, accrued or lapsed. Of a reversal these and the figures below are negative.
+        units: Smallest point units spent, accrued, lapsed, taken, returned, credited or withdrawn. Of a reversal these
+            and the figures below are negative.
         debit_cu: What the issuer owes, in CU.
         value_cu: What the acceptor is credited before the fee; for an accrual, what of the discount stayed unfunded.
         fee_cu: The house's fee, in CU.
-        credited_units: Points given at the acceptor by an exchange.
-        lot_no: The lot that was made or that lapsed; 0 otherwise.
+        credited_units: Points given at the acceptor by an exchange; of points that were returned, those in a new lot.
+        lot_no: The lot that was made, lapsed or was withdrawn; 0 otherwise.
         key: Idempotency key, 16 bytes.
         body: First 16 bytes of the SHA-256 of the canonical request.
         cycle_no: The cycle that was open at the writing, or that the administrative event names.

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 from schemas.files.instant import microseconds
 from schemas.values.ids import order_id, order_place
 from settlement.service.clearing import PART
-from settlement.store import cycles, orders
+from settlement.store import cycles, journal, orders
 
 if TYPE_CHECKING:
     import uuid
+    from collections.abc import Collection
 
-    from asyncpg import Pool, Record
+    from asyncpg import Connection, Pool, Record
+
+    from settlement.core.command import Entry
 
 
 async def find_order(pool: Pool, order: uuid.UUID) -> list[Record]:
@@ -40,3 +43,16 @@ async def ledger_now_us(pool: Pool, *, now_us: int) -> int:
     if head is None or head["clock_source"] == "wall":
         return now_us
     return microseconds(head["clock"])
+
+
+async def decided_under(
+    conn: Connection, *, part: int, names: Collection[bytes]
+) -> dict[bytes, tuple[bytes, list[Entry]]]:
+    """What was decided under some keys with their senders: by name, the request's digest and its events.
+
+    Args:
+        conn: A writer's connection.
+        part: Partition.
+        names: As `settlement.core.command.key_name` makes them.
+    """
+    return await journal.fetch_by_keys(conn, part=part, names=names)

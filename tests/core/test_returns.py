@@ -95,7 +95,7 @@ def test_the_book_finds_what_is_not_stored_yet_and_writes_what_comes_back():
     """What an event took is known before its flush has landed; what comes back is written as less than no use."""
     book = LotBook(last_lot_no=2)
     book.put_members([7], [Lot(1, 7, 3, 5, 5, 9 * DAY_US, 1), Lot(2, 7, 3, 8, 8, 50 * DAY_US, 2)])
-    book._spend(book.members[7][3], 0, 6, seq=40)  # as an order would
+    book.take_units(book.members[7][3], 0, 6, seq=40)
     uses = [Use(1, 5, 9 * DAY_US, 1, 5), Use(2, 8, 50 * DAY_US, 2, 1)]
     assert book.uses_of(40) == uses
     book.take()

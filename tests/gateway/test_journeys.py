@@ -23,7 +23,10 @@ from adapters.kit.reference import reference_of
 from adapters.kit.secret import Secrets
 from adapters.kit.simulator.faults import Fault, Occasion, Rule, Scripted, Trouble
 from adapters.kit.simulator.stage import Running, set_stage
+from exchange.programme.service.audit import audit_lots
 from exchange.service.connections import Connections
+from exchange.service.hosted import hosting
+from exchange.service.hosted_database import DatabaseRecords
 from exchange.service.journey_database import DatabaseJourneys
 from exchange.service.journeys import Connected, Journeys
 from exchange.service.sandbox import SandboxPlan, parse_wishes
@@ -31,13 +34,12 @@ from exchange.store.connections import insert_connection
 from exchange.worker.orders_app import make_app
 from schemas.values.faults import SchemaError
 from schemas.values.ids import order_id, order_text
+from settlement.service.audit import audit, audit_snapshot
 from tests.gateway.conftest import Answer, House, clearing_house, merchant, soon
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from adapters.kit.context import Context
-    from adapters.kit.contract import Adapter
     from adapters.kit.folder import Folder
 
 TILLS, MALL = "till-town", "silk-road-mall"
@@ -104,13 +106,13 @@ async def town(dsn: str, tmp_path: Path) -> AsyncIterator[Town]:
             )
         house.services.shelf.expire()
 
-        def build(folder: Folder, context: Context) -> Adapter:
-            secrets = Secrets(running[folder.code].secrets)
-            quick = msgspec.structs.replace(folder.manifest.limits, breaker_failures=1_000)
-            manifest = msgspec.structs.replace(folder.manifest, limits=quick)
-            return registry.build(
-                replace(folder, manifest=manifest), replace(context, secrets=secrets)
-            )
+        async def place(folder: Folder) -> tuple[Folder, Secrets]:
+            """The simulator, taken for a system whose calls arrive at once and that is asked as often as one likes."""
+            manifest = folder.manifest
+            quick = msgspec.structs.replace(manifest.limits, breaker_failures=1_000)
+            final = msgspec.structs.replace(manifest.status, final_after_seconds=0.2)
+            manifest = msgspec.structs.replace(manifest, limits=quick, status=final)
+            return replace(folder, manifest=manifest), Secrets(running[folder.code].secrets)
 
         merchants: dict[int, Connected] = {}
         journeys = Journeys(
@@ -126,7 +128,14 @@ async def town(dsn: str, tmp_path: Path) -> AsyncIterator[Town]:
             answers_of=journeys.answers_of,
             now_us=house.clock,
             figures=CallFigures(),
-            build=build,
+            place=place,
+            host=hosting(
+                house.writer,
+                DatabaseRecords(house.pool, now_us=house.clock),
+                now_us=house.clock,
+                random_bits=random.getrandbits,
+                figures=CallFigures(),
+            ),
         )
         await connections.start()
         stack.push_async_callback(connections.stop)
@@ -136,7 +145,7 @@ async def town(dsn: str, tmp_path: Path) -> AsyncIterator[Town]:
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         await web.UnixSite(runner, str(socket)).start()
-        assert len(merchants) == 2
+        assert len(merchants) == 4  # The hosted AIR and EYE are among them.
         yield Town(house, running, journeys)
 
 
@@ -172,6 +181,68 @@ async def test_exchange_between_two_systems(town: Town):
         return bool(view["journey"] == "cleared")
 
     await soon(captured)
+
+
+async def hosted_units(town: Town, code: str = "AIR") -> list[int]:
+    """What Anna has of a hosted programme, lot by lot; books and lots are what the journal says."""
+    assert (await audit(town.house.pool)).differences == []
+    async with audit_snapshot(town.house.pool) as conn:
+        assert (await audit_lots(conn)).differences == []
+    answer = await town.house.call("GET", f"/v1/members/anna/balances?merchant={code}")
+    return [int(lot["units"]) for each in answer.body["balances"] for lot in each["lots"]]
+
+
+async def test_hosted_points_travel_to_a_system_of_its_own(town: Town):
+    """An exchange of hosted points for points of a connected merchant: lots, books and its system agree."""
+    await town.link(MALL)
+    await town.house.accrue("anna", "AIR", 60)
+    await town.house.accrue("anna", "AIR", 70)
+    before = town.units(MALL)
+    cleared = await town.order(issuer="AIR", acceptor=MALL, kind="exchange", key="k")
+    assert (cleared.status, cleared.body["status"]) == (201, "cleared"), cleared.raw
+    assert town.units(MALL) == before + int(cleared.body["credited_units"])
+    assert await hosted_units(town) == [30]
+    assert (
+        await town.order(issuer="AIR", acceptor=MALL, kind="exchange", key="k")
+    ).raw == cleared.raw
+    history = (await town.house.call("GET", "/v1/members/anna/history?limit=1")).body["lines"][0]
+    assert (history["kind"], history["units"], history["order_id"]) == (
+        "taken",
+        "100",
+        cleared.body["order_id"],
+    )
+    poor = await town.order(issuer="AIR", acceptor=MALL, kind="exchange")
+    assert poor.reason == "insufficient_points"
+    assert await hosted_units(town) == [30]
+
+
+async def test_hosted_points_come_back_when_the_other_system_takes_no_call(town: Town):
+    """The till of an order that its acceptor does not take hears no, and the points are in the very lots again."""
+    await town.link(MALL)
+    await town.house.accrue("anna", "AIR", 60)
+    await town.house.accrue("anna", "AIR", 70)
+    town.fails(MALL, Fault.MAINTENANCE, operation="credit", times=1_000)
+    wish: dict[str, Any] = {"issuer": "AIR", "acceptor": MALL, "kind": "exchange"}
+    assert (await town.order(**wish, decide_by_seconds=1)).reason == "decided_too_late"
+
+    async def back() -> bool:
+        return await hosted_units(town) == [60, 70]
+
+    await soon(back)
+    assert await town.house.net() == {}
+
+
+async def test_points_of_a_system_of_its_own_become_hosted_points(town: Town):
+    """An exchange into a hosted programme makes a lot that lives as long as the programme says."""
+    await town.link(TILLS)
+    before = town.units(TILLS)
+    cleared = await town.order(acceptor="AIR", kind="exchange")
+    assert (cleared.status, cleared.body["status"]) == (201, "cleared"), cleared.raw
+    assert await hosted_units(town) == [int(cleared.body["credited_units"])]
+    assert town.units(TILLS) == before - 100
+    await town.house.accrue("anna", "EYE", 5)
+    at_once = await town.order(issuer="AIR", acceptor="EYE", units="1")
+    assert at_once.body["status"] == "cleared"
 
 
 async def test_redemption_and_refusals(town: Town):

@@ -11,7 +11,15 @@ import pytest
 import pytest_asyncio
 
 from deploy.database.embedded import EmbeddedServer
-from exchange.programme.core.command import Accrual, LapseLots, MemberOrder
+from exchange.programme.core.command import (
+    Accrual,
+    Credit,
+    GiveBack,
+    LapseLots,
+    MemberOrder,
+    Take,
+    TakeBack,
+)
 from exchange.programme.service.audit import audit_lots
 from settlement.core.audit import AuditReport
 from settlement.core.command import Command, Pin, SetCollateral, SettleCycle
@@ -36,7 +44,7 @@ LOOP = pytest.mark.asyncio(loop_scope="module")
 async def house(
     server: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[House]:
-    """A ledger with everything in it: three cycles, two batches, holds, lots, an exchange and a lapse."""
+    """A ledger with everything in it: three cycles, two batches, holds, lots, an exchange, a lapse, calls."""
     dsn = server.clone_database("migrated", "audited")
     async with open_house(
         dsn,
@@ -65,6 +73,18 @@ async def _live(house: House, out: Path) -> None:
     )
     pinned = await house.one(order_of(house, "D", "B", 50, hold_us=HOUR_US))
     await house.submit(Pin(caller=0, key=bytes(16), body=BODY, order_seq=pinned.seq))
+    taken, _, given = CALLS
+    await house.submit(
+        *(
+            Accrual(
+                caller=0, key=new_key(), body=BODY, member_no=8, merchant_no=1, units=40,
+                expires_at_us=house.clock.us + days * DAY_US,
+            )
+            for days in (2, 90)
+        ),
+        *CALLS,
+        ended(TakeBack, given),
+    )  # fmt: skip
     await house.close_cycle(1, "second")
     assert isinstance(
         await cut_batch(house.pool, cycle_no=1, keyring=keyring, out=out, now=datetime.now(UTC)),
@@ -83,6 +103,25 @@ async def _live(house: House, out: Path) -> None:
         CutBatch,
     )
     await house.submit(order_of(house, "C", "A", 11))
+    await house.submit(ended(GiveBack, taken), ended(GiveBack, taken))
+
+
+def call(kind: type[Take] | type[Credit], units: int) -> Take | Credit:
+    """A call on A about member 8."""
+    return kind(caller=0, key=new_key(), body=BODY, member_no=8, merchant_no=1, units=units)
+
+
+CALLS = call(Take, 60), call(Take, 5), call(Credit, 3)
+"""One that is given back after the first of the two lots that it took from has expired, one that stays, and a
+credit that is taken back."""
+
+
+def ended(kind: type[GiveBack] | type[TakeBack], of: Take | Credit) -> GiveBack | TakeBack:
+    """The end of a call."""
+    return kind(
+        caller=0, key=new_key(), body=BODY, member_no=of.member_no, merchant_no=of.merchant_no,
+        units=of.units, of_key=of.key, of_body=of.body,
+    )  # fmt: skip
 
 
 def with_code(order: Command) -> MemberOrder:
@@ -124,7 +163,7 @@ async def test_an_untouched_ledger_is_clean(house: House):
     again = await audit(house.pool, progress=seen.append)
     assert sum(seen) == again.events == report.events
     everything = await audit_after(house, "SELECT 1")
-    assert (everything.differences, everything.lots) == ([], 3)
+    assert (everything.differences, everything.lots) == ([], 7)
 
 
 ORDER = "kind = 3 AND debit_cu = 700"
@@ -212,11 +251,29 @@ TAMPERINGS = {
     "UPDATE exchange.lot SET expires_at = expires_at + interval '1 day' WHERE lot_no = 3": (
         "exchange.lot", r"lot 3", "expires_at"),
     "UPDATE exchange.lot SET member_no = 8 WHERE lot_no = 1": ("exchange.lot", r"lot 1", "row"),
-    "UPDATE exchange.lot SET lot_no = 9 WHERE lot_no = 3": ("exchange.lot", r"all lots", "last lot_no"),
+    "UPDATE exchange.lot SET lot_no = 99 WHERE lot_no = 3": ("exchange.lot", r"all lots", "last lot_no"),
     "DELETE FROM exchange.lot WHERE lot_no = 2": ("exchange.lot_use", r"lots that do not exist", "rows"),
     "UPDATE exchange.lot_use SET left_units = left_units + 1 WHERE lot_no = 1 AND units = 7": (
         "exchange.lot_use", r"lot 1, event \d+", "left_units"),
     "DELETE FROM exchange.lot_use WHERE lot_no = 1 AND units = 3": ("exchange.lot_use", r"lot 1, event \d+", "row"),
+    "UPDATE settlement.event SET units = 61 WHERE kind = 17 AND units > 0": (
+        "settlement.event", r"seq \d+", "units returned"),
+    "UPDATE settlement.event SET units = 61 WHERE kind = 16 AND units = 60": (
+        "settlement.event", r"seq \d+", "units returned"),
+    "UPDATE settlement.event SET credited_units = 39 WHERE kind = 17 AND units > 0": (
+        "settlement.event", r"seq \d+", "credited_units"),
+    "UPDATE settlement.event SET due_at = due_at + interval '1 day' WHERE kind = 17 AND units > 0": (
+        "settlement.event", r"seq \d+", "due_at of the new lot"),
+    "DROP INDEX settlement.event_undone; "
+    "UPDATE settlement.event SET order_seq = (SELECT seq FROM settlement.event WHERE kind = 16 AND units = 60), "
+    "units = 60 WHERE kind = 17 AND units = 0": ("settlement.event", r"seq \d+", "units returned"),
+    "UPDATE settlement.event SET order_seq = 0 WHERE kind = 17 AND units > 0": (
+        "settlement.event", r"seq \d+", "units returned"),
+    "UPDATE settlement.event SET units = 2 WHERE kind = 19": ("settlement.event", r"seq \d+", "units withdrawn"),
+    "UPDATE settlement.event SET lot_no = 1 WHERE kind = 19": ("settlement.event", r"seq \d+", "lot_no"),
+    "UPDATE settlement.event SET units = 2 WHERE kind = 18": ("exchange.lot", r"lot 6", "earned_units"),
+    "UPDATE exchange.lot_use SET units = -19 WHERE units = -20": ("exchange.lot_use", r"lot 5, event \d+", "units"),
+    "DELETE FROM exchange.lot_use WHERE units < 0": ("exchange.lot_use", r"lot 5, event \d+", "row"),
     "UPDATE exchange.code_use SET seq = 1": ("exchange.code_use", r"orders that do not exist", "rows"),
     "UPDATE exchange.member_order SET member_no = 8": (
         "exchange.member_order", r"orders that do not exist", "rows"),

@@ -2,10 +2,10 @@
 
 Shares no code with `lots` and `lotbook`, which the writer runs. Points in a lot are what was accrued
 or credited by an exchange, less what orders spent, first to expire first, less what lapsed, and what
-reversals put back or took back; which event took how much of which lot must stand in
+reversals and calls put back or took back; which event took how much of which lot must stand in
 `exchange.lot_use` exactly so.
 
-Source: settlement/RULES.md, rules L1 to L6, P12 and V5.
+Source: settlement/RULES.md, rules L1 to L11, P12 and V5.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ class LotsAudit:
             if lot_no:
                 self._credited[order_seq] = self._make(seq, lot_no, acceptor, credited, due_at)
         elif kind == Kind.REVERSED:
-            self._give_back(seq, order_seq, issuer, -units, at, lot_no, due_at)
+            self._give_back(seq, order_seq, issuer, -units, at, lot_no, due_at, _LIFE_OF_RETURNED)
             if credited:
                 self._take_back(seq, order_seq, -credited)
         elif kind == Kind.ACCRUED:
@@ -160,6 +160,14 @@ class LotsAudit:
                 self._make(seq, lot_no, issuer, units, due_at)
         elif kind == Kind.LAPSED:
             self._lapse(seq, lot_no, issuer, units, at)
+        elif kind == Kind.TAKEN:
+            self._spend(seq, issuer, at, units)
+        elif kind == Kind.RETURNED:
+            self._return(seq, order_seq, issuer, units, at, credited, lot_no, due_at)
+        elif kind == Kind.CREDITED:
+            self._make(seq, lot_no, issuer, units, due_at)
+        elif kind == Kind.WITHDRAWN:
+            self._withdraw(seq, order_seq, lot_no, issuer, units)
         elif kind == LOT_ROW:
             self._stored_lots[f"lot {seq}"] = (
                 self._member_no,
@@ -225,13 +233,26 @@ class LotsAudit:
             self._differ(seq, "units spent", f"{units - wanted} live units", units)
 
     def _give_back(
-        self, seq: int, order_seq: int, issuer: int, units: int, at: int, lot_no: int, due_at: int
-    ) -> None:
-        """Units come back to the lots that they came from, the last that was taken first (rule P12)."""
+        self,
+        seq: int,
+        order_seq: int,
+        issuer: int,
+        units: int,
+        at: int,
+        lot_no: int,
+        due_at: int,
+        life: int,
+        /,
+    ) -> int:
+        """Units come back to the lots that they came from, the last that was taken first (rule P12).
+
+        Returns:
+            How many go into a new lot, because their own has less than `life` microseconds left.
+        """
         taken = self._taken.get(order_seq)
         if not taken:
-            return  # Its issuer kept the points elsewhere.
-        keeps_until = at + _LIFE_OF_RETURNED
+            return 0  # Its issuer kept the points elsewhere.
+        keeps_until = at + life
         fresh = 0
         while units and taken:
             lot, given = taken.pop()
@@ -252,14 +273,15 @@ class LotsAudit:
         if bool(fresh) != bool(lot_no):
             self._differ(seq, "lot_no", "a lot if units are left without one", (fresh, lot_no))
         if fresh and lot_no:
-            if due_at != keeps_until:
+            if due_at != at + _LIFE_OF_RETURNED:
                 self._differ(
                     seq,
                     "due_at of the new lot (rule P12)",
-                    instant_text(keeps_until + EPOCH_2000_US),
+                    instant_text(at + _LIFE_OF_RETURNED + EPOCH_2000_US),
                     instant_text(due_at + EPOCH_2000_US),
                 )
             self._make(seq, lot_no, issuer, fresh, due_at)
+        return fresh
 
     def _take_back(self, seq: int, order_seq: int, units: int) -> None:
         """Points that an exchange credited leave the lot that it made (rule V5)."""
@@ -270,6 +292,39 @@ class LotsAudit:
             self._differ(seq, "units taken back", f"<= {lot.units}", units)
         lot.units -= units
         self._uses[_use_key(lot.lot_no, seq)] = (units, lot.units)
+
+    def _return(
+        self,
+        seq: int,
+        of_seq: int,
+        merchant_no: int,
+        units: int,
+        at: int,
+        credited: int,
+        lot_no: int,
+        due_at: int,
+        /,
+    ) -> None:
+        """What a call took comes back whole and once: into lots that live, the rest into a new one (rule L9)."""
+        taken = self._taken.get(of_seq, [])
+        if any(lot.merchant_no != merchant_no for lot, _ in taken):
+            self._differ(seq, "order_seq", "an event of this programme", of_seq)
+        if units != (whole := sum(given for _, given in taken)):
+            self._differ(seq, "units returned", whole, units)
+        fresh = self._give_back(seq, of_seq, merchant_no, whole, at, lot_no, due_at, 1)
+        if credited != fresh:
+            self._differ(seq, "credited_units, those in a new lot", fresh, credited)
+
+    def _withdraw(self, seq: int, of_seq: int, lot_no: int, merchant_no: int, units: int) -> None:
+        """What a call credited goes again, whole and once (rule L11)."""
+        lot = self._lots.get(lot_no)
+        if lot is None or lot.made_seq != of_seq or lot.merchant_no != merchant_no:
+            self._differ(seq, "lot_no", f"the lot that event {of_seq} made", lot_no)
+            return
+        if not lot.units == lot.earned == units:
+            self._differ(seq, "units withdrawn", (lot.earned, lot.units), units)
+        self._uses[_use_key(lot_no, seq)] = (lot.units, 0)
+        lot.units = 0
 
     def _lapse(self, seq: int, lot_no: int, merchant_no: int, units: int, at: int) -> None:
         lot = self._lots.get(lot_no)

@@ -88,5 +88,106 @@ class Basket(Command, frozen=True, gc=False, array_like=True, tag=24):
     partial: bool = False
 
 
-AnyCommand = BooksCommand | Reverse | Purchase | Accrual | LapseLots | MemberOrder | Basket
+class Take(Command, frozen=True, gc=False, array_like=True, tag=25):
+    """Take a member's points for an order that goes on elsewhere; `key` is made of the call's reference.
+
+    Attributes:
+        member_no: The member's surrogate.
+        merchant_no: Whose points.
+        units: Smallest point units; more than 0.
+        reference: Names this step of the order (`adapters.kit.reference`).
+    """
+
+    member_no: int
+    merchant_no: int
+    units: int
+    reference: str = ""
+
+
+class GiveBack(Command, frozen=True, gc=False, array_like=True, tag=26):
+    """Give back what a `Take` took, because its order does not stand.
+
+    Attributes:
+        member_no: The member's surrogate.
+        merchant_no: Whose points.
+        units: As many as were taken.
+        of_key: Key of the `Take`.
+        of_body: Digest of the `Take`.
+        reference: Names this step of the order.
+    """
+
+    member_no: int
+    merchant_no: int
+    units: int
+    of_key: bytes
+    of_body: bytes
+    reference: str = ""
+
+
+class Credit(Command, frozen=True, gc=False, array_like=True, tag=27):
+    """Give a member new points for an order that came from elsewhere.
+
+    Attributes:
+        member_no: The member's surrogate.
+        merchant_no: Whose points.
+        units: Smallest point units; more than 0.
+        reference: Names this step of the order.
+        expires_at_us: When the points expire that they are given for, as far as that is known; 0 if it is not.
+    """
+
+    member_no: int
+    merchant_no: int
+    units: int
+    reference: str = ""
+    expires_at_us: int = 0
+
+
+class TakeBack(Command, frozen=True, gc=False, array_like=True, tag=28):
+    """Take back what a `Credit` gave, as long as none of it is spent.
+
+    Attributes:
+        member_no: The member's surrogate.
+        merchant_no: Whose points.
+        units: As many as were given.
+        of_key: Key of the `Credit`.
+        of_body: Digest of the `Credit`.
+        reference: Names this step of the order.
+    """
+
+    member_no: int
+    merchant_no: int
+    units: int
+    of_key: bytes
+    of_body: bytes
+    reference: str = ""
+
+
+class FindCall(Command, frozen=True, gc=False, array_like=True, tag=29):
+    """Ask what became of one of the four commands above; writes nothing, so `key` is a new one each time.
+
+    Asked in the queue, so that what came before it is decided before it.
+
+    Attributes:
+        of_key: Key of the command.
+        of_body: Digest of the command.
+    """
+
+    of_key: bytes
+    of_body: bytes
+
+
+AnyCommand = (
+    BooksCommand
+    | Reverse
+    | Purchase
+    | Accrual
+    | LapseLots
+    | MemberOrder
+    | Basket
+    | Take
+    | GiveBack
+    | Credit
+    | TakeBack
+    | FindCall
+)
 """Everything that may stand in a writer's queue."""

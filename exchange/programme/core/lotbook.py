@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from exchange.programme.core import giving_back
+from exchange.programme.core.calls import CALLS, CallBook, decide_call
 from exchange.programme.core.command import Accrual, Basket, LapseLots, MemberOrder, Purchase
 from exchange.programme.core.guard import Guard, Spend
 from exchange.programme.core.lots import (
@@ -77,6 +78,7 @@ class LotBook:
             guard: What protects members; by default one that remembers nothing yet.
         """
         self.catalogue: Catalogue | None = None
+        self.calls = CallBook()
         self.guard = guard or Guard({})
         self.last_lot_no = last_lot_no
         self.members: dict[int, dict[int, Purse]] = {}
@@ -109,6 +111,7 @@ class LotBook:
         self._made, self._uses, self._lapsed_us = [], [], 0
         self._spent = {}
         self.stored_uses = {}
+        self.calls.turn()
         return changes
 
     # Decisions -------------------------------------------------------------------------------------
@@ -133,6 +136,8 @@ class LotBook:
             return self._lapse(command, books)
         if isinstance(command, Reverse):
             return [giving_back.decide(command, self, books)]
+        if isinstance(command, CALLS):
+            return [decide_call(command, self, books)]
         raise TypeError(f"not a command on hosted points: {type(command).__name__}")
 
     def _order(self, order: Order, books: Books, step: int = 0) -> Entry:
@@ -156,7 +161,7 @@ class LotBook:
             order.value_cu, order.fee_cu, order.rate_no, at_us, 0, 0, 0, order.reference,
         )  # fmt: skip
         if entry.kind == _CLEARED:
-            self._spend(purse, at_us, units, entry.seq)
+            self.take_units(purse, at_us, units, entry.seq)
         return entry
 
     def decide_stretch(self, stretch: Stretch) -> None:
@@ -181,7 +186,7 @@ class LotBook:
             elif purse is None or available(purse, at_us, units) < units:
                 reasons[row] = _INSUFFICIENT
             elif clears(issuer, acceptor, debit_cu, credit_cu):
-                self._spend(purse, at_us, units, stretch.first_seq + row)
+                self.take_units(purse, at_us, units, stretch.first_seq + row)
             else:
                 reasons[row] = CAP_EXCEEDED
 
@@ -203,8 +208,10 @@ class LotBook:
             self.last_lot_no + 1, due_at_us, order.reference,
         )  # fmt: skip
         if entry.kind == _CLEARED:
-            self._spend(purse, at_us, order.units, entry.seq)
-            self._make(order.member_no, order.acceptor, order.credited_units, due_at_us, entry.seq)
+            self.take_units(purse, at_us, order.units, entry.seq)
+            self.make_lot(
+                order.member_no, order.acceptor, order.credited_units, due_at_us, entry.seq
+            )
         return entry
 
     def _member_order(self, order: MemberOrder, books: Books, step: int = 0) -> Entry:
@@ -324,7 +331,7 @@ class LotBook:
         )  # fmt: skip
         answer.append(entry)
         if units:
-            self._make(purchase.member_no, purchase.merchant_no, units, expires_at_us, entry.seq)
+            self.make_lot(purchase.member_no, purchase.merchant_no, units, expires_at_us, entry.seq)
         return answer
 
     def _redeem(
@@ -381,7 +388,7 @@ class LotBook:
             if entry.kind == _CLEARED:
                 if spend_ is not None:
                     self.guard.note(spend_, rules, entry)
-                self._spend(purse, at_us, units, entry.seq)
+                self.take_units(purse, at_us, units, entry.seq)
                 need_cu -= value_cu
                 if not need_cu:
                     break
@@ -416,7 +423,9 @@ class LotBook:
             accrual, 0, accrual.merchant_no, accrual.member_no, accrual.units, self.last_lot_no + 1,
             expires_at_us, at_us, 0, accrual.reference,
         )  # fmt: skip
-        self._make(accrual.member_no, accrual.merchant_no, accrual.units, expires_at_us, entry.seq)
+        self.make_lot(
+            accrual.member_no, accrual.merchant_no, accrual.units, expires_at_us, entry.seq
+        )
         return entry
 
     def _lapse(self, command: LapseLots, books: Books) -> Answer:
@@ -490,7 +499,7 @@ class LotBook:
             self._spent[lot.lot_no] = lot
             self._uses.extend((lot.lot_no, seq, -use.units, lot.units))
         if back.fresh_units:
-            self._make(member_no, merchant_no, back.fresh_units, fresh_until_us, seq)
+            self.make_lot(member_no, merchant_no, back.fresh_units, fresh_until_us, seq)
 
     def take_from_lot(self, lot: Lot, units: int, seq: int) -> None:
         """Take units for an event from one given lot, which has them."""
@@ -508,14 +517,16 @@ class LotBook:
         if purse:
             purse[:] = [kept for kept in purse if kept.lot_no != lot.lot_no]
 
-    def _spend(self, purse: Purse, at_us: int, units: int, seq: int) -> None:
+    def take_units(self, purse: Purse, at_us: int, units: int, seq: int) -> None:
+        """Take units for an event from lots that were found to have them."""
         for lot, given in spend(purse, at_us, units):
             self._spent[lot.lot_no] = lot
             self._uses.extend((lot.lot_no, seq, given, lot.units))
 
-    def _make(
+    def make_lot(
         self, member_no: int, merchant_no: int, units: int, expires_at_us: int, made_seq: int
     ) -> None:
+        """Make the next lot for an event."""
         self.last_lot_no += 1
         lot = Lot(self.last_lot_no, member_no, merchant_no, units, units, expires_at_us, made_seq)
         add_lot(self.members[member_no].setdefault(merchant_no, []), lot)

@@ -5,14 +5,27 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING, cast
 
-from exchange.programme.core.command import Accrual, Basket, LapseLots, MemberOrder, Purchase
+from exchange.programme.core.calls import CALLS
+from exchange.programme.core.command import (
+    Accrual,
+    Basket,
+    Credit,
+    FindCall,
+    GiveBack,
+    LapseLots,
+    MemberOrder,
+    Purchase,
+    Take,
+    TakeBack,
+)
 from exchange.programme.core.guard import WINDOW_US, Guard
 from exchange.programme.core.lotbook import LotBook
+from exchange.programme.store import calls as call_store
 from exchange.programme.store import guard as guard_store
 from exchange.programme.store import lots as store
 from exchange.store.catalogue import fetch_catalogue
 from settlement.core.books import BACKDATE_US
-from settlement.core.command import Order
+from settlement.core.command import Order, key_name
 from settlement.service.clearing import PART
 
 if TYPE_CHECKING:
@@ -60,6 +73,7 @@ class ProgrammeRider:
         members = {order.member_no for order in reversals}
         protected: list[MemberOrder | Purchase] = []
         lapses: list[LapseLots] = []
+        calls: list[Take | GiveBack | Credit | TakeBack | FindCall] = []
         for command in commands:
             kind = type(command)
             if kind is Order:
@@ -80,6 +94,11 @@ class ProgrammeRider:
                 merchants.update(order.acceptor for order in orders if order.credited_units)
             elif isinstance(command, LapseLots):
                 lapses.append(command)
+            elif isinstance(command, CALLS):
+                calls.append(command)
+                if not isinstance(command, FindCall):
+                    members.add(command.member_no)
+                    merchants.add(command.merchant_no)
         if (
             self._catalogue is None
             or monotonic() - self._loaded_at > CATALOGUE_SECONDS
@@ -113,9 +132,41 @@ class ProgrammeRider:
                 part=self._part,
                 events=[(order.cleared_seq, order.member_no) for order in reversals],
             )
+        if calls:
+            await self._load_calls(conn, calls)
         for command in lapses:
             self._book.expired[command.key] = await store.fetch_expired_lots(
                 conn, part=self._part, as_of_us=command.as_of_us, limit=command.limit
+            )
+
+    async def _load_calls(
+        self,
+        conn: Connection,
+        calls: Sequence[Take | GiveBack | Credit | TakeBack | FindCall],
+    ) -> None:
+        """Read the calls that these name, and what those took of lots."""
+        assert self._book is not None
+        following = [
+            (key_name(call.caller, call.of_key), call)
+            for call in calls
+            if isinstance(call, GiveBack | TakeBack | FindCall)
+        ]
+        if not following:
+            return
+        stored = await call_store.fetch_calls(
+            conn, part=self._part, names={name for name, _ in following}
+        )
+        self._book.calls.stored = {
+            call.of_key: stored[name] for name, call in following if name in stored
+        }
+        taken = {
+            (stored[name].entry.seq, call.member_no)
+            for name, call in following
+            if isinstance(call, GiveBack) and name in stored and not stored[name].undone
+        }
+        if taken:
+            self._book.stored_uses |= await store.fetch_uses(
+                conn, part=self._part, events=sorted(taken)
             )
 
     async def _load_counted(self, conn: Connection, members: set[int], at_us: int) -> None:

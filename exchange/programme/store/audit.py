@@ -57,14 +57,15 @@ async def copy_lots_and_events(
                credited_units, lot_no, issuer, acceptor, kind
           FROM settlement.event
          WHERE part = $1
-               AND (kind IN (7, 8, 20) OR (kind = 3 AND (lot_no > 0 OR issuer = ANY($2::int[]))))
+               AND (kind IN (7, 8, 16, 17, 18, 19, 20)
+                    OR (kind = 3 AND order_seq = seq AND (lot_no > 0 OR issuer = ANY($2::int[]))))
          UNION ALL
-        SELECT member_no, 1::smallint, lot_no, 0, expires_at, expires_at, expires_at, earned_units, 0,
+        SELECT member_no, 1::smallint, lot_no, 0::bigint, expires_at, expires_at, expires_at, earned_units, 0,
                made_seq, merchant_no, merchant_no, 0::smallint
           FROM exchange.lot
          WHERE part = $1
          UNION ALL
-        SELECT l.member_no, 2::smallint, u.seq, 0, l.expires_at, l.expires_at, l.expires_at, u.units,
+        SELECT l.member_no, 2::smallint, u.seq, 0::bigint, l.expires_at, l.expires_at, l.expires_at, u.units,
                u.left_units, u.lot_no, l.merchant_no, l.merchant_no, (-1)::smallint
           FROM exchange.lot_use AS u
           JOIN exchange.lot AS l USING (part, lot_no)
