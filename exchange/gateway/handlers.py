@@ -25,6 +25,7 @@ from exchange.gateway.render import (
     entry_order_id,
     order_answer,
     quote_answer,
+    reversal_answer,
 )
 from exchange.service import turning
 from exchange.service.access import issue_api_key
@@ -49,6 +50,7 @@ from schemas.wire.merchants import MerchantAnswer, MerchantRequest, MerchantsAns
 from schemas.wire.orders import BulkOrder, OrderTerms, UncheckedOrder, texts_are_sound
 from schemas.wire.purchases import AccrualAnswer, AccrualRequest, BulkPurchase
 from schemas.wire.quotes import QuoteRequest
+from schemas.wire.reversals import ReversalRequest
 from settlement.core.command import End
 from settlement.core.event import Kind
 from settlement.service import cycles
@@ -66,6 +68,7 @@ _READY_SECONDS: Final = 2.0
 
 _QUOTE = msgspec.json.Decoder(QuoteRequest)
 _BASKET = msgspec.json.Decoder(BasketRequest)
+_REVERSAL = msgspec.json.Decoder(ReversalRequest)
 _CODE = msgspec.json.Decoder(CodeRequest)
 order_decoder: Any = msgspec.json.Decoder(OrderTerms[fields.UnitDigits])
 _ACCRUAL = msgspec.json.Decoder(AccrualRequest)
@@ -231,6 +234,24 @@ async def _end(call: Call, kind: Kind) -> web.StreamResponse:
     entry = await call.services.orders.end(order, kind=kind, caller=call.caller)
     call.gate.metrics.commands("post_order_clear" if kind is Kind.CLEARED else "post_order_void")
     return await _order_response(call, entry, str(order), status=200)
+
+
+async def post_order_reverse(call: Call) -> web.StreamResponse:
+    """Take back an order that cleared, in part or whole."""
+    key = check_key(call.request.headers.get("Idempotency-Key"))
+    empty = call.request.can_read_body is False
+    wish = decode(_REVERSAL, b"{}" if empty else await _json_body(call))
+    order = _order_id(call)
+    if order is None:
+        return call.refuse(Reason.ORDER_NOT_FOUND)
+    entry = await call.services.reversals.reverse(order, wish, caller=call.caller, key=key)
+    call.gate.metrics.commands("post_order_reverse")
+    if entry.kind == Kind.REFUSED:
+        return call.refuse(REASON_BY_NUMBER[entry.reason], order_id=str(order))
+    offer = await call.services.shelf.offer()
+    cycle = await call.services.reports.cycle_name(entry.cycle_no)
+    answer = reversal_answer(entry, str(order), cycle=cycle, codes=offer.codes)
+    return call.answer(JSON.encode(answer), 201)
 
 
 async def get_order(call: Call) -> web.StreamResponse:

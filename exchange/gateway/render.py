@@ -20,6 +20,7 @@ from schemas.wire.orders import BulkOrderAnswer, OrderAnswer
 from schemas.wire.problems import ElementProblem, reason_problem
 from schemas.wire.purchases import BulkPurchaseAnswer, PurchaseOrder
 from schemas.wire.quotes import OrderKind, QuoteAnswer, QuoteOffer
+from schemas.wire.reversals import ReversalAnswer
 from settlement.core.event import Kind
 from settlement.service.clearing import PART
 
@@ -88,6 +89,27 @@ def order_answer(
         remainder_cu=str(entry.debit_cu - entry.value_cu),
         credited_units=str(entry.credited_units) if entry.credited_units else None,
         hold_until=instant_text(entry.due_at_us) if entry.kind == Kind.ACCEPTED else None,
+    )
+
+
+def reversal_answer(
+    entry: Entry, order_id: str, *, cycle: str, codes: Mapping[int, str]
+) -> ReversalAnswer:
+    """One reversal; its event's figures are below 0."""
+    return ReversalAnswer(
+        reversal_id=order_text(entry.at_us, PART, entry.seq),
+        order_id=order_id,
+        cycle=cycle,
+        at=instant_text(entry.at_us),
+        issuer=codes.get(entry.issuer, ""),
+        acceptor=codes.get(entry.acceptor, ""),
+        units=str(-entry.units),
+        debit_cu=str(-entry.debit_cu),
+        value_cu=str(-entry.value_cu),
+        fee_cu=str(-entry.fee_cu),
+        remainder_cu=str(entry.value_cu - entry.debit_cu),
+        credited_units=str(-entry.credited_units) if entry.credited_units else None,
+        new_lot_until=instant_text(entry.due_at_us) if entry.lot_no else None,
     )
 
 

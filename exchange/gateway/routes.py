@@ -19,6 +19,7 @@ from schemas.wire import (
     orders,
     purchases,
     quotes,
+    reversals,
 )
 
 if TYPE_CHECKING:
@@ -197,6 +198,32 @@ ROUTES: Final = (
         response={JSON_TYPE: orders.OrderAnswer},
         parameters=(_ORDER_ID,),
         refusals=(*_ENDING, Reason.CREDIT_UNDER_WAY),
+    ),
+    Route(
+        method="POST",
+        path="/v1/orders/{order_id}/reverse",
+        summary="Take back an order that cleared, in part or whole; its acceptor may, and the house.",
+        who=Who.MERCHANT,
+        handler=handlers.post_order_reverse,
+        request={JSON_TYPE: reversals.ReversalRequest},
+        response={JSON_TYPE: reversals.ReversalAnswer},
+        status=201,
+        optional=True,
+        keyed=True,
+        parameters=(_ORDER_ID,),
+        refusals=(
+            Reason.ORDER_NOT_FOUND,
+            Reason.ORDER_NOT_CLEARED,
+            Reason.ORDER_ALREADY_VOIDED,
+            Reason.HOLD_EXPIRED,
+            Reason.ORDER_REFUSED,
+            Reason.REVERSAL_EXCEEDS_ORDER,
+            Reason.POINTS_SPENT,
+            Reason.REVERSAL_NOT_OFFERED,
+            Reason.AMOUNT_ABOVE_MAXIMUM,
+            Reason.IDEMPOTENCY_CONFLICT,
+            Reason.CANNOT_BE_BOOKED,
+        ),
     ),
     Route(
         method="GET",

@@ -19,6 +19,7 @@ from exchange.service.passage import Passage
 from exchange.service.purchases import PurchaseDesk
 from exchange.service.quote_keys import open_quote_keys
 from exchange.service.reports import Reports
+from exchange.service.reversals import ReversalDesk
 from exchange.service.shelf import Shelf
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class Services:
     shelf: Shelf
     members: Members
     orders: OrderDesk
+    reversals: ReversalDesk
     bulk: BulkDesk
     links: LinkDesk
     baskets: BasketDesk
@@ -133,6 +135,7 @@ def make_services(
         shelf=shelf,
         members=members,
         orders=orders,
+        reversals=ReversalDesk(clearing=clearing, pool=pool),
         bulk=BulkDesk(
             clearing=clearing, shelf=shelf, members=members, orders=orders, now_us=now_us
         ),

@@ -21,6 +21,7 @@ from schemas.wire.members import BalancesAnswer, BalanceView, HistoryAnswer, His
 from schemas.wire.merchants import MerchantView
 from schemas.wire.orders import OrderView
 from schemas.wire.problems import reason_problem
+from schemas.wire.reversals import ReversalView
 from settlement.core.event import Kind
 from settlement.service import cycles, inquiry, parties
 from settlement.service.clearing import PART
@@ -49,6 +50,7 @@ KIND_NAMES: Final = {
     Kind.RETURNED: "returned",
     Kind.CREDITED: "credited",
     Kind.WITHDRAWN: "withdrawn",
+    Kind.REVERSED: "reversed",
 }
 HISTORY_MAX: Final = 500
 _LAST_SEQ: Final = 2**63 - 1
@@ -124,6 +126,12 @@ class Reports:
             journey = await fetch_journey_of_order(self._pool, part=PART, order_seq=first["seq"])
         if journey is not None and reason is None:
             reason = _why_undone(journey)
+        reversals: list[ReversalView] = []
+        if last["kind"] == Kind.CLEARED:
+            reversals = [
+                await self._reversal(row)
+                for row in await inquiry.find_reversals(self._pool, first["seq"])
+            ]
         return OrderView(
             order_id=str(order),
             status=KIND_NAMES[last["kind"]],  # type: ignore[arg-type] # an order's kinds are these
@@ -146,6 +154,22 @@ class Reports:
             problem=reason_problem(reason) if reason else None,
             journey=journey.state.name.lower() if journey else None,
             stuck=journey is not None and journey.stuck_since_us > 0,
+            reversed_units=str(sum(int(each.units) for each in reversals)) if reversals else None,
+            reversals=reversals,
+        )
+
+    async def _reversal(self, row: Record) -> ReversalView:
+        return ReversalView(
+            reversal_id=str(order_id(row["at_us"], PART, row["seq"])),
+            at=instant_text(row["at_us"]),
+            cycle=await self.cycle_name(row["cycle_no"]),
+            units=str(row["units"]),
+            debit_cu=str(row["debit_cu"]),
+            value_cu=str(row["value_cu"]),
+            fee_cu=str(row["fee_cu"]),
+            remainder_cu=str(row["debit_cu"] - row["value_cu"]),
+            credited_units=str(row["credited_units"]) if row["credited_units"] else None,
+            new_lot_until=instant_text(row["due_at_us"]) if row["lot_no"] else None,
         )
 
     # Members --------------------------------------------------------------------------------------
@@ -319,7 +343,7 @@ def _position(row: Record, party: str, *, is_open: bool) -> PositionView:
 
 def _history_line(row: Record, code: Callable[[int, str], str]) -> HistoryLine:
     kind = row["kind"]
-    of_order = kind == Kind.CLEARED
+    of_order = kind in (Kind.CLEARED, Kind.REVERSED)
     order = None
     if of_order:
         order = order_id(row["accepted_at_us"], PART, row["order_seq"])
@@ -331,9 +355,9 @@ def _history_line(row: Record, code: Callable[[int, str], str]) -> HistoryLine:
         occurred_at=instant_text(row["occurred_at_us"]),
         kind=KIND_NAMES[kind],  # type: ignore[arg-type] # the statement reads these kinds only
         issuer=code(row["issuer"], ""),
-        units=str(row["units"]),
+        units=str(abs(row["units"])),
         acceptor=code(row["acceptor"], "") if of_order else None,
-        value_cu=str(row["value_cu"]) if of_order else None,
-        credited_units=str(row["credited_units"]) if row["credited_units"] else None,
+        value_cu=str(abs(row["value_cu"])) if of_order else None,
+        credited_units=str(abs(row["credited_units"])) if row["credited_units"] else None,
         order_id=str(order) if order else None,
     )

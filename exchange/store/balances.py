@@ -56,7 +56,10 @@ async def fetch_history(
         SELECT e.seq, e.order_seq, e.kind, e.reason, e.issuer, e.acceptor, e.units, e.value_cu,
                e.credited_units, e.reference, (extract(epoch FROM e.at) * 1000000)::bigint AS at_us,
                (extract(epoch FROM e.occurred_at) * 1000000)::bigint AS occurred_at_us,
-               (extract(epoch FROM e.at) * 1000000)::bigint AS accepted_at_us
+               (extract(epoch FROM coalesce(
+                   (SELECT f.at FROM settlement.event AS f
+                     WHERE f.part = $1 AND f.seq = e.order_seq AND e.kind = 20), e.at)) * 1000000
+               )::bigint AS accepted_at_us
           FROM moved
           JOIN settlement.event AS e ON e.part = $1 AND e.seq = moved.seq
          WHERE $4 = 0 OR e.issuer = $4 OR e.acceptor = $4

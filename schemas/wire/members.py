@@ -113,17 +113,20 @@ class HistoryLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
             *returned* if it does not stand; they are *credited* by one that came from there, and *withdrawn*
             if that does not stand.
         issuer: Whose points.
-        acceptor: Where the value went; only for an order that cleared at once.
+        acceptor: Where the value went; only for an order that cleared at once, and its reversals.
         units: Smallest point units that moved.
-        value_cu: Value at the acceptor; only for an order that cleared at once.
-        credited_units: New points at the acceptor by an exchange; of points that were returned, those in a new lot.
-        order_id: The order, where there is one.
+        value_cu: Value at the acceptor, or what was taken back of it; as for the acceptor.
+        credited_units: New points at the acceptor by an exchange, or taken back there; of points that were returned,
+            those in a new lot.
+        order_id: The order, where there is one; of a reversal, the order that it takes back.
     """
 
     seq: Count
     at: str
     occurred_at: str
-    kind: Literal["cleared", "accrued", "lapsed", "taken", "returned", "credited", "withdrawn"]
+    kind: Literal[
+        "cleared", "accrued", "lapsed", "taken", "returned", "credited", "withdrawn", "reversed"
+    ]
     issuer: str
     units: Count
     acceptor: str | None = None

@@ -21,6 +21,7 @@ from schemas.wire.fields import (
 )
 from schemas.wire.problems import ElementProblem
 from schemas.wire.quotes import OrderKind
+from schemas.wire.reversals import ReversalView
 
 HOLD_SECONDS_DEFAULT = 15 * 60
 HOLD_SECONDS_MAX = 7 * 24 * 3600
@@ -218,6 +219,8 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         journey: Where an order between merchants' own systems stands, for example `crediting`; left out
             for every other order.
         stuck: Whether people are asked about it; left out where they are not.
+        reversed_units: Units of a cleared order that reversals took back; left out for none.
+        reversals: These reversals, oldest first; left out for none.
     """
 
     order_id: str
@@ -241,3 +244,5 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     problem: ElementProblem | None = None
     journey: str | None = None
     stuck: bool = False
+    reversed_units: Count | None = None
+    reversals: list[ReversalView] = []

@@ -116,11 +116,14 @@ class Reverse(Command, frozen=True, gc=False, array_like=True, tag=10):
         order_seq: Number of the order's first event.
         units: Units to take back; 0 for all that are left.
         reference: The sender's own reference; the order's where it is empty.
+        reason: Number of a refusal that was found before the queue, of an order that the sender may take
+            back; 0 for none.
     """
 
     order_seq: int
     units: int = 0
     reference: str = ""
+    reason: int = 0
 
 
 class ExpireHolds(Command, frozen=True, gc=False, array_like=True, tag=3):

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from schemas.values.ids import HOUSE
-from schemas.values.reason import Reason
+from schemas.values.reason import REASON_BY_NUMBER, Reason
 from settlement.core.books import SUM_LIMIT
 from settlement.core.event import Kind
 
@@ -126,14 +126,16 @@ def find(books: Books, command: Reverse) -> tuple[Cleared, Amounts] | Reason:
         command: What is wanted.
 
     Returns:
-        Both, or why there is no such part: ORDER_NOT_FOUND, how the order ended otherwise, or
-        REVERSAL_EXCEEDS_ORDER.
+        Both, or why there is no such part: ORDER_NOT_FOUND, how the order ended otherwise, what was found
+        before the queue, or REVERSAL_EXCEEDS_ORDER.
 
     Source: settlement/RULES.md, rule V1.
     """
     order = _order_of(books, command)
     if isinstance(order, Reason):
         return order
+    if command.reason:
+        return REASON_BY_NUMBER[command.reason]
     units = command.units or order.left_units
     if not 0 < units <= order.left_units:
         return Reason.REVERSAL_EXCEEDS_ORDER

@@ -32,6 +32,11 @@ async def find_order(pool: Pool, order: uuid.UUID) -> list[Record]:
     return rows
 
 
+async def find_reversals(pool: Pool, order_seq: int) -> list[Record]:
+    """What was taken back of an order, oldest first; figures without a sign."""
+    return await orders.fetch_reversals(pool, part=PART, order_seq=order_seq)
+
+
 async def standing(pool: Pool, *, cycle_no: int) -> list[Record]:
     """Every party's figure of one cycle, with its account beside it."""
     return await orders.fetch_standing(pool, part=PART, cycle_no=cycle_no)

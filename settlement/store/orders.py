@@ -35,6 +35,24 @@ async def fetch_order(conn: Connection | Pool, *, part: int, order_seq: int) -> 
     return rows
 
 
+async def fetch_reversals(conn: Connection | Pool, *, part: int, order_seq: int) -> list[Record]:
+    """The reversals of an order, oldest first; figures without a sign."""
+    rows: list[Record] = await conn.fetch(
+        """
+        SELECT e.seq, -e.units AS units, -e.debit_cu AS debit_cu, -e.value_cu AS value_cu,
+               -e.fee_cu AS fee_cu, -e.credited_units AS credited_units, e.lot_no, e.cycle_no,
+               (extract(epoch FROM e.at) * 1000000)::bigint AS at_us,
+               (extract(epoch FROM e.due_at) * 1000000)::bigint AS due_at_us
+          FROM settlement.event AS e
+         WHERE e.part = $1 AND e.order_seq = $2 AND e.kind = 20
+         ORDER BY e.seq
+        """,
+        part,
+        order_seq,
+    )
+    return rows
+
+
 async def fetch_standing(conn: Connection | Pool, *, part: int, cycle_no: int) -> list[Record]:
     """Every party's figure of one cycle beside its account, and what its closed cycles weigh on it now."""
     rows: list[Record] = await conn.fetch(
