@@ -432,15 +432,15 @@ class Oracle:
             if gone or given["left"] < part["credited"]:
                 return self.refuse_plainly("points_spent")
             given["left"] -= part["credited"]
-        ends = self.now + 30 * DAY
-        fresh = self.give_back(cleared, taken, units, ends)
-        extra = {"lot": len(self.lots) + 1, "due": ends} if fresh else {}
+        until = self.now + 30 * DAY
+        fresh = self.give_back(cleared, taken, units, until)
+        extra = {"lot": len(self.lots) + 1, "due": until} if fresh else {}
         answer = self.write(
             "reversed", order=order, issuer=cleared["issuer"], acceptor=cleared["acceptor"],
             units=-units, **{name: -figure for name, figure in part.items()}, **extra,
         )  # fmt: skip
         if fresh:
-            self.make_lot(cleared["member"], cleared["issuer"], fresh, ends)
+            self.make_lot(cleared["member"], cleared["issuer"], fresh, until)
         return [answer]
 
     def give_back(self, cleared, skip, units, ends):
