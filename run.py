@@ -3,7 +3,7 @@
 
     python3 run.py demo             `tongdui demo`
     python3 run.py ARGS...          `tongdui ARGS...`
-    python3 run.py test [ARGS...]   pytest; the whole suite in two workers
+    python3 run.py test [ARGS...]   pytest; the whole suite in three workers
     python3 run.py check            formatter, linter, types, import contracts, dependencies
     python3 run.py setup            prepare only, development tools included
     python3 run.py lock [ARGS...]   resolve the lock files again (e.g. `--upgrade-package aiohttp`)
@@ -55,6 +55,8 @@ PROCESSES = (
     "uvloop",
 )
 """Modules that draw in what the processes of a clearing house and the commands in front of them need."""
+TEST_TOOLS = ("hypothesis", "openapi_spec_validator", "schemathesis", "xdist.remote")
+"""The same for what the tests need besides."""
 CHECKS: Mapping[str, Sequence[str]] = {
     "format": ("ruff", "format", "--check", "."),
     "lint": ("ruff", "check", "."),
@@ -85,8 +87,10 @@ def main(argv: list[str]) -> int:
         return check()
     if command == "test":
         os.chdir(ROOT)
-        # The whole suite mostly waits for real processes: two workers take half the time.
-        spread = [] if argv[1:] else ["--numprocesses=2", "--dist=worksteal"]
+        # Half of the suite's time is waiting for deadlines and processes: three workers fill two cores.
+        spread = [] if argv[1:] else ["--numprocesses=3", "--dist=worksteal"]
+        # Else each worker, and each process that a test starts, would compile what it imports.
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
         become([str(VENV_PYTHON), "-m", "pytest", *spread, *argv[1:]])
     become([str(VENV / "bin" / "tongdui"), *argv])
     return 1
@@ -170,7 +174,7 @@ def prepare(*, tools: bool, replay: bool) -> None:
             make_venv(uv)
             uv.run("pip", "sync", "--require-hashes", str(locked))
             uv.run("pip", "install", "--no-deps", "--editable", str(ROOT))
-            compile_what_runs()
+            compile_what_runs(tools=level == "dev")
             stamp_path(level).write_text(stamp_text[level])
         if replay and not has_stamp("replay"):
             uv.run("pip", "install", "--require-hashes", "--requirements", str(REPLAY_LOCK))
@@ -178,16 +182,24 @@ def prepare(*, tools: bool, replay: bool) -> None:
         print(f"run.py: ready in {time.monotonic() - started:.1f} s", file=sys.stderr, flush=True)
 
 
-def compile_what_runs() -> None:
-    """Have Python keep the compiled form of every module that a process of ours imports.
+def compile_what_runs(*, tools: bool) -> None:
+    """Have Python keep the compiled form of every module that a process of ours, or a test (`tools`), imports.
 
     It does so by itself, but not where PYTHONDONTWRITEBYTECODE is set: there each process would compile
     hundreds of modules whenever it starts, which takes longer than all else that it does then.
     """
     environ = in_venv(os.environ)
     environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    for command in (["-m", "compileall", "-q", *CODE], ["-c", f"import {', '.join(PROCESSES)}"]):
-        subprocess.run([VENV_PYTHON, *command], cwd=ROOT, env=environ, check=False)
+    commands = [
+        ["-m", "compileall", "-q", *CODE],
+        ["-c", f"import {', '.join(PROCESSES)}"],
+        *([["-c", f"import {', '.join(TEST_TOOLS)}"]] if tools else []),
+    ]
+    running = [
+        subprocess.Popen([VENV_PYTHON, *command], cwd=ROOT, env=environ) for command in commands
+    ]
+    for process in running:
+        process.wait()
 
 
 def expected_stamp(name: str, locked: Path) -> str:

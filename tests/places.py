@@ -6,7 +6,7 @@ from pathlib import Path
 DISK = Path("/var/tmp")
 MEMORY = Path("/dev/shm")
 MEMORY_BYTES_MIN = 2 * 2**30
-"""Less than this (a container's 64 MB, say) would not hold the servers of two workers."""
+"""Less than this (a container's 64 MB, say) would not hold the servers of three workers."""
 
 
 def quick_place() -> Path:

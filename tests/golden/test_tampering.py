@@ -25,6 +25,12 @@ from tests.golden.packages import (
 )
 
 NAMES = sorted(files_of(FOLDER / SECOND))
+MANIFESTS = [name for name in NAMES if name.startswith("manifest.")]
+LISTED = sorted(
+    set(NAMES) - set(MANIFESTS), key=lambda name: -(FOLDER / SECOND / name).stat().st_size
+)
+BY_THREES = [tuple(sorted(LISTED[at : at + 3])) for at in range(0, len(LISTED), 3)]
+"""As many files as one report names, of about the same length: their bytes are changed side by side."""
 
 
 def guard_of(name: str) -> str:
@@ -35,19 +41,42 @@ def guard_of(name: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("name", NAMES)
-def test_every_single_byte_counts(packages: Path, name: str) -> None:
-    """Any byte of any file that changes makes the file's own check fail, with exit status 1."""
+@pytest.mark.parametrize("name", MANIFESTS)
+def test_every_single_byte_of_a_manifest_counts(packages: Path, name: str) -> None:
+    """Any byte of the manifest or of a signature that changes makes its own check fail, with exit status 1."""
     path = packages / SECOND / name
     whole = path.read_bytes()
-    guard = guard_of(name)
     for place in range(len(whole)):
-        change = 1 + place * 37 % 255
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ change]) + whole[place + 1 :])
-        assert guard in failed(packages / SECOND), (name, place, change)
+        path.write_bytes(changed(whole, place))
+        assert guard_of(name) in failed(packages / SECOND), (name, place)
     path.write_bytes(whole)
     assert failed(packages / SECOND) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("together", BY_THREES, ids=" ".join)
+def test_every_single_byte_counts(packages: Path, together: tuple[str, ...]) -> None:
+    """Any byte of any listed file that changes makes the check of files fail and name the file, with exit status 1."""
+    folder = packages / SECOND
+    whole = {name: (folder / name).read_bytes() for name in together}
+    for place in range(max(map(len, whole.values()))):
+        for name, data in whole.items():
+            (folder / name).write_bytes(changed(data, place) if place < len(data) else data)
+        report = verify_package(folder, trusted=TRUSTED)
+        assert isinstance(report, Report)
+        assert report.exit_status == 1
+        [files] = [check for check in report.checks if check.name == "files"]
+        hit = [name for name, data in whole.items() if place < len(data)]
+        assert files.english == f"Files differ: {'; '.join(f'{name} was changed' for name in hit)}."
+    for name, data in whole.items():
+        (folder / name).write_bytes(data)
+    assert failed(folder) == []
+
+
+def changed(whole: bytes, place: int) -> bytes:
+    """The same bytes but for the one at `place`."""
+    change = 1 + place * 37 % 255
+    return whole[:place] + bytes([whole[place] ^ change]) + whole[place + 1 :]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -158,8 +187,8 @@ def test_nothing_makes_the_verifier_fail_itself(packages: Path, data) -> None:
             ),
         )
     )
-    signed = data.draw(st.booleans()) and not name.startswith("manifest.")
-    manifest = files_of(folder)
+    signed = data.draw(st.booleans()) and name not in MANIFESTS
+    before = {one: (folder / one).read_bytes() for one in {name, *MANIFESTS}}
     try:
         path.write_bytes(spoiled)
         if signed:
@@ -168,5 +197,5 @@ def test_nothing_makes_the_verifier_fail_itself(packages: Path, data) -> None:
         assert result.ok == (spoiled == whole)
         assert all(check.english and check.chinese for check in getattr(result, "checks", ()))
     finally:
-        for one, content in manifest.items():
+        for one, content in before.items():
             (folder / one).write_bytes(content)
