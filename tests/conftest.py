@@ -2,8 +2,11 @@
 
 import asyncio
 import itertools
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import structlog
@@ -127,7 +130,25 @@ def every_dsn(every_server: EmbeddedServer) -> Iterator[str]:
         yield clone()
 
 
-# --- servers to be killed ---
+# --- servers of a test's own ---
+
+
+@pytest.fixture(scope="session")
+def blank_cluster() -> Iterator[Path]:
+    """The data of a server that never held anything; a copy takes a tenth of the time of an initdb."""
+    with TemporaryDirectory(prefix="tongdui-test-", dir=quick_place()) as made:
+        Path(made).chmod(0o755)
+        EmbeddedServer(Path(made)).start().close()
+        yield Path(made) / "data"
+
+
+@pytest.fixture
+def cluster(blank_cluster: Path) -> Iterator[Path]:
+    """Folder of a stopped server with the program's own settings, made and still empty."""
+    with TemporaryDirectory(prefix="tongdui-test-", dir=quick_place()) as made:
+        Path(made).chmod(0o755)
+        subprocess.run(["cp", "-a", blank_cluster, made], check=True)
+        yield Path(made)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import asyncio
 import json
 import shutil
 import socket
+import subprocess
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -121,11 +122,11 @@ def test_an_overlap_that_ends_soon_is_noted(tongdui, keyring, port):
     assert f"{keyring.keys[0].key_id} retires" in tongdui("doctor", "--port", port).stdout
 
 
-def test_a_missing_role_is_found(tongdui, make_server, keyring, port):
+def test_a_missing_role_is_found(tongdui, cluster, keyring, port):
     """A database without the program's role is found; the role belongs to the cluster, so it has its own here."""
-    server: EmbeddedServer = make_server()
-    tongdui.database_url = server.create_database("bare")
-    findings = wrong(tongdui, "--port", port)
+    with EmbeddedServer(cluster) as server:
+        tongdui.database_url = server.create_database("bare")
+        findings = wrong(tongdui, "--port", port)
     assert "run the migrations" in found(findings, "database", "tongdui_app is missing")["what"]
     assert found(findings, "database", "the database is empty")
 
@@ -184,10 +185,9 @@ def test_a_port_in_use_is_found(tongdui, keyring, port):
     assert "--port" in finding["todo"]
 
 
-def test_a_private_server_that_does_not_start_is_found(private_tongdui, home, port):
+def test_a_private_server_that_does_not_start_is_found(private_tongdui, home, port, cluster):
     """Damaged private data are found and not touched."""
-    with EmbeddedServer(home / "database"):
-        pass
+    subprocess.run(["cp", "-a", cluster, home / "database"], check=True)
     control = home / "database" / "data" / "global" / "pg_control"
     shutil.copy(control, home / "pg_control")
     control.write_bytes(b"\0" * 8192)

@@ -114,13 +114,13 @@ def test_launchers_at_once_share_one_server(folder):
     assert not is_alive(pid)
 
 
-def test_killed_launcher_takes_nobody_with_it(folder):
+def test_killed_launcher_takes_nobody_with_it(cluster):
     """Killing the process that started the server leaves it to the others; the last of them
     still stops it.
     """
-    first = Launcher(folder)
+    first = Launcher(cluster)
     pid = first.ready()
-    second = Launcher(folder)
+    second = Launcher(cluster)
     assert second.ready() == pid
     first.kill()
     assert is_alive(pid)
@@ -128,13 +128,13 @@ def test_killed_launcher_takes_nobody_with_it(folder):
     assert not is_alive(pid)
 
 
-def test_server_of_killed_last_user_serves_the_next(folder):
+def test_server_of_killed_last_user_serves_the_next(cluster):
     """A server whose only user was killed goes on, serves the next user, and ends with that one."""
-    only = Launcher(folder)
+    only = Launcher(cluster)
     pid = only.ready()
     only.kill()
     assert is_alive(pid)
-    with embedded_server(folder) as server:
+    with embedded_server(cluster) as server:
         assert server.pid == pid
     assert not is_alive(pid)
 
@@ -153,9 +153,9 @@ def test_launcher_killed_while_starting_leaves_a_folder_that_starts(folder, dela
         assert server.psql("SELECT 1").strip() == "1"
 
 
-def test_uses_in_one_process_are_counted(folder):
+def test_uses_in_one_process_are_counted(cluster):
     """Two uses in one process count as two: the server stops with the second."""
-    first, second = EmbeddedServer(folder).start(), EmbeddedServer(folder).start()
+    first, second = EmbeddedServer(cluster).start(), EmbeddedServer(cluster).start()
     pid = first.pid
     first.close()
     first.close()
@@ -164,15 +164,15 @@ def test_uses_in_one_process_are_counted(folder):
     assert not is_alive(pid)
 
 
-def test_forked_child_cannot_stop_the_server(folder):
+def test_forked_child_cannot_stop_the_server(cluster):
     """A child made by fork does not stop its parent's server, whether it closes or just ends."""
-    with embedded_server(folder) as server:
+    with embedded_server(cluster) as server:
         child = os.fork()
         if child == 0:
             server.close()
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
-        with contextlib.suppress(ServerUnavailable), embedded_server(folder):
+        with contextlib.suppress(ServerUnavailable), embedded_server(cluster):
             pass
         assert server.psql("SELECT 1").strip() == "1"
 
@@ -236,17 +236,17 @@ def test_killed_postmaster_with_a_busy_backend_starts_again(fresh_server: Embedd
     busy.wait()
 
 
-def test_pid_file_with_a_stranger_s_number_does_not_stop_a_start(folder):
+def test_pid_file_with_a_stranger_s_number_does_not_stop_a_start(cluster):
     """A pid file left by a killed server whose number now belongs to another process is no
     obstacle.
     """
-    with embedded_server(folder) as server:
+    with embedded_server(cluster) as server:
         server.psql("CREATE TABLE t (n integer)")
         kill_hard(server.pid)
-    pid_file = folder / "data" / "postmaster.pid"
+    pid_file = cluster / "data" / "postmaster.pid"
     lines = pid_file.read_text().split("\n")
     pid_file.write_text("\n".join([str(os.getpid()), *lines[1:]]))
-    with embedded_server(folder) as server:
+    with embedded_server(cluster) as server:
         assert server.psql("SELECT count(*) FROM t").strip() == "0"
 
 
@@ -391,7 +391,7 @@ def test_long_path_gets_a_short_socket(folder):
     socket_dir.rmdir()
 
 
-def test_settings_of_other_servers_do_not_leak_in(folder, monkeypatch):
+def test_settings_of_other_servers_do_not_leak_in(cluster, monkeypatch):
     """Variables that point PostgreSQL's programs at another server do not reach this one."""
     for name, value in {
         "PGHOST": "192.0.2.1",
@@ -410,7 +410,7 @@ def test_settings_of_other_servers_do_not_leak_in(folder, monkeypatch):
         finally:
             await connection.close()
 
-    with embedded_server(folder) as server:
+    with embedded_server(cluster) as server:
         assert asyncio.run(ask(server.dsn())) == "tongdui"
         done = subprocess.run(
             [server.bin_dir / "psql", server.dsn(), "-Atc", "SELECT current_user"],
@@ -421,23 +421,23 @@ def test_settings_of_other_servers_do_not_leak_in(folder, monkeypatch):
         assert done.stdout == "tongdui\n"
 
 
-def test_settings_and_the_operator_s_own_file_apply(folder):
+def test_settings_and_the_operator_s_own_file_apply(cluster):
     """Settings given in code hold, and an operator's `local.conf` beside the data wins over
     them.
     """
-    with embedded_server(folder, settings={"work_mem": "5MB"}) as server:
+    with embedded_server(cluster, settings={"work_mem": "5MB"}) as server:
         assert server.psql("SHOW work_mem").strip() == "5MB"
-    (folder / "data" / "local.conf").write_text("work_mem = '7MB'\n")
-    (folder / "data" / "local.conf").chmod(0o644)
-    with embedded_server(folder, settings={"work_mem": "5MB"}) as server:
+    (cluster / "data" / "local.conf").write_text("work_mem = '7MB'\n")
+    (cluster / "data" / "local.conf").chmod(0o644)
+    with embedded_server(cluster, settings={"work_mem": "5MB"}) as server:
         assert server.psql("SHOW work_mem").strip() == "7MB"
 
 
-def test_bad_setting_is_reported_in_postgresql_s_words(folder):
+def test_bad_setting_is_reported_in_postgresql_s_words(cluster):
     """A server that cannot start says why, and a later start without the mistake works."""
     with pytest.raises(ServerUnavailable, match="no_such_setting"):
-        EmbeddedServer(folder, settings={"no_such_setting": "1"}).start()
-    with embedded_server(folder) as server:
+        EmbeddedServer(cluster, settings={"no_such_setting": "1"}).start()
+    with embedded_server(cluster) as server:
         assert server.psql("SELECT 1").strip() == "1"
 
 

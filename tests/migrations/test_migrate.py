@@ -10,6 +10,7 @@ import pytest
 from deploy.database.embedded import EmbeddedServer
 from deploy.database.migrate import MIGRATIONS, MigrationError, check, migrate, read_migrations
 from tests.conftest import QUICK
+from tests.places import quick_place
 
 
 @pytest.fixture
@@ -72,7 +73,9 @@ async def test_databases_that_migrate_at_once_share_the_role(make_server, every_
     """Databases of one server migrate at the same time although the application's role is theirs
     in common and none of them has it yet.
     """
-    server: EmbeddedServer = make_server(binaries=every_binaries, settings=QUICK)
+    server: EmbeddedServer = make_server(
+        binaries=every_binaries, settings=QUICK, under=quick_place()
+    )
     for attempt in range(5):
         dsns = [server.create_database(f"twin_{attempt}_{number}") for number in range(4)]
         await asyncio.gather(*(migrate(dsn, folder=folder) for dsn in dsns))
@@ -169,7 +172,9 @@ async def test_owner_without_superuser_can_migrate(make_server, every_binaries):
     """A managed server's ordinary owner, who may create roles, migrates and can then become the
     program's role.
     """
-    server: EmbeddedServer = make_server(binaries=every_binaries, settings=QUICK)
+    server: EmbeddedServer = make_server(
+        binaries=every_binaries, settings=QUICK, under=quick_place()
+    )
     server.psql("CREATE ROLE tenant LOGIN CREATEROLE")
     server.psql("CREATE DATABASE tenant OWNER tenant")
     # The embedded server lets only its own role in, so it plays the tenant.
