@@ -314,6 +314,68 @@ ALTER TABLE ONLY exchange.order_worker
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE exchange.order_worker TO tongdui_app;
 
+CREATE TABLE exchange.person (
+    person_no integer NOT NULL,
+    name text NOT NULL,
+    merchant_no integer NOT NULL,
+    roles text[] NOT NULL,
+    made_at timestamp with time zone NOT NULL,
+    disabled_at timestamp with time zone,
+    invitation bytea,
+    invitation_second bytea,
+    invited_until timestamp with time zone,
+    password_hash text,
+    totp_sealed bytea,
+    totp_step bigint DEFAULT 0 NOT NULL,
+    failures integer DEFAULT 0 NOT NULL,
+    next_try_at timestamp with time zone NOT NULL,
+    CONSTRAINT person_credentials_together CHECK (((password_hash IS NULL) = (totp_sealed IS NULL))),
+    CONSTRAINT person_failures_check CHECK ((failures >= 0)),
+    CONSTRAINT person_invitation_check CHECK ((length(invitation) = 32)),
+    CONSTRAINT person_invitation_ends CHECK (((invitation IS NULL) = (invited_until IS NULL))),
+    CONSTRAINT person_invitation_second_check CHECK ((length(invitation_second) = 32)),
+    CONSTRAINT person_merchant_no_check CHECK ((merchant_no >= 0)),
+    CONSTRAINT person_name_check CHECK ((name ~ '^[a-z0-9][a-z0-9._-]{0,47}$'::text)),
+    CONSTRAINT person_roles_check CHECK ((cardinality(roles) > 0))
+);
+
+ALTER TABLE ONLY exchange.person
+    ADD CONSTRAINT person_name_key UNIQUE (name);
+
+ALTER TABLE ONLY exchange.person
+    ADD CONSTRAINT person_pkey PRIMARY KEY (person_no);
+
+GRANT SELECT,INSERT ON TABLE exchange.person TO tongdui_app;
+
+GRANT UPDATE(roles) ON TABLE exchange.person TO tongdui_app;
+
+GRANT UPDATE(disabled_at) ON TABLE exchange.person TO tongdui_app;
+
+GRANT UPDATE(invitation) ON TABLE exchange.person TO tongdui_app;
+
+GRANT UPDATE(invitation_second) ON TABLE exchange.person TO tongdui_app;
+
+GRANT UPDATE(invited_until) ON TABLE exchange.person TO tongdui_app;
+
+GRANT UPDATE(password_hash) ON TABLE exchange.person TO tongdui_app;
+
+GRANT UPDATE(totp_sealed) ON TABLE exchange.person TO tongdui_app;
+
+GRANT UPDATE(totp_step) ON TABLE exchange.person TO tongdui_app;
+
+GRANT UPDATE(failures) ON TABLE exchange.person TO tongdui_app;
+
+GRANT UPDATE(next_try_at) ON TABLE exchange.person TO tongdui_app;
+
+ALTER TABLE exchange.person ALTER COLUMN person_no ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME exchange.person_person_no_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE exchange.programme (
     merchant_no integer NOT NULL,
     hosted boolean NOT NULL,
@@ -365,6 +427,40 @@ ALTER TABLE exchange.rate ALTER COLUMN rate_no ADD GENERATED ALWAYS AS IDENTITY 
     NO MAXVALUE
     CACHE 1
 );
+
+CREATE TABLE exchange.recovery_code (
+    digest bytea NOT NULL,
+    person_no integer NOT NULL,
+    CONSTRAINT recovery_code_digest_check CHECK ((length(digest) = 32))
+);
+
+ALTER TABLE ONLY exchange.recovery_code
+    ADD CONSTRAINT recovery_code_pkey PRIMARY KEY (digest);
+
+CREATE INDEX recovery_code_of_person ON exchange.recovery_code USING btree (person_no);
+
+GRANT SELECT,INSERT,DELETE ON TABLE exchange.recovery_code TO tongdui_app;
+
+CREATE TABLE exchange.session (
+    digest bytea NOT NULL,
+    person_no integer NOT NULL,
+    opened_at timestamp with time zone NOT NULL,
+    seen_at timestamp with time zone NOT NULL,
+    ends_at timestamp with time zone NOT NULL,
+    ended_at timestamp with time zone,
+    CONSTRAINT session_digest_check CHECK ((length(digest) = 32))
+);
+
+ALTER TABLE ONLY exchange.session
+    ADD CONSTRAINT session_pkey PRIMARY KEY (digest);
+
+CREATE INDEX session_of_person ON exchange.session USING btree (person_no) WHERE (ended_at IS NULL);
+
+GRANT SELECT,INSERT ON TABLE exchange.session TO tongdui_app;
+
+GRANT UPDATE(seen_at) ON TABLE exchange.session TO tongdui_app;
+
+GRANT UPDATE(ended_at) ON TABLE exchange.session TO tongdui_app;
 
 CREATE TABLE exchange.tariff (
     effective_at timestamp with time zone NOT NULL,
@@ -748,6 +844,12 @@ ALTER TABLE ONLY exchange.programme
 
 ALTER TABLE ONLY exchange.rate
     ADD CONSTRAINT rate_merchant_no_fkey FOREIGN KEY (merchant_no) REFERENCES exchange.programme(merchant_no);
+
+ALTER TABLE ONLY exchange.recovery_code
+    ADD CONSTRAINT recovery_code_person_no_fkey FOREIGN KEY (person_no) REFERENCES exchange.person(person_no);
+
+ALTER TABLE ONLY exchange.session
+    ADD CONSTRAINT session_person_no_fkey FOREIGN KEY (person_no) REFERENCES exchange.person(person_no);
 
 ALTER TABLE ONLY settlement.instruction
     ADD CONSTRAINT instruction_cycle_no_fkey FOREIGN KEY (cycle_no) REFERENCES settlement.batch(cycle_no);

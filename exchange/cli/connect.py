@@ -16,7 +16,6 @@ from exchange.cli.who import accountable, acting
 if TYPE_CHECKING:
     from adapters.kit.folder import Folder
     from exchange.cli.context import Home
-    from settlement.core.trail import By
 
 
 @click.command()
@@ -69,7 +68,7 @@ def connect(
         digest = hashlib.sha256(certificate.read_bytes()).digest()
         folder_name = str(folder.path) if "/" in name else name
     with database(home) as dsn:
-        run(_connect(dsn, code, folder_name, settings, digest, acting()))
+        run(_connect(dsn, code, folder_name, settings, digest))
     print(f"{code}: {'disconnected' if off else f'connected through {folder_name}'}")
 
 
@@ -125,7 +124,7 @@ def _certified(home: Home, folder: Folder, certificate: Path) -> str | None:
 
 
 async def _connect(
-    dsn: str, code: str, folder: str, settings: dict[str, Any], digest: bytes | None, by: By
+    dsn: str, code: str, folder: str, settings: dict[str, Any], digest: bytes | None
 ) -> None:
     from exchange.service.connecting import connect_merchant
     from exchange.store.catalogue import fetch_catalogue
@@ -144,6 +143,6 @@ async def _connect(
             folder=folder,
             settings=settings,
             certificate_digest=digest,
-            by=by,
+            by=await acting(pool),
             now=datetime.now(UTC),
         )

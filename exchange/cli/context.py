@@ -49,6 +49,7 @@ def expected_fault(error: BaseException) -> tuple[int, str] | None:
     from exchange.cli.client import Refused
     from exchange.service.completejourney import DataPackageMissing
     from exchange.service.quote_keys import QuoteKeysUnusable
+    from exchange.service.vault import VaultUnusable
     from schemas.values.faults import SchemaError, Unavailable
     from settlement.service.batches import BooksDiffer
     from settlement.service.package_folder import PackageDiffers
@@ -59,7 +60,7 @@ def expected_fault(error: BaseException) -> tuple[int, str] | None:
         return 1, sentence
     told = (
         *(ServerUnavailable, MigrationError, KeyringUnusable, QuoteKeysUnusable),
-        *(SchemaError, DataPackageMissing),
+        *(SchemaError, DataPackageMissing, VaultUnusable),
     )
     if isinstance(error, told):
         return 2, sentence

@@ -123,11 +123,12 @@ async def _close(home: Home, dsn: str, *, settle: bool) -> dict[str, Any] | str:
 
     keyring = keyring_of(home)
     async with pool_of(dsn) as pool, clearing_of(home, dsn) as clearing:
+        by = await acting(pool, "treasurer", *(() if settle else ("operator",)))
         head = await cycles.ledger_head(pool)
         if head is None or not head["cycle_no"]:
             return "no cycle is open yet: the first one opens when `tongdui serve` runs"
         now = datetime.now(UTC)
-        opened = await cycles.close_now(pool, clearing, now, by=acting())
+        opened = await cycles.close_now(pool, clearing, now, by=by)
         if isinstance(opened, Refusal):
             return opened.detail
         batch = await cut_batch(pool, cycle_no=head["cycle_no"], keyring=keyring, out=home.packages)
@@ -137,7 +138,7 @@ async def _close(home: Home, dsn: str, *, settle: bool) -> dict[str, Any] | str:
             settled = await cycles.settle_asked(
                 pool,
                 clearing,
-                by=acting(),
+                by=by,
                 now=now,
                 cycle_no=head["cycle_no"],
                 cycle_id=batch.cycle_id,

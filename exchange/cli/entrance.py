@@ -47,6 +47,10 @@ COMMANDS = {
         "exchange.cli.merchant",
         "Add, list, import and export merchants, and manage their keys.",
     ),
+    "person": (
+        "exchange.cli.person",
+        "Add, invite and shut out the people of this clearing house, and sign in.",
+    ),
     "adapter": (
         "exchange.cli.adapter",
         "Start, try, certify and simulate the adapter of a merchant's own system.",

@@ -168,7 +168,7 @@ def _note(home: Home, keyring: Keyring) -> None:
 
     async def work(dsn: str) -> None:
         async with pool_of(dsn) as pool:
-            await note_keys(pool, keyring, by=acting(), now=datetime.now(UTC))
+            await note_keys(pool, keyring, by=await acting(pool), now=datetime.now(UTC))
 
     try:
         with database(home) as dsn:

@@ -204,9 +204,10 @@ async def _add(
     from schemas.values.reason import Refusal
     from settlement.service.cycles import ledger_head
 
-    now, by = datetime.now(UTC), acting()
+    now = datetime.now(UTC)
     results: list[dict[str, Any]] = []
     async with pool_of(dsn) as pool, clearing_of(home, dsn) as clearing:
+        by = await acting(pool)
         head = await ledger_head(pool)
         effective_at = _LONG_AGO if head and head["clock_source"] == "caller" else now
         if fee_bps is not None:
@@ -300,13 +301,13 @@ def add_key(code: str, label: str) -> None:
 
     async def work(dsn: str) -> str:
         async with pool_of(dsn) as pool:
-            number = await _number(pool, code)
+            number = await number_of(pool, code)
             return await issue_api_key(
                 pool,
                 merchant_no=number,
                 code=code,
                 label=label,
-                by=acting(),
+                by=await acting(pool),
                 now=datetime.now(UTC),
             )
 
@@ -364,7 +365,7 @@ def revoke_key(context: click.Context, code: str, key_id: str) -> None:
             return False
         async with pool_of(dsn) as pool:
             return await revoke_api_key(
-                pool, rows[0]["digest"], code=code, by=acting(), now=datetime.now(UTC)
+                pool, rows[0]["digest"], code=code, by=await acting(pool), now=datetime.now(UTC)
             )
 
     with database(this_home()) as dsn:
@@ -379,10 +380,10 @@ async def _keys(dsn: str, code: str) -> list[Record]:
     from exchange.store.api_keys import fetch_api_keys
 
     async with pool_of(dsn) as pool:
-        return await fetch_api_keys(pool, merchant_no=await _number(pool, code))
+        return await fetch_api_keys(pool, merchant_no=await number_of(pool, code))
 
 
-async def _number(pool: Pool, code: str) -> int:
+async def number_of(pool: Pool, code: str) -> int:
     """Number of the merchant with this code; 0 for HOUSE.
 
     Raises:

@@ -106,7 +106,7 @@ async def _import(
             code=code,
             lines=lines,
             digest=digest,
-            by=acting(),
+            by=await acting(pool),
             now=datetime.now(UTC),
             done=done,
         )
@@ -124,7 +124,7 @@ async def _export(dsn: str, code: str, out: Path) -> Exported:
             code=code,
             now_us=await ledger_now_us(pool, now_us=time_ns() // 1000),
             folder=out,
-            by=acting(),
+            by=await acting(pool),
             now=datetime.now(UTC),
         )
 

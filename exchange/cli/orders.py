@@ -91,7 +91,7 @@ async def _resolve(dsn: str, order: str, outcome: str, note: str) -> Step | Refu
             journey,
             outcome=Outcome(outcome),
             note=note,
-            by=acting(),
+            by=await acting(pool),
             now_us=time_ns() // 1000,
         )
 

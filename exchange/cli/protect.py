@@ -50,7 +50,7 @@ def protect(code: str, authority: str, daily_yuan: int | None, daily_orders: int
         now = datetime.now(UTC)
         async with pool_of(dsn) as pool:
             return await protect_members(
-                pool, code=code, rules=rules, by=acting(), now=now, effective_at=now
+                pool, code=code, rules=rules, by=await acting(pool), now=now, effective_at=now
             )
 
     with database(this_home()) as dsn:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import getpass
 import os
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from exchange.cli.context import Unusable
 from settlement.core.trail import WHY_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from asyncpg import Pool
+
+    from exchange.service.access import Principal
     from settlement.core.trail import By
 
 _WHY: Final = "tongdui.why"
+SESSION_VARIABLE: Final = "TONGDUI_SESSION"
 
 CommandT = TypeVar("CommandT", bound="Callable[..., Any]")
 
@@ -30,12 +36,42 @@ def accountable(command: CommandT) -> CommandT:
     )(command)
 
 
-def acting() -> By:
-    """Who acts: the operating system's user, with the reason that was given."""
+async def acting(pool: Pool, *roles: str) -> By:
+    """Who acts, with the reason that was given: who signed in (`TONGDUI_SESSION`), else the operating system's user.
+
+    Args:
+        pool: Where sessions are read.
+        roles: Those of which a person needs one; `operator` where none is named.
+
+    Raises:
+        Unusable: The session has ended, or its person may not do this.
+    """
     from settlement.core.trail import By
 
     why = click.get_current_context().meta.get(_WHY, "")
-    return By(who=f"local:{local_user()}", why=why)
+    token = os.environ.get(SESSION_VARIABLE)
+    if not token:
+        return By(who=f"local:{local_user()}", why=why)
+    person = await signed_in(pool, token)
+    needed = set(roles or ("operator",))
+    if needed.isdisjoint(person.roles):
+        raise Unusable(f"this is for {' or '.join(sorted(needed))}; {person.name} is not")
+    return By(who=person.name, why=why)
+
+
+async def signed_in(pool: Pool, token: str) -> Principal:
+    """Who opened a session.
+
+    Raises:
+        Unusable: It has ended, or was never opened.
+    """
+    from exchange.service.access import Unauthenticated
+    from exchange.service.sessions import recognise
+
+    try:
+        return await recognise(pool, token, now=datetime.now(UTC))
+    except Unauthenticated as error:
+        raise Unusable(f"{SESSION_VARIABLE}: {error}; `tongdui person sign-in NAME`") from error
 
 
 def local_user() -> str:

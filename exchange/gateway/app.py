@@ -12,6 +12,7 @@ from aiohttp import web
 
 from exchange.gateway import problems
 from exchange.gateway.gate import BULK_BYTES_MAX, IN_FLIGHT_MAX, Call, Gate, Who
+from exchange.gateway.matrix import matrix_of
 from exchange.gateway.metrics import Metrics
 from exchange.gateway.openapi import make_openapi
 from exchange.gateway.routes import ROUTES
@@ -36,6 +37,7 @@ def create_app(services: Services, *, in_flight_max: int = IN_FLIGHT_MAX) -> web
     metrics = Metrics()
     gate = Gate(services=services, metrics=metrics, in_flight_max=in_flight_max)
     gate.openapi = _openapi_document()
+    gate.allowed = _allowed()
     metrics.gauge("tongdui_requests_in_flight", "Requests now.", lambda: gate.in_flight)
     waiting = getattr(services.clearing, "waiting", None)
     if isinstance(waiting, int):
@@ -52,6 +54,13 @@ def create_app(services: Services, *, in_flight_max: int = IN_FLIGHT_MAX) -> web
         )
     app.router.add_route("*", "/{rest:.*}", gate.guard("elsewhere", Who.ANYBODY, _elsewhere))
     return app
+
+
+@functools.cache
+def _allowed() -> dict[str, frozenset[str]]:
+    """The access matrix by name of the route; a route without a row keeps the gateway from starting."""
+    names = {f"{route.method} {route.path}": route.name for route in ROUTES}
+    return {names[path]: columns for path, columns in matrix_of(names).items()}
 
 
 @functools.cache

@@ -17,10 +17,9 @@ from exchange.gateway import problems
 from exchange.service.access import Forbidden, Principal, Unauthenticated
 from exchange.service.outage import is_outage
 from schemas.values.faults import SchemaError, Unavailable
-from schemas.values.ids import HOUSE
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
     from http import HTTPStatus
 
     from exchange.gateway.metrics import Metrics
@@ -45,6 +44,7 @@ class Who(Enum):
     ANYBODY = "anybody"
     MERCHANT = "a merchant or the house"
     OPERATOR = "the house"
+    PERSON = "a person who signed in"
 
 
 class MediaTypeError(Exception):
@@ -163,6 +163,7 @@ class Gate:
         in_flight: Requests being handled now.
         stopping: Whether nothing new is accepted.
         openapi: The document that describes the routes.
+        allowed: Columns of the access matrix that may call a route, by its name.
     """
 
     services: Services
@@ -171,6 +172,7 @@ class Gate:
     in_flight: int = 0
     stopping: bool = False
     openapi: bytes = b""
+    allowed: Mapping[str, frozenset[str]] = field(default_factory=dict)
     _prefix: str = field(default_factory=lambda: secrets.token_hex(4))
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
@@ -188,6 +190,17 @@ class Gate:
             raise Unavailable("this gateway is stopping")
         if self.in_flight > self.in_flight_max:
             raise Unavailable("too many requests are in flight", retry_after_seconds=RETRY_SECONDS)
+
+    def permit(self, name: str, principal: Principal) -> None:
+        """Look a caller up in the access matrix.
+
+        Raises:
+            Forbidden: The route is not theirs.
+        """
+        allowed = self.allowed.get(name, frozenset())
+        if allowed.isdisjoint(principal.columns):
+            roles = ", ".join(sorted(allowed)) or "nobody"
+            raise Forbidden(f"this is for {roles}; you are {', '.join(sorted(principal.columns))}")
 
     def guard(
         self,
@@ -217,8 +230,7 @@ class Gate:
                     principal = NOBODY
                 else:
                     principal = await authenticate(request.headers.get("Authorization"))
-                    if who is Who.OPERATOR:
-                        _require_house(principal)
+                    self.permit(name, principal)
                 response: web.StreamResponse = await handler(
                     Call(request, self, principal, request_id)
                 )
@@ -281,8 +293,3 @@ class Gate:
             fault, instance=instance, request_id=request_id, detail=detail, field=path
         )
         return problem, headers
-
-
-def _require_house(principal: Principal) -> None:
-    if principal.merchant_no != HOUSE:
-        raise Forbidden("only the house may do this")

@@ -256,6 +256,7 @@ class Lanes:
         try:
             self.gate.admit()
             principal = await self.gate.services.authenticator.authenticate(plain.authorization)
+            self.gate.permit(_route(plain), principal)
             if plain.order_id is not None and plain.end is not None:
                 return Ending(principal.merchant_no, uuid.UUID(plain.order_id), _ENDS[plain.end])
             key = check_key(plain.key)

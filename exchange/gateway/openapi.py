@@ -196,9 +196,12 @@ def _responses(route: Route, made: dict[tuple[str, str, str], Any]) -> dict[str,
 
 def _faults(route: Route) -> list[problems.Fault]:
     """Faults that can come before any business on this route."""
-    if route.who is Who.ANYBODY:
+    faults = []
+    if route.who is not Who.ANYBODY:
+        faults = [problems.UNAUTHENTICATED, problems.FORBIDDEN]
+    elif not route.request:
         return []
-    faults = [problems.UNAUTHENTICATED, problems.FORBIDDEN, problems.UNAVAILABLE]
+    faults.append(problems.UNAVAILABLE)
     if route.request or any(parameter.query for parameter in route.parameters):
         faults.append(problems.MALFORMED)
     if route.request:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from exchange.gateway import handlers
+from exchange.gateway import handlers, people
 from exchange.gateway.gate import Who
 from schemas.values.reason import Reason
 from schemas.wire import (
@@ -21,6 +21,7 @@ from schemas.wire import (
     quotes,
     reversals,
 )
+from schemas.wire import people as wire_people
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -136,6 +137,9 @@ _ORDER_ID = Parameter(
 _MEMBER = Parameter(name="reference", text="The member's reference.", pattern=r"^[!-~]{1,64}$")
 _CYCLE = Parameter(
     name="cycle", text="The cycle's id.", pattern=r"^[0-9A-Za-z][0-9A-Za-z_.-]{0,63}$"
+)
+_PERSON = Parameter(
+    name="name", text="What the person signs in as.", pattern=r"^[a-z0-9][a-z0-9._-]{0,47}$"
 )
 
 ROUTES: Final = (
@@ -451,6 +455,66 @@ ROUTES: Final = (
         request={},
         response={"application/zip": None},
         parameters=(_CYCLE,),
+    ),
+    Route(
+        method="POST",
+        path="/v1/session",
+        summary="Sign in with password and one-time code.",
+        who=Who.ANYBODY,
+        handler=people.post_session,
+        request={JSON_TYPE: wire_people.SignInRequest},
+        response={JSON_TYPE: wire_people.SessionAnswer},
+        status=201,
+        refusals=(Reason.SIGN_IN_REFUSED,),
+    ),
+    Route(
+        method="GET",
+        path="/v1/session",
+        summary="Who calls, and what they may do.",
+        who=Who.PERSON,
+        handler=people.get_session,
+        request={},
+        response={JSON_TYPE: wire_people.PersonAnswer},
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/session",
+        summary="Sign out: the session ends at once.",
+        who=Who.PERSON,
+        handler=people.delete_session,
+        request={},
+        response={JSON_TYPE: wire_people.EndedAnswer},
+    ),
+    Route(
+        method="POST",
+        path="/v1/session/invitation",
+        summary="Take an invitation up: choose a password, get an authenticator's seed and recovery codes.",
+        who=Who.ANYBODY,
+        handler=people.post_invitation,
+        request={JSON_TYPE: wire_people.AcceptRequest},
+        response={JSON_TYPE: wire_people.AcceptAnswer},
+        status=201,
+        refusals=(Reason.INVITATION_INVALID,),
+    ),
+    Route(
+        method="GET",
+        path="/v1/admin/people",
+        summary="Everybody who may sign in, and in which state they are.",
+        who=Who.PERSON,
+        handler=people.get_people,
+        request={},
+        response={JSON_TYPE: wire_people.PeopleAnswer},
+    ),
+    Route(
+        method="POST",
+        path="/v1/admin/people/{name}/disable",
+        summary="Shut somebody out for good, and end their sessions at once.",
+        who=Who.PERSON,
+        handler=people.post_person_disable,
+        request={},
+        response={JSON_TYPE: wire_people.EndedAnswer},
+        parameters=(_PERSON,),
+        refusals=(Reason.PERSON_NOT_FOUND,),
     ),
     Route(
         method="GET",

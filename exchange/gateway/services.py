@@ -16,11 +16,14 @@ from exchange.service.members import Members
 from exchange.service.order_link import OrderLink
 from exchange.service.orders import QUOTE_SECONDS, OrderDesk
 from exchange.service.passage import Passage
+from exchange.service.passwords import Passwords
 from exchange.service.purchases import PurchaseDesk
 from exchange.service.quote_keys import open_quote_keys
 from exchange.service.reports import Reports
 from exchange.service.reversals import ReversalDesk
+from exchange.service.sessions import Sessions
 from exchange.service.shelf import Shelf
+from exchange.service.vault import Vault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,6 +48,9 @@ class Services:
         pool: The database.
         clearing: The writer, near or far.
         authenticator: Says who calls.
+        sessions: People who sign in.
+        vault: Seals what their one-time codes come from.
+        passwords: Hashes their passwords.
         shelf: What is offered.
         members: Enrolment and look-up.
         orders: Quotes and orders.
@@ -62,6 +68,9 @@ class Services:
     pool: Pool
     clearing: Clearing
     authenticator: Authenticator
+    sessions: Sessions
+    vault: Vault
+    passwords: Passwords
     shelf: Shelf
     members: Members
     orders: OrderDesk
@@ -128,10 +137,21 @@ def make_services(
         passage=passage,
         quote_seconds=quote_seconds,
     )
+    vault, passwords = Vault(home / "keys"), Passwords()
+    sessions = Sessions(
+        pool,
+        vault,
+        passwords,
+        keys=ApiKeys(pool),
+        now=lambda: datetime.fromtimestamp(now_us() / 1_000_000, UTC),
+    )
     return Services(
         pool=pool,
         clearing=clearing,
-        authenticator=ApiKeys(pool),
+        authenticator=sessions,
+        sessions=sessions,
+        vault=vault,
+        passwords=passwords,
         shelf=shelf,
         members=members,
         orders=orders,

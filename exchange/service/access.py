@@ -33,7 +33,7 @@ CACHED_SECONDS: Final = 5.0
 CACHED_MAX: Final = 10_000
 OPERATOR_KEY_FILE: Final = "operator.key"
 
-Role = Literal["merchant", "operator"]
+Role = Literal["merchant", "operator", "person"]
 
 
 class Unauthenticated(Exception):  # noqa: N818 - it is the caller's state
@@ -50,17 +50,30 @@ class Principal:
 
     Attributes:
         merchant_no: The merchant; 0 for the house.
-        role: What it may do.
-        name: What the audit trail calls it, for example `key:0123456789ab`.
+        role: A merchant's key, the house's, or a person.
+        name: What the audit trail calls it, for example `key:0123456789ab` or `person:anna`.
+        roles: What a person may do; empty for keys.
     """
 
     merchant_no: int
     role: Role
     name: str
+    roles: frozenset[str] = frozenset()
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """Columns of the access matrix in which it stands."""
+        return self.roles if self.role == "person" else _KEY_COLUMNS[self.role]
 
     def by(self, why: str = "") -> By:
         """Who makes a change, as the audit trail is told."""
         return By(who=self.name, why=why)
+
+
+_KEY_COLUMNS: Final = {
+    "merchant": frozenset({"merchant-key"}),
+    "operator": frozenset({"house-key"}),
+}
 
 
 class Authenticator(Protocol):
@@ -108,6 +121,18 @@ class ApiKeys:
             self._known = {}
         self._known[authorization] = (monotonic(), principal)
         return principal
+
+
+def bearer_of(authorization: str | None) -> str:
+    """The token of an `Authorization` header; empty for none.
+
+    Raises:
+        Unauthenticated: It is of another scheme.
+    """
+    scheme, _, token = (authorization or "bearer ").partition(" ")
+    if scheme.lower() != "bearer" or not token.isascii():
+        raise Unauthenticated("send `Authorization: Bearer <token>`")
+    return token
 
 
 def key_digest(key: str) -> bytes:
@@ -179,7 +204,7 @@ async def operator_key(pool: Pool, home: Path, *, now: datetime) -> str:
     """
     path = home / OPERATOR_KEY_FILE
     if not path.exists():
-        _write_once(path, KEY_PREFIX + secrets.token_urlsafe(32))
+        write_once(path, KEY_PREFIX + secrets.token_urlsafe(32))
     key = path.read_text(encoding="ascii").strip()
     if await store.fetch_api_key(pool, digest=key_digest(key)) is None:
         async with pool.acquire() as conn, conn.transaction():
@@ -195,7 +220,7 @@ async def operator_key(pool: Pool, home: Path, *, now: datetime) -> str:
     return key
 
 
-def _write_once(path: Path, text: str) -> None:
+def write_once(path: Path, text: str) -> None:
     """Write a secret file whole; if another process was faster, its file stays."""
     work = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(work, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

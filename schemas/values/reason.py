@@ -258,6 +258,20 @@ class Reason(Enum):
         "The body is not the one that was signed.",
         "请求体与签名的摘要不一致。",
     )
+    SIGN_IN_REFUSED = (
+        80,
+        True,
+        "Name, password or code is wrong, or too many attempts failed.",
+        "用户名、密码或动态码有误，或尝试次数过多。",
+    )
+    INVITATION_INVALID = (
+        81,
+        False,
+        "The invitation is unknown, incomplete, used or too old.",
+        "邀请无效、不完整、已使用或已过期。",
+    )
+    PERSON_NOT_FOUND = (82, False, "Nobody is called so.", "没有该用户。")
+    PERSON_EXISTS = (83, False, "Somebody is called so already.", "该用户名已被使用。")
 
     def __init__(self, number: int, retryable: bool, english: str, chinese: str) -> None:  # noqa: FBT001 - the table above reads best without keywords
         """Unpack one row of the catalogue."""

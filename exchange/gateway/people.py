@@ -1,0 +1,135 @@
+"""Handlers about people: signing in and out, invitations, who there is; each parses, asks a service, renders."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import structlog
+
+from exchange.gateway.handlers import check_json
+from exchange.gateway.render import JSON
+from exchange.service.access import bearer_of
+from exchange.service.people import accept_invitation, disable_person, list_people
+from exchange.service.sessions import IDLE
+from schemas.files.instant import microseconds
+from schemas.values.reason import Refusal
+from schemas.wire.decoding import decode
+from schemas.wire.fields import instant_text
+from schemas.wire.people import (
+    AcceptAnswer,
+    AcceptRequest,
+    EndedAnswer,
+    PeopleAnswer,
+    PersonAnswer,
+    PersonView,
+    SessionAnswer,
+    SignInRequest,
+)
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from exchange.gateway.gate import Call
+
+log = structlog.get_logger()
+
+_SIGN_IN = msgspec.json.Decoder(SignInRequest)
+_ACCEPT = msgspec.json.Decoder(AcceptRequest)
+
+
+async def post_session(call: Call) -> web.StreamResponse:
+    """Sign in."""
+    wanted = decode(_SIGN_IN, await _body(call))
+    opened = await call.services.sessions.sign_in(wanted.name, wanted.password, wanted.code)
+    if isinstance(opened, Refusal):
+        return call.refuse(opened.reason, opened.detail)
+    log.info("session.opened", request_id=call.request_id, person=opened.person.name)
+    answer = SessionAnswer(
+        name=opened.person.name,
+        merchant=await _merchant(call, opened.person.merchant_no),
+        roles=sorted(opened.person.roles),
+        token=opened.token,
+        ends_at=instant_text(microseconds(opened.ends_at)),
+        idle_seconds=int(IDLE.total_seconds()),
+    )
+    return call.answer(JSON.encode(answer), 201)
+
+
+async def get_session(call: Call) -> web.StreamResponse:
+    """Say who calls."""
+    answer = PersonAnswer(
+        name=call.principal.name,
+        merchant=await _merchant(call, call.caller),
+        roles=sorted(call.principal.roles),
+    )
+    return call.answer(JSON.encode(answer))
+
+
+async def delete_session(call: Call) -> web.StreamResponse:
+    """Sign out."""
+    token = bearer_of(call.request.headers.get("Authorization"))
+    ended = await call.services.sessions.end(token)
+    log.info("session.ended", request_id=call.request_id, person=call.principal.name)
+    return call.answer(JSON.encode(EndedAnswer(ended=ended)))
+
+
+async def post_invitation(call: Call) -> web.StreamResponse:
+    """Take an invitation up."""
+    wanted = decode(_ACCEPT, await _body(call))
+    services = call.services
+    tokens = [wanted.invitation, *([] if wanted.second is None else [wanted.second])]
+    accepted = await accept_invitation(
+        services.pool,
+        services.vault,
+        services.passwords,
+        tokens=tokens,
+        password=wanted.password,
+        now=services.now(),
+    )
+    if isinstance(accepted, Refusal):
+        return call.refuse(accepted.reason, accepted.detail)
+    answer = AcceptAnswer(
+        name=accepted.name,
+        totp_uri=accepted.totp_uri,
+        recovery_codes=list(accepted.recovery_codes),
+    )
+    return call.answer(JSON.encode(answer), 201)
+
+
+async def get_people(call: Call) -> web.StreamResponse:
+    """List everybody."""
+    now = call.services.now()
+    people = [
+        PersonView(
+            name=row["name"],
+            merchant=row["merchant"],
+            roles=list(row["roles"]),
+            state=state,
+            made_at=instant_text(microseconds(row["made_at"])),
+        )
+        for row, state in await list_people(call.services.pool, now=now)
+    ]
+    return call.answer(JSON.encode(PeopleAnswer(people=people)))
+
+
+async def post_person_disable(call: Call) -> web.StreamResponse:
+    """Shut somebody out."""
+    name = call.request.match_info["name"]
+    refused = await disable_person(
+        call.services.pool, name=name, by=call.principal.by(), now=call.services.now()
+    )
+    if refused is not None:
+        return call.refuse(refused.reason, refused.detail)
+    log.info("person.disabled", request_id=call.request_id, person=name)
+    return call.answer(JSON.encode(EndedAnswer(ended=True)))
+
+
+async def _body(call: Call) -> bytes:
+    check_json(call.request.headers.get("Content-Type"))
+    return await call.body()
+
+
+async def _merchant(call: Call, merchant_no: int) -> str | None:
+    offer = await call.services.shelf.offer()
+    return offer.codes.get(merchant_no)
