@@ -11,6 +11,9 @@ answered; and a call that got no answer is a state of its own, which only the me
   to have failed. Before it everything is undone, after the credit the order only goes forward.
 - The till hears its answer by an instant, `decide_by`. What comes later is undone (`LATE`).
 
+A reversal of an order that cleared is a journey of its own: it begins `OWING`, written with the reversal
+in the books, and its one call credits the points at the order's issuer, which is its acceptor.
+
 This module is the one place that says what follows from what. It knows no clock and no merchant:
 what a merchant's system can do comes in as `Means`.
 
@@ -55,10 +58,14 @@ class State(IntEnum):
     UNDONE = 20
     STANDING = 21
 
+    OWING = 22
+    RETURNING = 23
+
     CLEARED = 30
     REFUSED = 31
     EXPIRED = 32
     REVERSED = 33
+    RETURNED = 34
 
 
 MEANING: Final[Mapping[State, str]] = {
@@ -83,10 +90,13 @@ MEANING: Final[Mapping[State, str]] = {
     State.VOIDED: "void in the books; the issuer is to give the points back",
     State.RELEASING: "the issuer was asked to give back; its answer is not known",
     State.UNDONE: "nothing of the order stands anywhere",
+    State.OWING: "a reversal stands in the books; the issuer is to give the points back",
+    State.RETURNING: "the issuer was asked to give them back; its answer is not known",
     State.CLEARED: "end: value and points have moved",
     State.REFUSED: "end: nothing moved",
     State.EXPIRED: "end: the hold ran out in the books, nothing moved",
     State.REVERSED: "end: a credit came too late and was taken back",
+    State.RETURNED: "end: a reversed order's points are back",
 }
 """One line for each state."""
 
@@ -179,6 +189,11 @@ TABLE: Final[Mapping[tuple[State, Event], State]] = {
     (State.STANDING, Event.POSTED): State.POSTED,
     (State.UNPINNING, Event.VOIDED): State.VOIDED,
     (State.UNPINNING, Event.GONE): State.VOIDED,
+    # A reversal that stands in the books: it only goes forward.
+    (State.OWING, Event.SENT): State.RETURNING,
+    (State.RETURNING, Event.DONE): State.RETURNED,
+    (State.RETURNING, Event.NOT_FOUND): State.OWING,
+    (State.RETURNING, Event.CONCEDED): State.RETURNED,
     # How what was undone is called.
     (State.UNDONE, Event.WAS_REFUSED): State.REFUSED,
     (State.UNDONE, Event.WAS_EXPIRED): State.EXPIRED,
@@ -186,7 +201,9 @@ TABLE: Final[Mapping[tuple[State, Event], State]] = {
 }
 """What follows from what; whatever is not here cannot happen."""
 
-ENDS: Final = frozenset({State.CLEARED, State.REFUSED, State.EXPIRED, State.REVERSED})
+ENDS: Final = frozenset(
+    {State.CLEARED, State.REFUSED, State.EXPIRED, State.REVERSED, State.RETURNED}
+)
 """Nothing is asked in these."""
 
 BOOKED: Final = frozenset({State.POSTED, State.CAPTURING, State.CLEARED})
@@ -200,6 +217,9 @@ LET_GO: Final = frozenset(
 )
 """The books have let go of the order: whatever a merchant still holds is given back."""
 
+REVERSAL: Final = frozenset({State.OWING, State.RETURNING, State.RETURNED})
+"""States of a reversal, whose acceptor is the issuer of the order that it takes back."""
+
 WAITING: Final[Mapping[State, Step]] = {
     State.HOLDING: Step.HOLD,
     State.DOUBTED: Step.HOLD,
@@ -208,6 +228,7 @@ WAITING: Final[Mapping[State, Step]] = {
     State.CAPTURING: Step.CAPTURE,
     State.RELEASING: Step.RELEASE,
     State.REVERSING: Step.REVERSE_CREDIT,
+    State.RETURNING: Step.CREDIT,
 }
 """States in which a call's outcome is not known, and which call it is."""
 
@@ -275,6 +296,7 @@ _CALLS: Final[Mapping[State, Step]] = {
     State.POSTED: Step.CAPTURE,
     State.VOIDED: Step.RELEASE,
     State.RECALLING: Step.REVERSE_CREDIT,
+    State.OWING: Step.CREDIT,
 }
 AT_ISSUER: Final = frozenset({Step.HOLD, Step.CAPTURE, Step.RELEASE})
 """Steps that the issuer's system takes; the acceptor's takes the others."""
@@ -371,7 +393,7 @@ TIME_OUTS: Final = (
 
 def diagram() -> str:
     """The table as a Mermaid state diagram, for documents."""
-    lines = ["stateDiagram-v2", "    [*] --> WANTED"]
+    lines = ["stateDiagram-v2", "    [*] --> WANTED", "    [*] --> OWING"]
     arrows: dict[tuple[State, State], list[str]] = {}
     for (state, event), after in TABLE.items():
         arrows.setdefault((state, after), []).append(event.name)

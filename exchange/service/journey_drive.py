@@ -29,6 +29,7 @@ from exchange.core.order import (
     ENDS,
     LATE_STATES,
     LET_GO,
+    REVERSAL,
     TABLE,
     WAITING,
     Ask,
@@ -350,6 +351,8 @@ class Drive:
             Unavailable: This worker has no adapter for one of them.
         """
         order = self.wanted.order
+        if self.state in REVERSAL:
+            return Means(captures=False, credits=True, reversible=False)
         issuer = self._merchant(order.issuer).manifest
         credits_ = order.credited_units > 0
         reversible = credits_ and self._merchant(order.acceptor).manifest.credit.reversible
@@ -816,6 +819,7 @@ _CALL_OF: Final = {
     State.POSTED: Step.CAPTURE,
     State.VOIDED: Step.RELEASE,
     State.RECALLING: Step.REVERSE_CREDIT,
+    State.OWING: Step.CREDIT,
 }
 _OF_KIND: Final = {Kind.PINNED: Event.PINNED, Kind.CLEARED: Event.POSTED, Kind.VOIDED: Event.VOIDED}
 _OF_REFUSAL: Final = {

@@ -129,7 +129,7 @@ class Reports:
         reversals: list[ReversalView] = []
         if last["kind"] == Kind.CLEARED:
             reversals = [
-                await self._reversal(row)
+                await self._reversal(row, travels=journey is not None)
                 for row in await inquiry.find_reversals(self._pool, first["seq"])
             ]
         return OrderView(
@@ -158,7 +158,10 @@ class Reports:
             reversals=reversals,
         )
 
-    async def _reversal(self, row: Record) -> ReversalView:
+    async def _reversal(self, row: Record, *, travels: bool) -> ReversalView:
+        journey = None
+        if travels:
+            journey = await fetch_journey_of_order(self._pool, part=PART, order_seq=row["seq"])
         return ReversalView(
             reversal_id=str(order_id(row["at_us"], PART, row["seq"])),
             at=instant_text(row["at_us"]),
@@ -170,6 +173,7 @@ class Reports:
             remainder_cu=str(row["debit_cu"] - row["value_cu"]),
             credited_units=str(row["credited_units"]) if row["credited_units"] else None,
             new_lot_until=instant_text(row["due_at_us"]) if row["lot_no"] else None,
+            journey=journey.state.name.lower() if journey else None,
         )
 
     # Members --------------------------------------------------------------------------------------

@@ -51,11 +51,12 @@ class ReversalDesk:
         Raises:
             Unavailable: The writer is away or its queue is full.
 
-        Source: settlement/RULES.md, rules V1 to V5.
+        Source: settlement/RULES.md, rules V1 to V6.
         """
         events = await inquiry.find_order(self._pool, order)
         order_seq = events[0]["seq"] if events else _NO_ORDER
         journey = await fetch_journey_of_order(self._pool, part=PART, order_seq=order_seq)
+        exchanged = journey is not None and journey.wanted.order.credited_units > 0
         command = Reverse(
             caller=caller,
             key=key_bytes(key),
@@ -63,7 +64,8 @@ class ReversalDesk:
             order_seq=order_seq,
             units=int(wish.units or 0),
             reference=wish.reference,
-            reason=Reason.REVERSAL_NOT_OFFERED.number if journey else 0,
+            reason=Reason.REVERSAL_NOT_OFFERED.number if exchanged else 0,
+            travels=journey is not None,
         )
         [answer] = await self._clearing.submit([command])
         return answer[0]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from adapters.kit.contract import Outcome, Step
 from exchange.core.journey import Line, Source
-from exchange.core.order import AT_ISSUER, ENDS, MEANING, WAITING, Means, Send, next_step
+from exchange.core.order import AT_ISSUER, ENDS, MEANING, REVERSAL, WAITING, Means, Send, next_step
 from exchange.store import journeys as store
 from schemas.values.ids import order_id, order_place
 from schemas.values.reason import Reason, Refusal
@@ -32,6 +32,8 @@ QUESTIONS: Final = {
     Step.REVERSE_CREDIT: "did the acceptor take the points back? done: it did; refused: the credit stands",
 }
 """What people are asked about each call, and what their two answers mean."""
+_GIVEN_BACK: Final = "did the issuer give the points back? done: it did; refused: settled outside"
+"""The same about the one call of a reversal."""
 _ANY: Final = Means(captures=True, credits=True, reversible=True)
 
 
@@ -134,7 +136,7 @@ def _stuck(journey: Journey) -> Stuck:
         why=journey.stuck_why or "it has not ended for a long time",
         since_us=journey.stuck_since_us or journey.wanted.at_us,
         merchant_no=whom,
-        question=QUESTIONS[step] if step else "",
+        question=_GIVEN_BACK if journey.state in REVERSAL else QUESTIONS[step] if step else "",
     )
 
 

@@ -107,6 +107,38 @@ async def insert_journeys(
     return {(row["caller"], row["key"].bytes): row["journey_no"] for row in rows}
 
 
+async def insert_returns(conn: Connection, *, part: int, seqs: Sequence[int]) -> None:
+    """Begin the journeys of reversals, in the transaction that writes their events.
+
+    Who is to give the points back, and to whom, is known from the journeys of the orders. Nobody drives
+    them yet: the first worker that looks for what nobody drives takes them over.
+
+    Raises:
+        LookupError: An order had no journey: whoever wanted the reversal was wrong.
+    """
+    status: str = await conn.execute(
+        """
+        INSERT INTO exchange.journey (
+               key, body, caller, issuer, acceptor, member_no, units, debit_cu, value_cu, fee_cu, credited_units,
+               rate_no, hold_us, reference, issuer_member, acceptor_member, wanted_at, decide_by, worker,
+               claim_no, state, verdict, reason, order_seq, accepted_at, stuck_why)
+        SELECT r.key, r.body, r.caller, r.acceptor, r.issuer, r.member_no, -r.units, -r.debit_cu, -r.value_cu,
+               -r.fee_cu, -r.units, r.rate_no, 1, r.reference, '', j.issuer_member, r.at, r.at,
+               '00000000-0000-0000-0000-000000000000', 1, $3, $4, 0, r.seq, r.at, ''
+          FROM settlement.event AS r
+          JOIN settlement.event AS f ON f.part = r.part AND f.seq = r.order_seq
+          JOIN exchange.journey AS j ON j.key = f.key AND j.caller = f.caller
+         WHERE r.part = $1 AND r.seq = ANY($2::bigint[])
+        """,
+        part,
+        list(seqs),
+        int(State.OWING),
+        int(Verdict.FORWARD),
+    )
+    if status != f"INSERT 0 {len(seqs)}":
+        raise LookupError(f"reversals of orders without a journey: {status} of {len(seqs)}")
+
+
 async def fetch_journeys(
     conn: Connection | Pool, *, keys: Sequence[tuple[int, bytes]]
 ) -> list[Journey]:
@@ -226,9 +258,9 @@ async def insert_line_of_order(
         SELECT j.journey_no, $4, $5, $6::text::"char", $7, $8, $9, $10, $11
           FROM settlement.event AS e
           JOIN exchange.journey AS j ON j.key = e.key AND j.caller = e.caller
-         WHERE e.seq = $2 AND e.part = $1 AND e.order_seq = e.seq
+         WHERE e.seq = $2 AND e.part = $1 AND (e.order_seq = e.seq OR e.kind = 20)
            AND date_trunc('milliseconds', e.at) = $3
-           AND $12 = CASE WHEN $13 THEN e.issuer ELSE e.acceptor END
+           AND $12 = CASE WHEN $13 THEN j.issuer ELSE j.acceptor END
         RETURNING journey_no
         """,
         part,
@@ -304,13 +336,13 @@ async def fetch_lines(
 async def fetch_journey_of_order(
     conn: Connection | Pool, *, part: int, order_seq: int
 ) -> Journey | None:
-    """The journey of the order whose first event this is; None if it has none."""
+    """The journey of the order whose first event this is, or of a reversal; None if it has none."""
     row = await conn.fetchrow(
         """
         SELECT j.*
           FROM settlement.event AS e
           JOIN exchange.journey AS j ON j.key = e.key AND j.caller = e.caller
-         WHERE e.seq = $2 AND e.part = $1 AND e.order_seq = e.seq
+         WHERE e.seq = $2 AND e.part = $1 AND (e.order_seq = e.seq OR e.kind = 20)
         """,
         part,
         order_seq,

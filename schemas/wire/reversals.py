@@ -47,6 +47,7 @@ class ReversalView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
         credited_units: New points at the acceptor that were taken back; left out for none.
         new_lot_until: When the points expire that came back too late for the lots that they had come from; left
             out where there are none.
+        journey: Of points that the issuer's own system gives back: `owing`, `returning`, or `returned`.
     """
 
     reversal_id: str
@@ -59,6 +60,7 @@ class ReversalView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     remainder_cu: _Remainder
     credited_units: CuDigits | None = None
     new_lot_until: str | None = None
+    journey: str | None = None
 
 
 class ReversalAnswer(ReversalView, frozen=True, kw_only=True, omit_defaults=True):

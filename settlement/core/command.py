@@ -118,12 +118,14 @@ class Reverse(Command, frozen=True, gc=False, array_like=True, tag=10):
         reference: The sender's own reference; the order's where it is empty.
         reason: Number of a refusal that was found before the queue, of an order that the sender may take
             back; 0 for none.
+        travels: Whether the issuer's own system is to give the points back: a journey is written with it.
     """
 
     order_seq: int
     units: int = 0
     reference: str = ""
     reason: int = 0
+    travels: bool = False
 
 
 class ExpireHolds(Command, frozen=True, gc=False, array_like=True, tag=3):

@@ -13,6 +13,7 @@ from exchange.core.order import (
     LATE_STATES,
     LET_GO,
     MEANING,
+    REVERSAL,
     TABLE,
     WAITING,
     Ask,
@@ -48,9 +49,9 @@ def reachable(start: State, without: frozenset[Event] = frozenset()) -> set[Stat
 
 
 def test_every_state_is_explained_and_reached():
-    """Each state has its sentence, can be reached from the wish, and no event leads out of an end."""
+    """Each state has its sentence, is reached from a wish or a reversal, and no event leads out of an end."""
     assert set(MEANING) == set(State)
-    assert reachable(State.WANTED) == set(State)
+    assert reachable(State.WANTED) == set(State) - REVERSAL
     assert not {state for state, _ in TABLE} & ENDS
 
 
@@ -103,6 +104,14 @@ def test_point_of_no_return():
                 assert before is State.REVERSING
             if event in {Event.TURNED_AWAY, Event.LATE}:
                 assert before is State.PINNED
+
+
+def test_a_reversal_only_goes_forward():
+    """Rule V6: what the books took back is given back to the member, or people settle it; nothing else follows."""
+    assert reachable(State.OWING) == REVERSAL
+    assert {event for before, event in TABLE if before in REVERSAL} == {
+        *(Event.SENT, Event.DONE, Event.NOT_FOUND, Event.CONCEDED),
+    }
 
 
 def test_books_that_cleared_are_never_voided():

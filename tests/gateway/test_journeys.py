@@ -183,6 +183,44 @@ async def test_exchange_between_two_systems(town: Town):
     await soon(captured)
 
 
+async def test_a_redemption_is_taken_back(town: Town):
+    """Rule V6: the books reverse at once, and the issuer's system credits the points, once, whatever gets lost.
+
+    An exchange between two systems is not reversed here.
+    """
+    for code in (TILLS, MALL):
+        await town.link(code)
+    before = town.units(TILLS)
+    order = (await town.order()).body
+    path = f"/v1/orders/{order['order_id']}"
+    assert town.units(TILLS) == before - 100
+
+    async def reverse(key: str, body: object = None, *, of: str = path) -> Answer:
+        return await town.house.call("POST", f"{of}/reverse", body, key=key, caller="EYE")
+
+    town.fails(TILLS, Fault.TIMEOUT_AFTER, operation="credit")
+    part = await reverse("part", {"units": "40"})
+    assert part.status == 201, part.raw
+    town.fails(TILLS, Fault.TIMEOUT_BEFORE, operation="credit")
+    rest = await reverse("rest")
+    assert rest.body["units"] == "60"
+    assert (await reverse("part", {"units": "40"})).raw == part.raw
+    assert await town.house.net() == {}
+
+    async def returned() -> bool:
+        view = (await town.house.call("GET", path)).body
+        return [each["journey"] for each in view["reversals"]] == ["returned"] * 2
+
+    await soon(returned, seconds=15)
+    assert town.units(TILLS) == before
+    assert not town.running[TILLS].stage.ledger.doubled()
+    assert (await audit(town.house.pool)).differences == []
+
+    between = (await town.order(acceptor=MALL, kind="exchange")).body["order_id"]
+    refused = await town.house.call("POST", f"/v1/orders/{between}/reverse", key="between")
+    assert refused.reason == "reversal_not_offered"
+
+
 async def hosted_units(town: Town, code: str = "AIR") -> list[int]:
     """What Anna has of a hosted programme, lot by lot; books and lots are what the journal says."""
     assert (await audit(town.house.pool)).differences == []

@@ -60,11 +60,13 @@ class LotChanges(NamedTuple):
         uses: What events took of lots, `USE_FIGURES` numbers for each use: one list of plain integers,
             because tens of thousands of tuples a second would keep the garbage collector busy.
         lapsed_through_us: How far an expiry run in this flush has come; 0 without one.
+        owed: Reversals whose points the issuer's own system is to give back, by their events.
     """
 
     made: list[Lot]
     uses: list[int]
     lapsed_through_us: int
+    owed: list[int]
 
 
 class LotBook:
@@ -84,6 +86,7 @@ class LotBook:
         self.members: dict[int, dict[int, Purse]] = {}
         self.expired: dict[bytes, list[Lot]] = {}
         self.stored_uses: dict[int, list[Use]] = {}
+        self.owed: list[int] = []
         self._made: list[Lot] = []
         self._uses: list[int] = []
         self._spent: dict[int, Lot] = {}
@@ -106,7 +109,8 @@ class LotBook:
 
     def take(self) -> LotChanges:
         """Hand over what changed since the last call."""
-        changes = LotChanges(made=self._made, uses=self._uses, lapsed_through_us=self._lapsed_us)
+        changes = LotChanges(self._made, self._uses, self._lapsed_us, self.owed)
+        self.owed = []
         self._before = self._uses, self._spent
         self._made, self._uses, self._lapsed_us = [], [], 0
         self._spent = {}

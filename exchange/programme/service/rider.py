@@ -24,6 +24,7 @@ from exchange.programme.store import calls as call_store
 from exchange.programme.store import guard as guard_store
 from exchange.programme.store import lots as store
 from exchange.store.catalogue import fetch_catalogue
+from exchange.store.journeys import insert_returns
 from settlement.core.books import BACKDATE_US
 from settlement.core.command import Order, key_name
 from settlement.service.clearing import PART
@@ -204,22 +205,25 @@ class ProgrammeRider:
         """Pack what changed, before the next group changes it again."""
         if self._book is None:
             return None
-        made, uses, lapsed_through_us = self._book.take()
+        made, uses, lapsed_through_us, owed = self._book.take()
         # A lot changes again before the flush is written, so what it is now is packed now.
         lots = [store.pack_lot(self._part, lot) for lot in made]
-        return lots, store.pack_uses(self._part, uses), lapsed_through_us, self._book.guard.take()
+        packed = store.pack_uses(self._part, uses)
+        return lots, packed, lapsed_through_us, owed, self._book.guard.take()
 
     async def write(self, conn: Connection, part: int, changed: object) -> None:
-        """Write new lots, and what events took of lots."""
+        """Write new lots, what events took of lots, and journeys of reversals."""
         if not isinstance(changed, tuple):
             return
-        lots, uses, lapsed_through_us, guarded = changed
+        lots, uses, lapsed_through_us, owed, guarded = changed
         if lots:
             await store.copy_lots(conn, lots)
         if uses:
             await store.copy_uses(conn, uses)
         if lapsed_through_us:
             await store.write_expiry_run(conn, part=part, through_us=lapsed_through_us)
+        if owed:
+            await insert_returns(conn, part=part, seqs=owed)
         if guarded.codes:
             await guard_store.insert_codes(conn, part=part, codes=guarded.codes)
         if guarded.counted:
