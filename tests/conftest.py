@@ -29,7 +29,7 @@ QUICK = {
     "max_wal_size": "256MB",
 }
 
-_TEMPLATE = "migrated"
+MIGRATED = "migrated"
 _numbers = itertools.count(1)
 
 
@@ -38,7 +38,7 @@ def _installation_name(binaries: Binaries) -> str:
 
 
 def _with_template(server: EmbeddedServer) -> EmbeddedServer:
-    asyncio.run(migrate(server.create_database(_TEMPLATE)))
+    asyncio.run(migrate(server.create_database(MIGRATED)))
     return server
 
 
@@ -47,7 +47,7 @@ def _clones(server: EmbeddedServer) -> Iterator[Callable[[], str]]:
 
     def clone() -> str:
         names.append(f"test_{next(_numbers)}")
-        return server.clone_database(_TEMPLATE, names[-1])
+        return server.clone_database(MIGRATED, names[-1])
 
     yield clone
     for name in names:

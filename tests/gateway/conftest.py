@@ -10,11 +10,12 @@ import json
 import re
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import msgspec
+import pytest
 import pytest_asyncio
 
 from deploy.database.connection import open_pool, open_writer_connection
@@ -29,6 +30,7 @@ from settlement.core.trail import PROGRAM
 from settlement.service.clearing import Writer
 from settlement.service.cycles import close_cycle
 from settlement.service.ledger import open_ledger
+from tests.conftest import MIGRATED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 
     from aiohttp import web
     from asyncpg import Pool
+
+    from deploy.database.embedded import EmbeddedServer
 
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 LANE = re.compile(r"POST /v1/orders(/[0-9a-f-]{36}/(clear|void))?\Z")
@@ -222,6 +226,35 @@ async def house(dsn: str, tmp_path: Path) -> AsyncIterator[House]:
     async with clearing_house(dsn, tmp_path) as running:
         await running.accrue("anna", "AIR", 10_000)
         yield running
+
+
+shared = pytest.mark.asyncio(loop_scope="module")
+"""Marks a test of `shared_house`: it runs in the loop of the house that its module shares."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_house(
+    server: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[House]:
+    """One house for those tests of a module that do not mind what the others left; a house takes half a second.
+
+    Two more merchants: LATE, whose rate counts from tomorrow, and SMALL, which takes 10 to 20 units.
+    """
+    dsn = server.clone_database(MIGRATED, f"shared_{next(_keys)}")
+    async with clearing_house(dsn, tmp_path_factory.mktemp("house")) as running:
+        await running.accrue("anna", "AIR", 10_000)
+        tomorrow = (running.services.now() + timedelta(days=1)).isoformat()
+        for body in (
+            merchant("LATE", 100, effective_at=tomorrow),
+            merchant("SMALL", 1, units_min="10", units_max="20"),
+        ):
+            assert (await running.call("POST", "/v1/merchants", body)).status == 201
+        yield running
+
+
+def fresh_key() -> str:
+    """An idempotency key that nobody used."""
+    return f"key-{next(_keys)}"
 
 
 async def new_key(house: House, code: str) -> str:

@@ -19,7 +19,7 @@ from exchange.gateway.run import serve
 from exchange.service.access import key_digest, operator_key, revoke_api_key
 from exchange.service.orders import OrderDesk
 from settlement.core.trail import PROGRAM
-from tests.gateway.conftest import House, merchant, new_key, soon
+from tests.gateway.conftest import House, merchant, new_key, shared, soon
 
 PLAIN = {"member": "anna", "issuer": "AIR", "acceptor": "EYE", "units": "10"}
 
@@ -43,6 +43,7 @@ async def test_merchant_is_registered_once_and_gets_a_key(house: House):
     assert all("cap_cu" not in each for each in as_merchant.body["merchants"])
 
 
+@shared
 @pytest.mark.parametrize(
     ("change", "field"),
     [
@@ -57,11 +58,12 @@ async def test_merchant_is_registered_once_and_gets_a_key(house: House):
         ({"scale": 10}, "$.scale"),
     ],
 )
-async def test_malformed_merchant_names_the_field(house: House, change, field):
+async def test_malformed_merchant_names_the_field(shared_house: House, change, field):
     """Terms that cannot be are 400 with the path of the field, and nobody is registered."""
-    answer = await house.call("POST", "/v1/merchants", merchant("NEW", 100) | change)
+    answer = await shared_house.call("POST", "/v1/merchants", merchant("NEW", 100) | change)
     assert (answer.status, answer.body["field"]) == (400, field)
-    assert len((await house.call("GET", "/v1/merchants")).body["merchants"]) == 3
+    listed = (await shared_house.call("GET", "/v1/merchants")).body["merchants"]
+    assert [each["code"] for each in listed] == ["AIR", "EYE", "LATE", "OWN", "SMALL"]
 
 
 # --- cycles, positions, packages ---
@@ -129,11 +131,12 @@ async def test_positions_are_the_callers_own(house: House):
     assert [each["party"] for each in own.body["positions"]] == ["EYE"]
 
 
+@shared
 @pytest.mark.parametrize("path", ["/v1/cycles/none", "/v1/positions?cycle=none"])
-async def test_unknown_cycle_is_not_found(house: House, path):
+async def test_unknown_cycle_is_not_found(shared_house: House, path):
     """A cycle that never was is 404."""
-    assert (await house.call("GET", path)).reason == "not_found"
-    assert (await house.call("POST", "/v1/cycles/none/settle")).reason == "not_found"
+    assert (await shared_house.call("GET", path)).reason == "not_found"
+    assert (await shared_house.call("POST", "/v1/cycles/none/settle")).reason == "not_found"
 
 
 async def test_package_is_streamed_whole_to_the_house_and_in_part_to_a_merchant(house: House):
@@ -172,13 +175,14 @@ async def test_package_is_streamed_whole_to_the_house_and_in_part_to_a_merchant(
     assert (await house.call("GET", "/v1/cycles/c1")).body["package"] is True
 
 
+@shared
 @pytest.mark.parametrize("cycle", ["c9", "..", "%2e%2e", "..%2fkeys", "c1%00", "."])
-async def test_package_that_is_not_there_is_not_found(house: House, cycle):
+async def test_package_that_is_not_there_is_not_found(shared_house: House, cycle):
     """A path outside the folder of packages names nothing."""
-    (house.home / "manifest.json").write_text("{}")
-    url = f"http://127.0.0.1:{house.port}/v1/packages/{cycle}"
+    (shared_house.home / "manifest.json").write_text("{}")
+    url = f"http://127.0.0.1:{shared_house.port}/v1/packages/{cycle}"
     async with aiohttp.ClientSession() as http:
-        headers = {"Authorization": f"Bearer {house.operator}"}
+        headers = {"Authorization": f"Bearer {shared_house.operator}"}
         from yarl import URL
 
         async with http.get(URL(url, encoded=True), headers=headers) as response:
@@ -188,19 +192,20 @@ async def test_package_that_is_not_there_is_not_found(house: House, cycle):
 # --- who calls ---
 
 
+@shared
 @pytest.mark.parametrize(
     "authorization",
     [None, "Bearer wrong", "Bearer ", "Basic abc", "tdk_x", "Bearer tdk_" + "A" * 43, "Bearer ä"],
 )
-async def test_nobody_gets_nothing(house: House, authorization):
+async def test_nobody_gets_nothing(shared_house: House, authorization):
     """Without a known key every route but the public ones answers 401."""
     headers = {} if authorization is None else {"Authorization": authorization}
     for method, path in (("GET", "/v1/cycles"), ("POST", "/v1/orders"), ("GET", "/v1/packages/c1")):
-        answer = await house.call(method, path, caller=None, headers=headers)
+        answer = await shared_house.call(method, path, caller=None, headers=headers)
         assert (answer.status, answer.reason) == (401, "unauthenticated")
         assert answer.headers["WWW-Authenticate"].startswith("Bearer")
     for path in ("/healthz", "/readyz", "/metrics", "/openapi.json"):
-        assert (await house.call("GET", path, caller=None, headers=headers)).status == 200
+        assert (await shared_house.call("GET", path, caller=None, headers=headers)).status == 200
 
 
 async def test_revoked_key_is_forgotten_within_seconds(house: House):
@@ -234,13 +239,14 @@ async def test_operator_key_is_made_once_in_a_private_file(house: House):
     assert again == house.operator
 
 
+@shared
 @pytest.mark.parametrize(
     ("method", "path"),
     [("POST", "/v1/merchants"), ("POST", "/v1/cycles/close"), ("POST", "/v1/cycles/c1/settle")],
 )
-async def test_merchants_do_not_operate(house: House, method, path):
+async def test_merchants_do_not_operate(shared_house: House, method, path):
     """Registering merchants and turning cycles is the house's."""
-    answer = await house.call(method, path, {}, caller="AIR")
+    answer = await shared_house.call(method, path, {}, caller="AIR")
     assert (answer.status, answer.reason) == (403, "forbidden")
 
 

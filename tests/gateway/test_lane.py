@@ -11,7 +11,7 @@ import pytest
 from exchange.gateway.app import GATE
 from exchange.gateway.lane import Lanes
 from exchange.service.orders import OrderDesk
-from tests.gateway.conftest import House
+from tests.gateway.conftest import House, fresh_key, shared
 
 PLAIN = {"member": "anna", "issuer": "AIR", "acceptor": "EYE", "units": "10"}
 HELD = PLAIN | {"issuer": "OWN"}
@@ -43,6 +43,7 @@ async def read_answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, Any]
     return status, json.loads(body)
 
 
+@shared
 @pytest.mark.parametrize(
     ("body", "key", "caller"),
     [
@@ -60,32 +61,34 @@ async def read_answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, Any]
         ({"member": "anna", "quote": "x"}, "k", "house"),
     ],
 )
-async def test_both_ways_answer_alike(house: House, body, key, caller):
+async def test_both_ways_answer_alike(shared_house: House, body, key, caller):
     """The same request gets the same status, headers and body by the lane and by the full parser."""
-    house.keys["wrong"] = "wrong"
+    shared_house.keys["wrong"] = "wrong"
     answers = []
     for number, headers in enumerate(({}, GENERAL)):
-        own = None if key is None else f"{key}{number}"
+        own = None if key is None else f"{key}{number}-{fresh_key()}"
         answers.append(
-            await house.call("POST", "/v1/orders", body, key=own, caller=caller, headers=headers)
+            await shared_house.call(
+                "POST", "/v1/orders", body, key=own, caller=caller, headers=headers
+            )
         )
     lane, general = answers
     assert lane.status == general.status
 
-    def shared(items: Any) -> dict[str, Any]:
+    def common(items: Any) -> dict[str, Any]:
         return {name: value for name, value in items if name not in OWN_TO_EACH}
 
-    assert shared(lane.body.items()) == shared(general.body.items())
+    assert common(lane.body.items()) == common(general.body.items())
     assert lane.body.keys() == general.body.keys()
-    names = {name for name, _ in shared(lane.headers.items()).items()}
-    assert names == set(shared(general.headers.items()))
+    names = {name for name, _ in common(lane.headers.items()).items()}
+    assert names == set(common(general.headers.items()))
     if lane.status == 201 and lane.body["status"] == "accepted":
         for answer, headers in ((lane, {}), (general, GENERAL)):
             path = f"/v1/orders/{answer.body['order_id']}/clear"
-            ended = await house.call("POST", path, caller=caller, headers=headers)
+            ended = await shared_house.call("POST", path, caller=caller, headers=headers)
             assert (ended.status, ended.body["status"]) == (200, "cleared")
             path = path.replace("clear", "void")
-            ended = await house.call("POST", path, caller=caller, headers=headers)
+            ended = await shared_house.call("POST", path, caller=caller, headers=headers)
             assert (ended.status, ended.reason) == (409, "order_already_cleared")
 
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import msgspec
 import pytest
 
-from tests.gateway.conftest import AIR, House, merchant
+from tests.gateway.conftest import AIR, House, fresh_key, merchant, shared
 
 PLAIN = {"member": "anna", "issuer": "AIR", "acceptor": "EYE", "units": "10"}
 HELD = {"member": "anna", "issuer": "OWN", "acceptor": "EYE", "units": "10"}
@@ -125,6 +125,7 @@ async def test_refused_order_cannot_be_ended(house: House):
 # --- refusals ---
 
 
+@shared
 @pytest.mark.parametrize(
     ("change", "status", "reason"),
     [
@@ -146,27 +147,25 @@ async def test_refused_order_cannot_be_ended(house: House):
         ({"occurred_at": "2001-01-01T00:00:00Z"}, 422, "till_time_out_of_range"),
     ],
 )
-async def test_refusals_are_durable_and_final_for_their_key(house: House, change, status, reason):
+async def test_refusals_are_durable_and_final_for_their_key(
+    shared_house: House, change, status, reason
+):
     """Every refusal has its status, its own order, and is the answer to each repeat of its key."""
-    late = (house.services.now() + timedelta(days=1)).isoformat()
-    for body in (
-        merchant("LATE", 100, effective_at=late),
-        merchant("SMALL", 1, units_min="10", units_max="20"),
-    ):
-        assert (await house.call("POST", "/v1/merchants", body)).status == 201
+    before, key = await shared_house.net(), fresh_key()
     body = {name: value for name, value in (PLAIN | change).items() if value is not None}
-    first = await house.order(body, key="the-key")
+    first = await shared_house.order(body, key=key)
     assert (first.status, first.reason) == (status, reason)
     assert first.body["detail"]
     assert first.body["detail_zh"]
-    again = await house.order(body, key="the-key")
+    again = await shared_house.order(body, key=key)
     assert (again.status, again.reason) == (status, reason)
     assert again.body["order_id"] == first.body["order_id"]
-    assert await house.net() == {}
-    shown = await house.call("GET", f"/v1/orders/{first.body['order_id']}")
+    assert await shared_house.net() == before
+    shown = await shared_house.call("GET", f"/v1/orders/{first.body['order_id']}")
     assert shown.body["problem"]["reason"] == reason
 
 
+@shared
 @pytest.mark.parametrize(
     "order_id",
     [
@@ -178,10 +177,10 @@ async def test_refusals_are_durable_and_final_for_their_key(house: House, change
         "nonsense",
     ],
 )
-async def test_unknown_orders_are_not_found(house: House, order_id):
+async def test_unknown_orders_are_not_found(shared_house: House, order_id):
     """An id that was never given out names nothing, whatever it looks like."""
     for method, path in (("GET", ""), ("POST", "/clear"), ("POST", "/void")):
-        answer = await house.call(method, f"/v1/orders/{order_id}{path}")
+        answer = await shared_house.call(method, f"/v1/orders/{order_id}{path}")
         assert (answer.status, answer.reason) == (404, "order_not_found")
 
 
@@ -198,6 +197,7 @@ async def test_administrative_events_are_no_orders(house: House):
 # --- malformed ---
 
 
+@shared
 @pytest.mark.parametrize(
     ("change", "field"),
     [
@@ -225,15 +225,17 @@ async def test_administrative_events_are_no_orders(house: House):
         ({"quote": "abc"}, "$.issuer"),
     ],
 )
-async def test_malformed_order_names_the_field(house: House, change, field):
+async def test_malformed_order_names_the_field(shared_house: House, change, field):
     """A malformed request is 400 with the path of the field, and nothing is stored under its key."""
     body = {name: value for name, value in (PLAIN | change).items() if value is not None}
-    answer = await house.order(body, key="k")
+    key = fresh_key()
+    answer = await shared_house.order(body, key=key)
     assert (answer.status, answer.reason) == (400, "malformed_request")
     assert answer.body["field"] == field
-    assert (await house.order(PLAIN, key="k")).status == 201
+    assert (await shared_house.order(PLAIN, key=key)).status == 201
 
 
+@shared
 @pytest.mark.parametrize(
     "raw",
     [
@@ -247,18 +249,19 @@ async def test_malformed_order_names_the_field(house: House, change, field):
         b'{"a":' * 10_000,
     ],
 )
-async def test_broken_bodies_are_malformed(house: House, raw):
+async def test_broken_bodies_are_malformed(shared_house: House, raw):
     """Whatever the bytes are, the answer is 400 with a path, never a fault of ours."""
-    answer = await house.call("POST", "/v1/orders", raw=raw[:60_000], key="k")
+    answer = await shared_house.call("POST", "/v1/orders", raw=raw[:60_000], key="k")
     assert (answer.status, answer.reason) == (400, "malformed_request")
     assert answer.body["field"].startswith("$")
 
 
+@shared
 @pytest.mark.parametrize("key", [None, "", "a b", "x" * 65, "schlüssel"])
-async def test_order_needs_a_key(house: House, key):
+async def test_order_needs_a_key(shared_house: House, key):
     """Without a usable idempotency key nothing is decided."""
     headers = {} if key is None else {"Idempotency-Key": key}
-    answer = await house.call("POST", "/v1/orders", PLAIN, headers=headers)
+    answer = await shared_house.call("POST", "/v1/orders", PLAIN, headers=headers)
     assert (answer.status, answer.reason) == (400, "malformed_request")
     assert answer.body["field"] == "Idempotency-Key"
 
@@ -400,6 +403,7 @@ async def test_bulk_is_decided_in_order_against_the_cap(house: House):
     ]
 
 
+@shared
 @pytest.mark.parametrize(
     ("raw", "packed", "field"),
     [
@@ -414,9 +418,9 @@ async def test_bulk_is_decided_in_order_against_the_cap(house: House):
         (b"\x91" * 30_000, True, "$"),
     ],
 )
-async def test_bulk_that_is_no_array_is_malformed(house: House, raw, packed, field):
+async def test_bulk_that_is_no_array_is_malformed(shared_house: House, raw, packed, field):
     """A body that cannot be cut into 1 to 10,000 elements is refused whole."""
-    answer = await house.call("POST", "/v1/orders/bulk", raw=raw, packed=packed)
+    answer = await shared_house.call("POST", "/v1/orders/bulk", raw=raw, packed=packed)
     if raw.startswith(b"\x91"):
         # Deep nesting is one malformed element, or a malformed body: never a fault of ours.
         assert answer.status in (200, 400)

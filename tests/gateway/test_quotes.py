@@ -16,7 +16,7 @@ from exchange.service.quote_keys import (
     rotate_quote_keys,
 )
 from exchange.store.programmes import insert_rate
-from tests.gateway.conftest import House, merchant, soon
+from tests.gateway.conftest import House, shared, soon
 
 WANTED = {"issuer": "AIR", "acceptor": "EYE", "units": "250"}
 
@@ -142,6 +142,7 @@ async def test_quote_at_an_own_system_gives_a_two_phase_order(house: House):
     assert order.body["status"] == "accepted"
 
 
+@shared
 @pytest.mark.parametrize(
     ("change", "status", "reason"),
     [
@@ -157,18 +158,15 @@ async def test_quote_at_an_own_system_gives_a_two_phase_order(house: House):
         ({"units": "3003004"}, 409, "net_debit_cap_exceeded"),
     ],
 )
-async def test_quote_promises_nothing_that_an_order_cannot_deliver(house, change, status, reason):
+async def test_quote_promises_nothing_that_an_order_cannot_deliver(
+    shared_house, change, status, reason
+):
     """What no order could deliver is refused at the quote, with its reason."""
-    late = (house.services.now() + timedelta(days=1)).isoformat()
-    for body in (
-        merchant("LATE", 100, effective_at=late),
-        merchant("SMALL", 1, units_min="10", units_max="20"),
-    ):
-        assert (await house.call("POST", "/v1/merchants", body)).status == 201
-    answer = await quote(house, change)
+    answer = await quote(shared_house, change)
     assert (answer.status, answer.reason) == (status, reason)
 
 
+@shared
 @pytest.mark.parametrize(
     ("change", "field"),
     [
@@ -181,9 +179,9 @@ async def test_quote_promises_nothing_that_an_order_cannot_deliver(house, change
         ({"until": "forever"}, "$.until"),
     ],
 )
-async def test_malformed_quote_names_the_field(house: House, change, field):
+async def test_malformed_quote_names_the_field(shared_house: House, change, field):
     """A malformed request is 400 with the path of the field."""
-    answer = await quote(house, change)
+    answer = await quote(shared_house, change)
     assert (answer.status, answer.reason, answer.body["field"]) == (400, "malformed_request", field)
 
 
