@@ -13,11 +13,11 @@ import random
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
-from adapters.kit.simulator.faults import Fault
+from adapters.kit.simulator.faults import CONNECT, Fault
 from exchange.simulation.network import Disturbance, Trouble
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Container, Iterable, Sequence
 
 SECOND_US: Final = 1_000_000
 CAST: Final = {
@@ -39,6 +39,10 @@ TILL: Final = "till"
 
 _ORDERS_A_SECOND: Final = 10
 _LEAST_SPAN_US: Final = 3 * SECOND_US
+_AHEAD_US_MAX: Final = 20 * SECOND_US
+"""How far a merchant's clock may be off all the time: less than any signature allows."""
+_SKEW_SECONDS_MAX: Final = 900.0
+_CLOSED_US_MAX: Final = 15 * SECOND_US
 _FAULT_US_MAX: Final = (200_000, SECOND_US, 4 * SECOND_US)
 """Short, middling and long faults, at most. What a partition holds back comes up to twice as late, and
 still before the shortest `final_after_seconds` of the cast has passed."""
@@ -63,9 +67,14 @@ _MISBEHAVIOURS: Final = (
     (Fault.REPEAT_CALLBACK, 2),
     (Fault.REORDER_CALLBACK, 2),
     (Fault.LATE_CALLBACK, 2),
+    (Fault.CLOCK_SKEW, 2),
+    (Fault.FORGET, 2),
+    (Fault.WRONG_AMOUNT, 1),
 )
-"""How merchants' systems misbehave, and how often one is drawn rather than another. Left out are those
-that only people can mend: a system that names a wrong amount, or forgets what it did."""
+"""How merchants' systems misbehave, and how often one is drawn rather than another. What only people can
+mend, a wrong amount, the history's own people do."""
+_AT_CONNECT: Final = (Fault.MAINTENANCE, Fault.CLOCK_SKEW, Fault.TLS_FAILURE)
+"""How a new connection fails, where the protocol keeps one."""
 
 _OPERATIONS: Final = {
     "hold": 3,
@@ -74,8 +83,11 @@ _OPERATIONS: Final = {
     "status": 3,
     "release": 2,
     "reverse_credit": 2,
+    CONNECT: 1,
 }
 """Where, and how often."""
+_FORGETTABLE: Final = frozenset({"hold", "capture", "release", "reverse_credit"})
+"""Calls that may be forgotten: of a credit that came too late, a system's `not found` is believed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +102,7 @@ class Part:
         tells: Whether it can be asked what became of a call.
         repeat_safe: Whether a repeat has no second effect; it must not where it cannot be asked.
         calls_back: Whether the outcome of a call is told by a callback alone.
+        ahead_us: How far its clock is ahead of ours.
     """
 
     code: str
@@ -99,6 +112,7 @@ class Part:
     tells: bool = True
     repeat_safe: bool = True
     calls_back: bool = False
+    ahead_us: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +186,22 @@ class Misbehaviour:
     times: int
 
 
-Trial = Disturbance | Death | StoreAway | Misbehaviour
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closure:
+    """A merchant's system is closed for maintenance, and says so, to every call and new connection.
+
+    Attributes:
+        merchant: Its code.
+        from_us: When it closes.
+        to_us: When it opens.
+    """
+
+    merchant: str
+    from_us: int
+    to_us: int
+
+
+Trial = Disturbance | Death | StoreAway | Misbehaviour | Closure
 """One thing that goes wrong."""
 
 
@@ -205,22 +234,34 @@ def draw_plan(seed: int, orders: int, *, faults: bool = True) -> Plan:
     merchants = _draw_cast(rng, rng.choice((2, 2, MERCHANTS_MAX)))
     span_us = max(_LEAST_SPAN_US, orders * SECOND_US // _ORDERS_A_SECOND)
     trials_count = rng.randrange(1, 6 + orders // 2) if faults else 0
+    parts = tuple(_draw_part(_rng(seed, code), code, orders) for code in merchants)
     return Plan(
         seed=seed,
-        parts=tuple(_draw_part(_rng(seed, code), code, orders) for code in merchants),
+        parts=parts,
         orders=tuple(
             _draw_spend(_rng(seed, f"order {no}"), no, span_us, len(merchants))
             for no in range(1, orders + 1)
         ),
         trials=_bounded(
-            _draw_trial(_rng(seed, f"trial {no}"), merchants, span_us, orders)
-            for no in range(trials_count)
+            (
+                _draw_trial(_rng(seed, f"trial {no}"), merchants, span_us, orders)
+                for no in range(trials_count)
+            ),
+            unsafe={part.code for part in parts if not part.repeat_safe},
         ),
     )
 
 
-def _bounded(trials: Iterable[Trial]) -> tuple[Trial, ...]:
-    """Leave out what would hold bytes back longer than promises allow: one delay for each way is enough."""
+def _bounded(trials: Iterable[Trial], *, unsafe: Container[str]) -> tuple[Trial, ...]:
+    """Leave out what breaks the promises on which everything is built.
+
+    One delay for each way is enough: two would hold bytes back too long. A system that forgets must at
+    least not book a repeat again, or nobody could know what it did.
+
+    Args:
+        trials: What was drawn.
+        unsafe: Merchants whose systems book a repeat again.
+    """
     kept: list[Trial] = []
     delayed: set[tuple[str, str]] = set()
     for trial in trials:
@@ -229,6 +270,12 @@ def _bounded(trials: Iterable[Trial]) -> tuple[Trial, ...]:
             if way in delayed:
                 continue
             delayed.add(way)
+        if (
+            isinstance(trial, Misbehaviour)
+            and trial.fault is Fault.FORGET
+            and (trial.merchant in unsafe or trial.operation not in _FORGETTABLE)
+        ):
+            continue
         kept.append(trial)
     return tuple(kept)
 
@@ -272,6 +319,7 @@ def _draw_part(rng: random.Random, code: str, orders: int) -> Part:
         tells=tells,
         repeat_safe=not tells or rng.random() < 0.5,
         calls_back=code in CALL_BACK and rng.random() < 0.3,
+        ahead_us=rng.choice((0, 0, rng.randrange(-_AHEAD_US_MAX, _AHEAD_US_MAX))),
     )
 
 
@@ -292,7 +340,8 @@ def _draw_spend(rng: random.Random, no: int, span_us: int, merchants: int) -> Sp
 
 def _draw_trial(rng: random.Random, merchants: Sequence[str], span_us: int, orders: int) -> Trial:
     draw: Callable[..., Trial] = rng.choices(
-        (_draw_disturbance, _draw_death, _draw_store_away, _draw_misbehaviour), (4, 3, 1, 6)
+        (_draw_disturbance, _draw_death, _draw_store_away, _draw_closure, _draw_misbehaviour),
+        (4, 3, 1, 1, 6),
     )[0]
     return draw(rng, merchants, span_us, orders)
 
@@ -342,15 +391,28 @@ def _draw_store_away(rng: random.Random, _: Sequence[str], span_us: int, __: int
     return StoreAway(from_us=from_us, to_us=from_us + rng.randrange(1_000, SECOND_US))
 
 
+def _draw_closure(rng: random.Random, merchants: Sequence[str], span_us: int, _: int) -> Closure:
+    from_us = rng.randrange(span_us)
+    return Closure(
+        merchant=rng.choice(merchants),
+        from_us=from_us,
+        to_us=from_us + rng.randrange(1_000, _CLOSED_US_MAX),
+    )
+
+
 def _draw_misbehaviour(
     rng: random.Random, merchants: Sequence[str], _: int, orders: int
 ) -> Misbehaviour:
     faults, weights = zip(*_MISBEHAVIOURS, strict=True)
+    operation = rng.choices(list(_OPERATIONS), list(_OPERATIONS.values()))[0]
+    fault = rng.choices(faults, weights)[0]
+    if operation == CONNECT:
+        fault = rng.choice(_AT_CONNECT)
     return Misbehaviour(
         merchant=rng.choice(merchants),
-        operation=rng.choices(list(_OPERATIONS), list(_OPERATIONS.values()))[0],
-        fault=rng.choices(faults, weights)[0],
-        seconds=rng.random() * 3,
+        operation=operation,
+        fault=fault,
+        seconds=rng.random() * (_SKEW_SECONDS_MAX if fault is Fault.CLOCK_SKEW else 3),
         nth=rng.randrange(1, 2 + orders // 3),
         times=rng.choice((1, 1, 2, 5)),
     )

@@ -149,6 +149,10 @@ class Journeys:
             return journey_no
         return 0
 
+    def resolve(self, journey_no: int, line: Line) -> None:
+        """Add what people found out."""
+        self._add(journey_no, line)
+
     def answers(self, journey_nos: Sequence[int]) -> list[tuple[int, Line]]:
         """Lines that callbacks and people added."""
         return [

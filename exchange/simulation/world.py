@@ -24,13 +24,16 @@ import msgspec
 
 from adapters.kit import registry
 from adapters.kit.context import Context
+from adapters.kit.contract import Outcome
 from adapters.kit.figures import CallFigures
 from adapters.kit.guard import Guarded
+from adapters.kit.reference import reference_of
 from adapters.kit.secret import Secrets
-from adapters.kit.simulator.faults import Rule, Scripted, Trouble
+from adapters.kit.simulator.faults import Fault, Rule, Scripted, Trouble
 from adapters.kit.simulator.ledger import Booked, Ledger
 from adapters.kit.simulator.stage import Stage
-from exchange.core.journey import Wanted
+from exchange.core.journey import Line, Source, Wanted
+from exchange.core.order import AT_ISSUER, WAITING
 from exchange.programme.core.command import AnyCommand
 from exchange.service.journey_drive import Connected
 from exchange.service.journeys import Journeys
@@ -43,23 +46,25 @@ from exchange.simulation.plan import (
     TILL,
     WORKERS,
     WRITER,
+    Closure,
     Death,
     Misbehaviour,
     StoreAway,
     describe,
 )
 from exchange.simulation.trace import Trace
-from exchange.simulation.writer import Disk, VirtualWriter
+from exchange.simulation.writer import PART, Disk, VirtualWriter
 from schemas.values.faults import Unavailable
 from settlement.core.command import CloseCycle, Entry, Join, Order
 from settlement.core.event import Kind
 from settlement.service.link import LinkServer, RemoteClearing
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from adapters.kit.contract import Receipt, Step
     from adapters.kit.folder import Folder
+    from adapters.kit.simulator.faults import Occasion
     from adapters.kit.simulator.stage import Running
     from exchange.core.journey import Journey
     from exchange.simulation.plan import Part, Plan, Spend
@@ -77,6 +82,9 @@ OVER_SECONDS: Final = 600.0
 """A history in which something is still in flight by then is at a loss; no hold may run out before."""
 _ASK_AGAIN_SECONDS: Final = 0.25
 _PAUSE_SECONDS: Final = 1.0
+_PEOPLE_SECONDS: Final = 5.0
+_LOOKED_INTO_US: Final = 15_000_000
+"""How long people take: until then, what was on its way to the merchant has arrived."""
 _NO_BODY: Final = bytes(16)
 
 
@@ -112,7 +120,8 @@ class _Merchant:
     number: int
     folder: Folder
     ledger: Ledger
-    faults: Scripted
+    faults: _Closing
+    now_us: Callable[[], int]
     host: Host
     running: Running | None = None
     port: int = 0
@@ -126,6 +135,24 @@ class _Worker:
     host: Host
     journeys: Journeys | None = None
     lives: int = 0
+
+
+class _Closing:
+    """A merchant's plan, with the times at which its system is closed."""
+
+    def __init__(
+        self, plan: Scripted, closures: Sequence[Closure], now_us: Callable[[], int]
+    ) -> None:
+        self._plan = plan
+        self._closures = closures
+        self._now_us = now_us
+
+    def draw(self, occasion: Occasion) -> Trouble | None:
+        """What goes wrong with an occasion."""
+        now_us = self._now_us()
+        if any(closure.from_us <= now_us < closure.to_us for closure in self._closures):
+            return Trouble(fault=Fault.MAINTENANCE)
+        return self._plan.draw(occasion)
 
 
 class _WatchedLedger(Ledger):
@@ -237,6 +264,7 @@ class World:
                 self._loop.start_on(self._fate, self._kill(trial), name="death")
         for spend in self._plan.orders:
             self._loop.start_on(self._tills, self._spend(spend), name=f"order {spend.no}")
+        self._loop.start_on(self._tills, self._mend(), name="people")
         watch = asyncio.ensure_future(self._watch())
         await asyncio.wait({watch, self._over}, return_when=asyncio.FIRST_COMPLETED)
         watch.cancel()
@@ -266,7 +294,12 @@ class World:
     def _make_merchant(self, number: int, part: Part) -> _Merchant:
         code = part.code
         folder = _played(_folder(code), part)
-        ledger = _WatchedLedger(folder.manifest, self.now_us)
+        ahead_us = part.ahead_us
+
+        def now_us() -> int:
+            return START_US + ahead_us + self._loop.now_us
+
+        ledger = _WatchedLedger(folder.manifest, now_us)
         ledger.watch = lambda booked, took_effect: self._booked(code, booked, took_effect)
         rules = [
             Rule(
@@ -278,8 +311,18 @@ class World:
             for trial in self._plan.trials
             if isinstance(trial, Misbehaviour) and trial.merchant == code
         ]
+        closures = [
+            trial
+            for trial in self._plan.trials
+            if isinstance(trial, Closure) and trial.merchant == code
+        ]
         return _Merchant(
-            number=number, folder=folder, ledger=ledger, faults=Scripted(rules), host=Host(code)
+            number=number,
+            folder=folder,
+            ledger=ledger,
+            faults=_Closing(Scripted(rules), closures, self._network.now_us),
+            now_us=now_us,
+            host=Host(code),
         )
 
     def _booked(self, code: str, booked: Booked, took_effect: bool) -> None:  # noqa: FBT001 - called by one line
@@ -304,7 +347,7 @@ class World:
             stage = Stage(
                 ledger=merchant.ledger,
                 plan=merchant.faults,
-                now_us=self.now_us,
+                now_us=merchant.now_us,
                 random=rng,
                 secrets=Secrets(environment={}),
                 port=merchant.port,
@@ -536,6 +579,40 @@ class World:
             at_us=at_us,
         )
 
+    # People -------------------------------------------------------------------------------------
+
+    async def _mend(self) -> None:
+        """Be the people who are asked about wrong amounts: look into the merchant's books, and say so."""
+        said: set[tuple[int, Step]] = set()
+        while True:
+            await asyncio.sleep(_PEOPLE_SECONDS)
+            for journey_no in list(self._rows.open):
+                journey = self._rows.by_no[journey_no]
+                step = WAITING.get(journey.state)
+                if (
+                    step is None
+                    or (journey_no, step) in said
+                    or not journey.stuck_why.startswith(f"{step.name} moved ")
+                    or self.now_us() - journey.stuck_since_us < _LOOKED_INTO_US
+                ):
+                    continue
+                said.add((journey_no, step))
+                self._resolve(journey, step)
+
+    def _resolve(self, journey: Journey, step: Step) -> None:
+        order_uuid = journey.order_id(PART)
+        assert order_uuid is not None
+        order = journey.wanted.order
+        merchant = self._merchants[(order.issuer if step in AT_ISSUER else order.acceptor) - 1]
+        reference = reference_of(order_uuid, step)
+        booked = any(entry.reference == reference for entry in merchant.ledger.entries)
+        outcome = Outcome.DONE if booked else Outcome.REFUSED
+        self._trace.note(
+            "people.resolved", journey_no=journey.journey_no, step=step.name, outcome=outcome.value
+        )
+        line = Line(step=step, source=Source.PEOPLE, at_us=self.now_us(), outcome=outcome)
+        self._rows.resolve(journey.journey_no, line)
+
     # Fate ---------------------------------------------------------------------------------------
 
     async def _kill(self, death: Death) -> None:
@@ -626,4 +703,4 @@ def _end_us(trial: object) -> int:
     """When a fault is over; one that waits for its occasion may come at any time."""
     if isinstance(trial, Death):
         return trial.at_us + trial.down_us
-    return trial.to_us if isinstance(trial, Disturbance | StoreAway) else 0
+    return trial.to_us if isinstance(trial, Disturbance | StoreAway | Closure) else 0

@@ -256,7 +256,7 @@ class Gateway:
         if not (reference and member and units):
             return {names.code: "INVALID_PARAMETER"}
         ledger = self._stage.ledger
-        is_first = ledger.find(reference) is None
+        is_first = ledger.first(reference) is None
         step = _STEPS[asked.operation]
         booked = ledger.book(step, reference, member, units, pairs.get(names.of, ""))
         if asked.fault is Fault.FORGET:

@@ -214,7 +214,7 @@ class System:
     def _book(self, step: Step, said: dict[str, Any]) -> Booked:
         """Book a call; what a capture or a release does not say is that of the call that it ends."""
         of = str(said.get("of", ""))
-        earlier = self._ledger.find(of)
+        earlier = self._ledger.first(of)
         if "number" in said:
             earlier = self._ledger.numbered(str(said["number"]))
             of = earlier.reference if earlier else of

@@ -114,6 +114,10 @@ class Ledger:
         """What became of a reference; None if the system does not know it, or no longer."""
         return None if reference in self._forgotten else self._first.get(reference)
 
+    def first(self, reference: str) -> Booked | None:
+        """What the books say of a reference, also of one that the system no longer finds when it is asked."""
+        return self._first.get(reference)
+
     def numbered(self, number: str) -> Booked | None:
         """The call to which the system gave a number; None if it gave it to none."""
         return self._numbered.get(number)
