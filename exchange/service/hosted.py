@@ -78,15 +78,15 @@ class Records(Protocol):
 def manifest_of(programme: Programme) -> Manifest:
     """What every hosted programme can do: burn and give back, credit and take back, and say what became of a call.
 
-    One writer decides everything in arrival order, so what it does not know now it will only ever learn from
-    another worker's call that is on its way; a few seconds are plenty for that.
+    One writer decides everything in arrival order, so what it does not know now it can only ever learn from
+    a call that a worker sent which is gone, and that a frozen writer has not read yet; no writer stays that long.
     """
     return Manifest(
         merchant=Merchant(code=programme.code, name=programme.name[:80], protocol=PROTOCOL),
         points=Points(scale=programme.scale),
         spend=Spend(way="burn"),
         credit=CreditWay(way="credit", reversible=True),
-        status=Status(way="reference", final_after_seconds=5.0, repeat_safe=True),
+        status=Status(way="reference", final_after_seconds=30.0, repeat_safe=True),
         limits=Limits(
             deadline_seconds=2.0,
             concurrency=10_000,

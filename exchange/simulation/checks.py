@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from adapters.kit.contract import Step
 from adapters.kit.reference import step_of
 from exchange.core.journey import Verdict
 from exchange.core.order import ENDS, TABLE, State
+from exchange.programme.core.calls import BY_CALL
 from schemas.values.ids import order_place
 from schemas.values.reason import REASON_BY_NUMBER
 from settlement.core.event import Kind
@@ -22,7 +23,7 @@ from settlement.core.event import Kind
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from adapters.kit.simulator.ledger import Booked, Ledger
+    from adapters.kit.simulator.ledger import Booked
     from exchange.core.journey import Journey, Wanted
     from exchange.simulation.store import Journeys
     from exchange.simulation.writer import Disk
@@ -51,6 +52,27 @@ def _after() -> dict[State, frozenset[State]]:
 _REACHED: Final = _after()
 
 
+class Truth(Protocol):
+    """A merchant's own books, whatever keeps them."""
+
+    @property
+    def entries(self) -> list[Booked]:
+        """Every call that moved points, in the order booked."""
+        ...
+
+    def check(self) -> None:
+        """Raise `AssertionError` if members' points are not what the entries say."""
+        ...
+
+    def doubled(self) -> set[str]:
+        """References whose call moved points more than once."""
+        ...
+
+    def open_holds(self) -> set[str]:
+        """References of holds that have not ended."""
+        ...
+
+
 @dataclass(slots=True, kw_only=True)
 class Party:
     """A merchant as the checks see it.
@@ -62,7 +84,7 @@ class Party:
     """
 
     code: str
-    ledger: Ledger
+    ledger: Truth
     holds: bool
 
 
@@ -165,7 +187,7 @@ class Checks:
         """The writer committed a group."""
         for entry in entries:
             self.steps += 1
-            if entry.order_seq:
+            if entry.order_seq and entry.kind not in BY_CALL:
                 self._entered(entry)
         positions = self._disk.positions
         cycle_no = self._disk.cycle_no

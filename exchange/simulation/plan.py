@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
 from adapters.kit.simulator.faults import CONNECT, Fault
+from exchange.simulation.hosted import HOSTED
 from exchange.simulation.network import Disturbance, Trouble
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ CAST: Final = {
     "bright-optics": 2,
     "skyward-air": 2,
     "silk-road-mall": 1,
+    HOSTED: 3,
 }
 """Merchants that may appear, by the names of their folders, and how often: fewer of those whose protocol
 costs a processor the most."""

@@ -34,11 +34,21 @@ from adapters.kit.simulator.ledger import Booked, Ledger
 from adapters.kit.simulator.stage import Stage
 from exchange.core.journey import Line, Source, Wanted
 from exchange.core.order import AT_ISSUER, WAITING
+from exchange.programme.core.calls import BY_CALL
 from exchange.programme.core.command import AnyCommand
+from exchange.service.hosted import HostedAdapter
 from exchange.service.journey_drive import Connected
 from exchange.service.journeys import Journeys
 from exchange.simulation import store
 from exchange.simulation.checks import Checks, Party, told_by
+from exchange.simulation.hosted import (
+    HOSTED,
+    HostedBooks,
+    VirtualRecords,
+    catalogue_of,
+    hosted_folder,
+    opening,
+)
 from exchange.simulation.loop import Host, Standstill, VirtualLoop
 from exchange.simulation.network import Disturbance, Network
 from exchange.simulation.pinning import pinned
@@ -119,7 +129,7 @@ class _Merchant:
 
     number: int
     folder: Folder
-    ledger: Ledger
+    ledger: Ledger | HostedBooks
     faults: _Closing
     now_us: Callable[[], int]
     host: Host
@@ -293,14 +303,19 @@ class World:
 
     def _make_merchant(self, number: int, part: Part) -> _Merchant:
         code = part.code
-        folder = _played(_folder(code), part)
+        hosted = code == HOSTED
+        folder = _played(hosted_folder(number) if hosted else _folder(code), part)
         ahead_us = part.ahead_us
 
         def now_us() -> int:
             return START_US + ahead_us + self._loop.now_us
 
-        ledger = _WatchedLedger(folder.manifest, now_us)
-        ledger.watch = lambda booked, took_effect: self._booked(code, booked, took_effect)
+        ledger: Ledger | HostedBooks
+        if hosted:
+            ledger = HostedBooks(number, self._disk.lots)
+        else:
+            ledger = _WatchedLedger(folder.manifest, now_us)
+            ledger.watch = functools.partial(self._booked, code)
         rules = [
             Rule(
                 trouble=Trouble(fault=trial.fault, seconds=trial.seconds),
@@ -337,7 +352,10 @@ class World:
         self._checks.booked(booked, took_effect=took_effect)
 
     async def _start_merchant(self, merchant: _Merchant) -> None:
-        """Start a merchant's system and wait until it listens."""
+        """Start a merchant's system and wait until it listens; that of a hosted programme is the writer."""
+        ledger = merchant.ledger
+        if isinstance(ledger, HostedBooks):
+            return
         listens = self._loop.create_future()
 
         async def serve() -> None:
@@ -345,7 +363,7 @@ class World:
             # Keys are drawn first: a system that starts again has those that it had.
             rng = self._rng(code)
             stage = Stage(
-                ledger=merchant.ledger,
+                ledger=ledger,
                 plan=merchant.faults,
                 now_us=merchant.now_us,
                 random=rng,
@@ -388,11 +406,18 @@ class World:
             now_us=self.now_us,
             rng=self._rng(f"writer {self._writer_lives}"),
             flushed=self._flushed,
+            catalogue=catalogue_of(merchant.number for merchant in self._hosted),
         )
+
+    @property
+    def _hosted(self) -> list[_Merchant]:
+        return [each for each in self._merchants if isinstance(each.ledger, HostedBooks)]
 
     def _flushed(self, entries: list[Entry]) -> None:
         for entry in entries:
-            if entry.order_seq:
+            if entry.kind in BY_CALL:
+                self._called(entry)
+            elif entry.order_seq:
                 self._trace.note(
                     "books.wrote",
                     order=self._checks.number_of(entry.order_seq),
@@ -400,6 +425,14 @@ class World:
                     kind=Kind(entry.kind).name,
                 )
         self._checks.flushed(entries)
+
+    def _called(self, entry: Entry) -> None:
+        """A call on a hosted programme was committed."""
+        for merchant in self._hosted:
+            assert isinstance(merchant.ledger, HostedBooks)
+            booked = merchant.ledger.take(self._disk.events[entry.seq - 1])
+            if booked is not None:
+                self._booked(HOSTED, booked, True)
 
     async def _open_books(self) -> None:
         """Give every merchant an account, and open the first cycle."""
@@ -416,7 +449,12 @@ class World:
             for number, part in enumerate(self._plan.parts, start=1)
         ]
         first = CloseCycle(caller=0, key=b"\1" * 16, body=_NO_BODY, cycle_no=0, next_id="first")
-        await clearing.submit([*joins, first])
+        given = [
+            accrual
+            for merchant in self._hosted
+            for accrual in opening(merchant.number, self.now_us())
+        ]
+        await clearing.submit([*joins, first, *given])
         await clearing.stop()
 
     # The workers --------------------------------------------------------------------------------
@@ -442,7 +480,8 @@ class World:
         # Left only when the history is over: a worker that is killed closes nothing.
         async with AsyncExitStack() as over:
             for merchant in self._merchants:
-                system = self._connect(merchant, rng, functools.partial(answered, merchant.number))
+                answers = functools.partial(answered, merchant.number)
+                system = self._connect(merchant, clearing, rng, answers)
                 over.push_async_callback(system.close)
                 await system.start()
                 manifest = merchant.folder.manifest
@@ -470,10 +509,22 @@ class World:
     def _connect(
         self,
         merchant: _Merchant,
+        clearing: RemoteClearing,
         rng: random.Random,
         answered: Callable[[str, Receipt], Awaitable[None]],
     ) -> Guarded:
         """Build the adapter of a merchant, as a worker does, at its simulator's address."""
+        if isinstance(merchant.ledger, HostedBooks):
+            manifest = merchant.folder.manifest
+            hosted = HostedAdapter(
+                merchant.number,
+                manifest,
+                clearing=clearing,
+                records=VirtualRecords(self._disk.lots, [merchant.ledger], self.now_us),
+                now_us=self.now_us,
+                random_bits=rng.getrandbits,
+            )
+            return Guarded(hosted, manifest, now_us=self.now_us, figures=self._figures)
         running = merchant.running
         assert running is not None
         folder = merchant.folder.with_settings(running.settings)

@@ -13,6 +13,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from exchange.programme.core.calls import BY_CALL, CALLS
+from exchange.programme.core.command import Accrual
+from exchange.simulation.hosted import LotDisk, catalogue_of
 from schemas.values.ids import HOUSE, HOUSE_FEES, HOUSE_ROUNDING
 from schemas.values.reason import Reason
 from settlement.core.audit import (
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Sequence
 
+    from exchange.core.catalogue import Catalogue
+    from exchange.programme.core.lotbook import LotChanges
     from settlement.core.columns import OrderColumns
     from settlement.core.command import Command
 
@@ -66,6 +71,7 @@ class Disk:
         holds: Open holds by the number of their order.
         pins: What pinned them, for those that are.
         cycles: Cycle to its id and state.
+        lots: Lots of hosted programmes.
     """
 
     epoch: int = 0
@@ -81,6 +87,7 @@ class Disk:
     holds: dict[int, Hold] = field(default_factory=dict)
     pins: dict[int, Entry] = field(default_factory=dict)
     cycles: dict[int, tuple[str, str]] = field(default_factory=dict)
+    lots: LotDisk = field(default_factory=LotDisk)
 
     def load(self) -> Books:
         """Build the books as the last flush left them."""
@@ -117,7 +124,11 @@ class Disk:
         return books
 
     def write(
-        self, changes: Changes, answers: dict[Key, tuple[bytes, Answer]], books: Books
+        self,
+        changes: Changes,
+        answers: dict[Key, tuple[bytes, Answer]],
+        books: Books,
+        lots: LotChanges,
     ) -> list[Entry]:
         """Take one flush, whole.
 
@@ -147,6 +158,7 @@ class Disk:
             )
         )
         self.events += changes.events
+        self.lots.write(lots)
         self.answers |= answers
         self.positions |= changes.positions
         self.obligations |= changes.obligations
@@ -173,7 +185,11 @@ class Disk:
                 e.rate_no,
             )  # fmt: skip
             entries.append(entry)
-            if e.order_seq:
+            if e.kind in BY_CALL:
+                self.lots.undone.add(e.order_seq)
+            # The refusal of a hold that was released before it came stands under the hold's own key.
+            self.answers.setdefault((e.caller, e.key), (e.body, [entry]))
+            if e.order_seq and e.kind not in BY_CALL:
                 self.lives.setdefault(e.order_seq, (e.caller, []))[1].append(entry)
         return entries
 
@@ -241,6 +257,7 @@ class VirtualWriter:
         rng: random.Random,
         flush_seconds: tuple[float, float] = (0.001, 0.004),
         flushed: Callable[[list[Entry]], None] = lambda _: None,
+        catalogue: Catalogue | None = None,
     ) -> None:
         """Take over what the disk holds.
 
@@ -250,11 +267,13 @@ class VirtualWriter:
             rng: Draws how long commits take.
             flush_seconds: Least and most time of one commit.
             flushed: Told the entries of each commit, at the instant at which they become durable.
+            catalogue: The hosted programmes, if there are any.
         """
         disk.epoch += 1
         self._disk = disk
         self._epoch = disk.epoch
         self._books = disk.load()
+        self._lots = disk.lots.load(catalogue or catalogue_of(()))
         self._now_us = now_us
         self._rng = rng
         self._flush_seconds = flush_seconds
@@ -283,22 +302,25 @@ class VirtualWriter:
             group, self._queue = list(self._queue), deque()
             self._books.tick(self._now_us())
             fresh: dict[Key, tuple[bytes, Answer]] = {}
+            for commands, _ in group:
+                self._disk.lots.read_for(self._lots, commands, self._disk.answers)
             decided = [
                 (done, [self._decide(command, fresh) for command in commands])
                 for commands, done in group
             ]
-            await self._commit(self._books.take(), fresh, decided)
+            await self._commit(self._books.take(), self._lots.take(), fresh, decided)
 
     async def _commit(
         self,
         changes: Changes,
+        lots: LotChanges,
         fresh: dict[Key, tuple[bytes, Answer]],
         decided: list[tuple[asyncio.Future[list[Answer]], list[Answer]]],
     ) -> None:
         """Write a group and answer it; a kill at either wait leaves it unwritten, or unanswered."""
         least, most = self._flush_seconds
         await asyncio.sleep(least + self._rng.random() * (most - least))
-        self._flushed(self._disk.write(changes, fresh, self._books))
+        self._flushed(self._disk.write(changes, fresh, self._books, lots))
         # Ends are looked up on the disk from now on.
         self._books.recent_ends.clear()
         await asyncio.sleep(0)
@@ -314,7 +336,10 @@ class VirtualWriter:
         if known is not None:
             same = known[0] == command.body
             return known[1] if same else [unstored_refusal(Reason.IDEMPOTENCY_CONFLICT)]
-        answer = self._books.decide(command)  # type: ignore[arg-type] # the world sends commands of the books only
+        if isinstance(command, (Accrual, *CALLS)):
+            answer = self._lots.decide(command, self._books)
+        else:
+            answer = self._books.decide(command)  # type: ignore[arg-type] # nothing else of the rider's is sent here
         fresh[key] = command.body, answer
         return answer
 

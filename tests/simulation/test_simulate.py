@@ -11,6 +11,7 @@ import pytest
 
 from adapters.kit.contract import Outcome, Receipt, Step
 from exchange.core.order import TABLE, Event
+from exchange.programme.core.lotbook import LotBook
 from exchange.service.journey_drive import Drive
 from exchange.simulation.campaign import find_shortest, play, play_seeds
 from exchange.simulation.network import Disturbance, Trouble
@@ -94,11 +95,11 @@ def test_without_faults_nothing_is_reversed_and_tills_wait_milliseconds():
 # Planted bugs ----------------------------------------------------------------------------------------
 
 
-async def _answer_before_commit(self, changes, fresh, decided):
+async def _answer_before_commit(self, changes, lots, fresh, decided):
     for done, answers in decided:
         done.set_result(answers)
     await asyncio.sleep(0.002)
-    self._flushed(self._disk.write(changes, fresh, self._books))
+    self._flushed(self._disk.write(changes, fresh, self._books, lots))
     self._books.recent_ends.clear()
 
 
@@ -124,11 +125,16 @@ def _trust_the_dead(self, lines):
     self._doubtful.clear()
 
 
+def _give_nothing_back(self, member_no, merchant_no, back, *, fresh_until_us, seq):
+    pass
+
+
 PLANTED = [
     (VirtualWriter, "_commit", _answer_before_commit, 1),
     (Drive, "_inquire", _resend_without_inquiry, 1),
     (Drive, "_take", _take_silence_for_no, 1),
     (Drive, "_resume", _trust_the_dead, 40),
+    (LotBook, "put_back", _give_nothing_back, 1),
 ]
 """Where a bug is planted, the bug, and from which seed on it is looked for."""
 
@@ -137,8 +143,8 @@ PLANTED = [
     ("owner", "name", "bug", "first"), PLANTED, ids=[each[1].strip("_") for each in PLANTED]
 )
 def test_a_planted_bug_is_caught_and_made_short(monkeypatch, owner, name, bug, first):
-    """A writer that answers before it commits, and a runner that sends again without asking, takes silence for a
-    no, or trusts that a dead worker had sent nothing: each is caught, and shrunk to one order.
+    """A writer that answers before it commits, a runner that sends again without asking, takes silence for a no, or
+    trusts that a dead worker had sent nothing, and lots that keep what comes back: each is caught, and made short.
     """
     monkeypatch.setattr(owner, name, bug)
     seeds = range(first, first + 200)

@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from exchange.programme.core.command import AnyCommand
+from exchange.programme.core.lotbook import LotBook
 from exchange.simulation.loop import Host, VirtualLoop
 from exchange.simulation.network import Network
 from exchange.simulation.writer import Disk, VirtualWriter
@@ -117,7 +118,7 @@ def test_an_audit_of_the_disk_finds_a_row_that_is_not_what_the_journal_says():
     books.decide(order(1))
     (entry,) = books.decide(order(2))
     books.decide(End(caller=2, key=BODY, body=BODY, order_seq=entry.seq, kind=Kind.CLEARED))
-    disk.write(books.take(), {}, books)
+    disk.write(books.take(), {}, books, LotBook(last_lot_no=0).take())
     assert disk.audit() == []
     disk.accounts[1] = (10**9, 0, 1001)
     disk.positions[1, 2] += 1
