@@ -111,41 +111,54 @@ def check(
     certificate: Path | None,
     as_json: bool,
 ) -> int:
-    """Try every clause of the contract, and say how to mend what failed; status 1 if something did."""
+    """Try every clause of the contract, and say how to mend what failed; status 1 if something did.
+
+    `hosted` stands for the programmes that the house keeps: they are tried on a private server.
+    """
     from adapters.kit import registry
     from adapters.kit.conformance.examination import all_clauses, examine
+    from exchange.cli.hosted_check import check_hosted
     from exchange.service.certification import certify, signature_path, write_certificate
+    from exchange.service.hosted import PROTOCOL
 
-    wanted = list(registry.names() if every else names)
+    wanted = [*registry.names(), PROTOCOL] if every else list(names)
     if not wanted:
         raise click.UsageError("name an adapter, or say --all")
     if unknown := sorted(set(only) - set(all_clauses())):
         raise Unusable(f"no clause is called {unknown[0]}; there are {', '.join(all_clauses())}")
+    if against and PROTOCOL in wanted:
+        raise click.UsageError("hosted programmes are here, at no address")
+    if certificate and PROTOCOL in wanted:
+        raise click.UsageError("a hosted programme has no folder, and needs no certificate")
     if certificate and (len(wanted) > 1 or only):
         raise click.UsageError("a certificate is of one adapter and of all clauses")
     settings: dict[str, object] | None = None if against is None else {"base_url": against}
     failed = False
     reports = []
     for name in wanted:
-        folder = folder_of(name)
+        folder = None if name == PROTOCOL else folder_of(name)
         with progress_bar(
-            folder.code, total=len(only) or len(all_clauses()), shown=not as_json
+            name, total=len(only) or len(all_clauses()), shown=not as_json
         ) as advance:
-            findings = asyncio.run(
-                examine(folder, settings=settings, only=only, done=lambda: advance(1))
-            )
+            if folder is None:
+                findings = check_hosted(only=only, done=lambda: advance(1))
+            else:
+                findings = asyncio.run(
+                    examine(folder, settings=settings, only=only, done=lambda: advance(1))
+                )
         failed = failed or any(finding.verdict == "failed" for finding in findings)
         reports.append((folder, findings))
         if not as_json:
-            _show(folder, findings)
+            _show(folder.code if folder else name, findings)
     if as_json:
         print_json([_as_json(folder, findings) for folder, findings in reports])
     if certificate and not failed:
         home = this_home()
         home.make()
-        [(folder, findings)] = reports
+        [(certified, findings)] = reports
+        assert certified is not None
         made = certify(
-            folder,
+            certified,
             findings,
             keyring_of(home, make=True),
             at=datetime.now(UTC),
@@ -234,14 +247,14 @@ def folder_of(name: str) -> Folder:
     return registry.find(name)
 
 
-def _show(folder: Folder, findings: list[Finding]) -> None:
+def _show(code: str, findings: list[Finding]) -> None:
     from rich.table import Table
 
     table = Table(
         "clause 条款",
         "verdict 结果",
         "what was seen, and how to mend it 问题与修复",
-        title=folder.code,
+        title=code,
     )
     for finding in findings:
         told = finding.sentence
@@ -252,7 +265,7 @@ def _show(folder: Folder, findings: list[Finding]) -> None:
     failed = sum(finding.verdict == "failed" for finding in findings)
     passed = sum(finding.verdict == "passed" for finding in findings)
     others = len(findings) - passed - failed
-    print(f"{folder.code}: {passed} passed, {failed} failed, {others} not applicable or not tried")
+    print(f"{code}: {passed} passed, {failed} failed, {others} not applicable or not tried")
 
 
 def _plain(text: str) -> str:
@@ -261,12 +274,13 @@ def _plain(text: str) -> str:
     return escape(text)
 
 
-def _as_json(folder: Folder, findings: list[Finding]) -> dict[str, object]:
+def _as_json(folder: Folder | None, findings: list[Finding]) -> dict[str, object]:
     from adapters.kit.folder import digest_of
+    from exchange.service.hosted import PROTOCOL
 
     return {
-        "adapter": folder.code,
-        "digest": digest_of(folder.path),
+        "adapter": folder.code if folder else PROTOCOL,
+        "digest": digest_of(folder.path) if folder else None,
         "passed": not any(finding.verdict == "failed" for finding in findings),
         "clauses": [
             {

@@ -47,12 +47,13 @@ if TYPE_CHECKING:
 
 PROTOCOL: Final = "hosted"
 _BIGINT: Final = 1 << 63
-_STEPS: Final = {
+STEPS: Final = {
     Kind.TAKEN: Step.HOLD,
     Kind.RETURNED: Step.RELEASE,
     Kind.CREDITED: Step.CREDIT,
     Kind.WITHDRAWN: Step.REVERSE_CREDIT,
 }
+"""What each kind of event is to the contract."""
 _GONE: Final = "The hosted programme was closed here."
 _NO_ANSWER: Final = Receipt(outcome=Outcome.UNKNOWN, detail="The writer did not answer.")
 
@@ -254,7 +255,7 @@ class HostedAdapter:
             ):
                 yield StatementLine(
                     reference=reference,
-                    step=_STEPS[kind],
+                    step=STEPS[kind],
                     member=str(member_no),
                     units=units,
                     at_us=at_us,

@@ -22,7 +22,7 @@ from exchange.programme.core.calls import Earlier
 from exchange.programme.core.command import Accrual, FindCall, GiveBack, TakeBack
 from exchange.programme.core.lotbook import USE_FIGURES, LotBook
 from exchange.programme.core.lots import Lot, Use
-from exchange.service.hosted import manifest_of
+from exchange.service.hosted import STEPS, manifest_of
 from schemas.values.ids import HOUSE
 from settlement.core.event import Kind, unpack_event
 
@@ -37,12 +37,6 @@ MEMBERS: Final = {"1": 90_000, "2": 150}
 """Smallest units that each member begins with, by the surrogate."""
 LIVES_US: Final = (4_000_000, 86_400_000_000, 300 * 86_400_000_000)
 """For how long the three lots live that each member begins with: one runs out in the middle of the history."""
-STEPS: Final = {
-    Kind.TAKEN: Step.HOLD,
-    Kind.RETURNED: Step.RELEASE,
-    Kind.CREDITED: Step.CREDIT,
-    Kind.WITHDRAWN: Step.REVERSE_CREDIT,
-}
 _NO_BODY: Final = bytes(16)
 
 

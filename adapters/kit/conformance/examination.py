@@ -17,10 +17,13 @@ from adapters.kit.manifest import MANIFEST_FILE
 from schemas.values.faults import SchemaError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from adapters.kit.conformance.trial import Build
     from adapters.kit.folder import Folder
+
+    World = Callable[[], AbstractAsyncContextManager[Trial]]
 
 Verdict = Literal["passed", "failed", "not applicable", "not tried"]
 
@@ -79,6 +82,8 @@ async def examine(
     settings: dict[str, object] | None = None,
     only: Sequence[str] = (),
     done: Callable[[], None] | None = None,
+    world: World | None = None,
+    exempt: Collection[str] = (),
 ) -> list[Finding]:
     """Try every clause.
 
@@ -89,6 +94,8 @@ async def examine(
             tried, with the manifest's test members. None tries all of them on the simulator.
         only: Ids of the clauses to try; all if empty.
         done: Called as each clause ends.
+        world: Makes each trial, for a system that is no folder with a simulator; None for one that is.
+        exempt: Clauses that ask for what such a system does not offer.
 
     Returns:
         One finding for each clause, in the order of `all_clauses`.
@@ -98,7 +105,12 @@ async def examine(
 
     async def tried(clause: Clause) -> Finding:
         async with gate:
-            finding = await _try(clause, folder, build=build, settings=settings, trials=trials)
+            if clause.id in exempt:
+                finding = _not_applicable(clause.id, clause.sentence)
+            else:
+                finding = await _try(
+                    clause, folder, build=build, settings=settings, world=world, trials=trials
+                )
         if done:
             done()
         return finding
@@ -107,12 +119,14 @@ async def examine(
         wanted = [clause for clause in CLAUSES if not only or clause.id in only]
         findings = list(await asyncio.gather(*(tried(clause) for clause in wanted)))
     whole = {
-        "folder.complete": _complete(folder),
-        "folder.no_secret": _no_secret(folder),
+        "folder.complete": None if world else _complete(folder),
+        "folder.no_secret": None if world else _no_secret(folder),
         "log.silent": _silent(heard, folder, trials),
     }
     first = [
-        _finding(name, *_FOLDER_SENTENCES[name], seen)
+        _not_applicable(name, _FOLDER_SENTENCES[name][0])
+        if seen is None
+        else _finding(name, *_FOLDER_SENTENCES[name], seen)
         for name, seen in whole.items()
         if not only or name in only
     ]
@@ -128,20 +142,22 @@ async def _try(
     *,
     build: Build | None,
     settings: dict[str, object] | None,
+    world: World | None,
     trials: list[Trial],
 ) -> Finding:
     if not clause.applies(folder.manifest):
-        return Finding(id=clause.id, sentence=clause.sentence, verdict="not applicable")
+        return _not_applicable(clause.id, clause.sentence)
     if settings is not None and clause.needs_books:
         return Finding(id=clause.id, sentence=clause.sentence, verdict="not tried")
-    world = (
-        on_trial(folder, build=build)
-        if settings is None
-        else against(folder.with_settings(dict(settings)), build=build)
-    )
+    if world is not None:
+        opening = world()
+    elif settings is None:
+        opening = on_trial(folder, build=build)
+    else:
+        opening = against(folder.with_settings(dict(settings)), build=build)
     seen = ""
     try:
-        async with asyncio.timeout(_CLAUSE_SECONDS_MAX), world as trial:
+        async with asyncio.timeout(_CLAUSE_SECONDS_MAX), opening as trial:
             trials.append(trial)
             await clause.check(trial)
             if trial.books:
@@ -157,6 +173,10 @@ async def _try(
     except Exception as error:  # noqa: BLE001 - whatever an adapter under trial does is a finding, not our end
         seen = f"{type(error).__name__}: {error}"
     return _finding(clause.id, clause.sentence, clause.mend, seen)
+
+
+def _not_applicable(name: str, sentence: str) -> Finding:
+    return Finding(id=name, sentence=sentence, verdict="not applicable")
 
 
 def _finding(name: str, sentence: str, mend: str, seen: str) -> Finding:
@@ -198,7 +218,13 @@ def _no_secret(folder: Folder) -> str:
 
 def _silent(heard: list[str], folder: Folder, trials: list[Trial]) -> str:
     """Which line gave something away; empty if none did."""
-    members = {each for each in folder.manifest.sandbox.members if len(each) >= _ID_LENGTH_MIN}
+    folders = [folder, *(trial.folder for trial in trials)]
+    members = {
+        member
+        for each in folders
+        for member in each.manifest.sandbox.members
+        if len(member) >= _ID_LENGTH_MIN
+    }
     secrets = {
         value.decode(errors="replace") for trial in trials for value in trial.secrets.values()
     }

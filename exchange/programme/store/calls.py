@@ -70,3 +70,18 @@ async def fetch_day(
         )
         async for row in query:
             yield row
+
+
+async def fetch_left(pool: Pool, *, part: int, merchant_no: int) -> dict[int, int]:
+    """Smallest units of one programme that each member has left, expired or not."""
+    rows = await pool.fetch(
+        """
+        SELECT member_no, sum(units)::bigint AS units
+          FROM exchange.lot_balance
+         WHERE part = $1 AND merchant_no = $2
+         GROUP BY member_no
+        """,
+        part,
+        merchant_no,
+    )
+    return {row["member_no"]: row["units"] for row in rows}

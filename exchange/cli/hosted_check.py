@@ -1,0 +1,57 @@
+"""Trying hosted programmes against the contract: a private server and a writer of its own, removed afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from typing import TYPE_CHECKING
+
+from deploy.database.connection import open_pool, open_writer_connection
+from deploy.database.embedded import ephemeral_server
+from deploy.database.migrate import migrate
+from exchange.programme.service.rider import ProgrammeRider
+from exchange.service.hosted_trial import Proving
+from settlement.service.clearing import Writer
+from settlement.service.ledger import open_ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from adapters.kit.conformance.examination import Finding
+
+
+def check_hosted(*, only: Sequence[str], done: Callable[[], None]) -> list[Finding]:
+    """Try every clause on hosted programmes of a ledger that is made for it.
+
+    Args:
+        only: Ids of the clauses to try; all if empty.
+        done: Called as each clause ends.
+
+    Raises:
+        ServerUnavailable: There is no PostgreSQL that could be started here.
+    """
+    with ephemeral_server() as server:
+        return asyncio.run(_check(server.create_database("trial"), only, done))
+
+
+async def _check(dsn: str, only: Sequence[str], done: Callable[[], None]) -> list[Finding]:
+    await migrate(dsn)
+    pool = await open_pool(dsn, size=8)
+    writer = Writer(
+        connect=lambda: open_writer_connection(dsn), now_us=now_us, rider=ProgrammeRider()
+    )
+    try:
+        async with pool.acquire() as conn:
+            await open_ledger(conn, caller_clock=False)
+        await writer.start()
+        proving = Proving(pool, writer, now_us=now_us, random=random.SystemRandom())
+        return await proving.examine(only=only, done=done)
+    finally:
+        await writer.stop()
+        await pool.close()
+
+
+def now_us() -> int:
+    """Microseconds since 1970-01-01 UTC."""
+    return time.time_ns() // 1_000
