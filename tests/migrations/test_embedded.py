@@ -26,6 +26,7 @@ from deploy.database.embedded import (
     find_binaries,
 )
 from deploy.database.migrate import check, migrate
+from tests.processes import is_alive
 
 HOLD = """
 import sys
@@ -79,14 +80,6 @@ class Launcher:
         """Kill it at once."""
         self.process.kill()
         self.process.communicate()
-
-
-def is_alive(pid: int) -> bool:
-    """Say whether the process runs; a dead one that nobody has buried does not."""
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def kill_hard(pid: int) -> None:

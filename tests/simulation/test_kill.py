@@ -35,6 +35,7 @@ from schemas.values.faults import Unavailable
 from schemas.values.ids import key_bytes, new_uuid7, order_place
 from settlement.core.event import Kind
 from settlement.service.link import RemoteClearing
+from tests.processes import children
 from tests.simulation.compare import assert_audits_clean
 from tests.simulation.ground import House, open_house, order_of, terms
 
@@ -76,12 +77,7 @@ class Served:
 
     def pids(self, module: str) -> list[int]:
         """Children that run a module."""
-        return [
-            child.pid
-            for child in psutil.Process(self.process.pid).children()
-            if child.status() != psutil.STATUS_ZOMBIE
-            and f"exchange.{module}" in " ".join(child.cmdline())
-        ]
+        return children(self.process.pid, module)
 
     def postmaster(self) -> int:
         """Process id of the database server that this house started."""
