@@ -112,6 +112,13 @@ def dsn(make_database: Callable[[], str]) -> str:
     return make_database()
 
 
+@pytest.fixture(scope="module")
+def module_dsn(server: EmbeddedServer) -> Iterator[str]:
+    """Connection string of a migrated database that the tests of a module share."""
+    for clone in _clones(server):
+        yield clone()
+
+
 # --- every server on this machine ---
 
 

@@ -462,6 +462,35 @@ GRANT UPDATE(seen_at) ON TABLE exchange.session TO tongdui_app;
 
 GRANT UPDATE(ended_at) ON TABLE exchange.session TO tongdui_app;
 
+CREATE TABLE exchange.signing_key (
+    key_id text NOT NULL,
+    merchant_no integer NOT NULL,
+    public_key bytea NOT NULL,
+    label text NOT NULL,
+    registered_at timestamp with time zone NOT NULL,
+    retires_at timestamp with time zone,
+    revoked_at timestamp with time zone,
+    CONSTRAINT signing_key_check CHECK ((retires_at >= registered_at)),
+    CONSTRAINT signing_key_check1 CHECK ((revoked_at >= registered_at)),
+    CONSTRAINT signing_key_key_id_check CHECK ((key_id ~ '^[0-9A-Za-z_-]{43}$'::text)),
+    CONSTRAINT signing_key_label_check CHECK ((length(label) <= 80)),
+    CONSTRAINT signing_key_public_key_check CHECK ((length(public_key) = 32))
+);
+
+ALTER TABLE ONLY exchange.signing_key
+    ADD CONSTRAINT signing_key_pkey PRIMARY KEY (key_id);
+
+ALTER TABLE ONLY exchange.signing_key
+    ADD CONSTRAINT signing_key_public_key_key UNIQUE (public_key);
+
+CREATE INDEX signing_key_of_merchant ON exchange.signing_key USING btree (merchant_no);
+
+GRANT SELECT,INSERT ON TABLE exchange.signing_key TO tongdui_app;
+
+GRANT UPDATE(retires_at) ON TABLE exchange.signing_key TO tongdui_app;
+
+GRANT UPDATE(revoked_at) ON TABLE exchange.signing_key TO tongdui_app;
+
 CREATE TABLE exchange.tariff (
     effective_at timestamp with time zone NOT NULL,
     fee_bps integer NOT NULL,

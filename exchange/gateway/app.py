@@ -11,7 +11,15 @@ import msgspec
 from aiohttp import web
 
 from exchange.gateway import problems
-from exchange.gateway.gate import BULK_BYTES_MAX, IN_FLIGHT_MAX, Call, Gate, Who
+from exchange.gateway.gate import (
+    BULK_BYTES_MAX,
+    GATE,
+    IN_FLIGHT_MAX,
+    Call,
+    Gate,
+    Who,
+    sign_response,
+)
 from exchange.gateway.matrix import matrix_of
 from exchange.gateway.metrics import Metrics
 from exchange.gateway.openapi import make_openapi
@@ -19,8 +27,6 @@ from exchange.gateway.routes import ROUTES
 
 if TYPE_CHECKING:
     from exchange.gateway.services import Services
-
-GATE: Final = web.AppKey("gate", Gate)
 
 _SHAPES: Final = [
     (re.compile(re.sub(r"\{\w+\}", "[^/]+", route.path) + r"\Z"), route.method) for route in ROUTES
@@ -48,9 +54,12 @@ def create_app(services: Services, *, in_flight_max: int = IN_FLIGHT_MAX) -> web
         )
     app = web.Application(client_max_size=BULK_BYTES_MAX)
     app[GATE] = gate
+    app.on_response_prepare.append(sign_response)
     for route in ROUTES:
         app.router.add_route(
-            route.method, route.path, gate.guard(route.name, route.who, route.handler)
+            route.method,
+            route.path,
+            gate.guard(route.name, route.who, route.handler, body_bytes_max=route.body_bytes_max),
         )
     app.router.add_route("*", "/{rest:.*}", gate.guard("elsewhere", Who.ANYBODY, _elsewhere))
     return app

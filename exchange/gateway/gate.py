@@ -16,7 +16,12 @@ from aiohttp import web
 from exchange.gateway import problems
 from exchange.service.access import Forbidden, Principal, Unauthenticated
 from exchange.service.outage import is_outage
+from exchange.service.signatures import SignatureRefused
+from exchange.signing.answer import sign_answer
+from exchange.signing.digest import content_digest
+from exchange.signing.request import ALGORITHM, FIELDS, REQUEST_TAG, TARGET, RequestHead
 from schemas.values.faults import SchemaError, Unavailable
+from schemas.values.reason import Reason, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -24,7 +29,7 @@ if TYPE_CHECKING:
 
     from exchange.gateway.metrics import Metrics
     from exchange.gateway.services import Services
-    from schemas.values.reason import Reason
+    from exchange.service.signatures import Verified
     from schemas.wire.problems import Problem
 
 log = structlog.get_logger()
@@ -36,6 +41,16 @@ IN_FLIGHT_MAX: Final = 4096
 RETRY_SECONDS: Final = 1
 NOBODY: Final = Principal(merchant_no=-1, role="merchant", name="nobody")
 """Who calls a public route: no merchant has this number."""
+BOUND: Final = web.RequestKey("bound", str)
+"""Where a request keeps the signature that its answer is bound to."""
+_ACCEPTED: Final = (
+    f'sig=({" ".join((*TARGET, *FIELDS))});created;expires;alg="{ALGORITHM}";tag="{REQUEST_TAG}"'
+)
+SIGNATURE_WANTED: Final = (
+    ("WWW-Authenticate", 'Signature realm="tongdui"'),
+    ("Accept-Signature", _ACCEPTED),
+)
+"""What a request that is not signed as it must be is told (RFC 9421 §5.1)."""
 
 
 class Who(Enum):
@@ -62,10 +77,23 @@ class BodyTooLargeError(Exception):
 class Call:
     """One request as a handler sees it."""
 
-    __slots__ = ("gate", "principal", "request", "request_id", "services")
+    __slots__ = (
+        "_body",
+        "body_bytes_max",
+        "gate",
+        "principal",
+        "request",
+        "request_id",
+        "services",
+    )
 
     def __init__(
-        self, request: web.Request, gate: Gate, principal: Principal, request_id: str
+        self,
+        request: web.Request,
+        gate: Gate,
+        principal: Principal,
+        request_id: str,
+        body_bytes_max: int = BODY_BYTES_MAX,
     ) -> None:
         """Bind a request to its services."""
         self.request = request
@@ -73,19 +101,44 @@ class Call:
         self.services = gate.services
         self.principal = principal
         self.request_id = request_id
+        self.body_bytes_max = body_bytes_max
+        self._body: bytes | None = None
 
     @property
     def caller(self) -> int:
         """Merchant number of the sender; 0 for the house."""
         return self.principal.merchant_no
 
-    async def body(self, limit: int = BODY_BYTES_MAX) -> bytes:
-        """Read the body, within a limit of size and of time.
+    @property
+    def bound(self) -> bool:
+        """Whether the answer will be signed, as the answer to this signed request."""
+        return BOUND in self.request
+
+    async def use_signature(self, verified: Verified) -> None:
+        """Hold the body against its signed digest, and let the signature count, which it does once.
 
         Raises:
-            BodyTooLargeError: It is larger than `limit`.
+            SignatureRefused: The body is another one, or the signature was used before.
+            Unavailable: The writer cannot say whether it was.
+        """
+        signatures = self.services.callers.signatures
+        signatures.check_body(verified, await self.body())
+        [why_not] = await signatures.use([verified])
+        if why_not is not None:
+            raise why_not
+
+    async def body(self) -> bytes:
+        """Read the body, within the route's limit of size and a limit of time.
+
+        Raises:
+            BodyTooLargeError: It is larger than the route takes.
             BodyTimedOutError: It did not arrive in time.
         """
+        if self._body is None:
+            self._body = await self._read_body(self.body_bytes_max)
+        return self._body
+
+    async def _read_body(self, limit: int) -> bytes:
         request = self.request
         length = request.content_length
         if length is not None and length > limit:
@@ -152,6 +205,13 @@ class Call:
         )
 
 
+_SIGNED_FIELDS: Final = (
+    *("Host", "Content-Digest", "Content-Type", "Idempotency-Key"),
+    *("Signature-Input", "Signature"),
+)
+"""Fields of `RequestHead`, in its order."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Gate:
     """State of one application.
@@ -207,6 +267,8 @@ class Gate:
         name: str,
         who: Who,
         handler: Callable[[Call], Awaitable[web.StreamResponse]],
+        *,
+        body_bytes_max: int = BODY_BYTES_MAX,
     ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         """Put the gate before a handler.
 
@@ -214,8 +276,9 @@ class Gate:
             name: Name of the route, for the metrics.
             who: Who may call it.
             handler: What does the work.
+            body_bytes_max: Most bytes of a body.
         """
-        authenticate = self.services.authenticator.authenticate
+        identify = self.services.callers.identify
         answered = self.metrics.answered
         public = who is Who.ANYBODY
 
@@ -226,15 +289,23 @@ class Gate:
             try:
                 if not public:
                     self.admit()
-                if public:
-                    principal = NOBODY
-                else:
-                    principal = await authenticate(request.headers.get("Authorization"))
+                principal, verified = NOBODY, None
+                if not public:
+                    principal, verified = await identify(
+                        head_of(request),
+                        request.headers.get("Authorization"),
+                        has_body=request.body_exists,
+                    )
+                    if verified is not None:
+                        request[BOUND] = verified.signed.field
                     self.permit(name, principal)
-                response: web.StreamResponse = await handler(
-                    Call(request, self, principal, request_id)
-                )
+                call = Call(request, self, principal, request_id, body_bytes_max)
+                if verified is not None:
+                    await call.use_signature(verified)
+                response: web.StreamResponse = await handler(call)
             except Exception as error:  # noqa: BLE001 - the last place where a fault can become an answer
+                if isinstance(error, SignatureRefused) and error.bound is not None:
+                    request[BOUND] = error.bound
                 response = problems.respond(
                     *self.fault(error, route=name, instance=request.path, request_id=request_id)
                 )
@@ -258,6 +329,15 @@ class Gate:
         match error:
             case SchemaError():
                 fault, detail, path = problems.MALFORMED, error.detail, error.path
+            case SignatureRefused():
+                self.metrics.refused(error.refusal.reason.code)
+                problem = problems.refusal_problem(
+                    error.refusal.reason,
+                    instance=instance,
+                    request_id=request_id,
+                    detail=error.refusal.detail,
+                )
+                return problem, dict(SIGNATURE_WANTED)
             case Unauthenticated():
                 fault, detail = problems.UNAUTHENTICATED, str(error)
                 headers["WWW-Authenticate"] = 'Bearer realm="tongdui"'
@@ -293,3 +373,48 @@ class Gate:
             fault, instance=instance, request_id=request_id, detail=detail, field=path
         )
         return problem, headers
+
+
+def head_of(request: web.Request) -> RequestHead:
+    """What is signed of a request.
+
+    Raises:
+        SignatureRefused: A field that is signed comes more than once.
+    """
+    headers = request.headers
+    if "Signature" in headers or "Signature-Input" in headers:
+        for name in _SIGNED_FIELDS:
+            if len(headers.getall(name, ())) > 1:
+                detail = f"Expected the field `{name}` once."
+                raise SignatureRefused(Refusal(Reason.SIGNATURE_MALFORMED, detail), None)
+    host, *fields = (headers.get(name) for name in _SIGNED_FIELDS)
+    return RequestHead(request.method, host or "", request.raw_path, *fields)
+
+
+async def sign_response(request: web.Request, response: web.StreamResponse) -> None:
+    """Sign an answer whose request was signed, when its head is complete and about to be sent."""
+    bound: str | None = request.get(BOUND)
+    if bound is None:
+        return
+    services = request.config_dict[GATE].services
+    key = services.answer_keys.signer()
+    if key is None:
+        return
+    headers = response.headers
+    digest: str | None = headers.get("Content-Digest")
+    if digest is None and isinstance(response, web.Response):
+        body = response.body or b""
+        if isinstance(body, bytes | bytearray):
+            digest = headers["Content-Digest"] = content_digest(body)
+    headers["Signature-Input"], headers["Signature"] = sign_answer(
+        status=response.status,
+        content_type=headers["Content-Type"],
+        content_digest=digest,
+        request_signature=bound,
+        key=key,
+        now=services.now_us() // 1_000_000,
+    )
+
+
+GATE: Final = web.AppKey("gate", Gate)
+"""Where an application keeps its gate."""

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from adapters.kit.simulator.faults import FAULT_HEADER
 from exchange.gateway.archive import zip_stream
-from exchange.gateway.gate import BULK_BYTES_MAX, Call, MediaTypeError
+from exchange.gateway.gate import Call, MediaTypeError
 from exchange.gateway.metrics import CONTENT_TYPE as METRICS_TYPE
 from exchange.gateway.render import (
     JSON,
@@ -34,6 +34,7 @@ from exchange.service.onboarding import MerchantTerms, register_merchant
 from exchange.service.packages import package_files
 from exchange.service.reports import HISTORY_MAX
 from exchange.service.sandbox import parse_wishes
+from exchange.signing.digest import digest_of_stream
 from schemas.values.faults import SchemaError, Unavailable
 from schemas.values.ids import HOUSE, KEY_PATTERN
 from schemas.values.rate import Rate
@@ -114,10 +115,10 @@ def check_json(content_type: str | None) -> None:
         raise MediaTypeError("send `application/json`")
 
 
-async def _json_body(call: Call, limit: int | None = None) -> bytes:
+async def json_body(call: Call) -> bytes:
     """The body of a route that takes JSON only."""
     check_json(call.request.headers.get("Content-Type"))
-    return await (call.body() if limit is None else call.body(limit))
+    return await call.body()
 
 
 def check_key(key: str | None) -> str:
@@ -161,7 +162,7 @@ def _packed_answer(call: Call, body: bytes) -> web.Response:
 
 async def post_quotes(call: Call) -> web.StreamResponse:
     """Price points at an acceptor."""
-    wanted = decode(_QUOTE, await _json_body(call))
+    wanted = decode(_QUOTE, await json_body(call))
     wanted.check()
     outcome = await call.services.orders.quote(wanted, caller=call.caller)
     if isinstance(outcome, Refusal):
@@ -174,7 +175,7 @@ async def post_orders(call: Call) -> web.StreamResponse:
     """Have one order decided."""
     key = check_key(call.request.headers.get("Idempotency-Key"))
     fault = _wished_fault(call)
-    wish = decode(order_decoder, await _json_body(call))
+    wish = decode(order_decoder, await json_body(call))
     entry = await call.services.orders.accept(wish, caller=call.caller, key=key, fault=fault)
     call.gate.metrics.commands("post_orders")
     return await _order_response(call, entry, entry_order_id(entry), status=201)
@@ -207,7 +208,7 @@ async def _order_response(
 async def post_orders_bulk(call: Call) -> web.StreamResponse:
     """Have up to 10,000 orders decided in their order."""
     packed = _is_packed(call)
-    body = await call.body(BULK_BYTES_MAX)
+    body = await call.body()
     wishes = (_PACKED_ORDERS if packed else _JSON_ORDERS).decode(body)
     decided = await call.services.bulk.accept(wishes, caller=call.caller)
     call.gate.metrics.commands("post_orders_bulk", len(wishes))
@@ -239,8 +240,8 @@ async def _end(call: Call, kind: Kind) -> web.StreamResponse:
 async def post_order_reverse(call: Call) -> web.StreamResponse:
     """Take back an order that cleared, in part or whole."""
     key = check_key(call.request.headers.get("Idempotency-Key"))
-    empty = call.request.can_read_body is False
-    wish = decode(_REVERSAL, b"{}" if empty else await _json_body(call))
+    empty = not call.request.body_exists
+    wish = decode(_REVERSAL, b"{}" if empty else await json_body(call))
     order = _order_id(call)
     if order is None:
         return call.refuse(Reason.ORDER_NOT_FOUND)
@@ -268,7 +269,7 @@ async def get_order(call: Call) -> web.StreamResponse:
 async def post_baskets(call: Call) -> web.StreamResponse:
     """Have a bill over several issuers decided."""
     key = check_key(call.request.headers.get("Idempotency-Key"))
-    wanted = decode(_BASKET, await _json_body(call))
+    wanted = decode(_BASKET, await json_body(call))
     wanted.check()
     fault = _wished_fault(call)
     answer = await call.services.baskets.decide(wanted, caller=call.caller, key=key, fault=fault)
@@ -286,7 +287,7 @@ async def post_baskets(call: Call) -> web.StreamResponse:
 async def post_purchases_bulk(call: Call) -> web.StreamResponse:
     """Book up to 10,000 purchases strictly in their order."""
     packed = _is_packed(call)
-    body = await call.body(BULK_BYTES_MAX)
+    body = await call.body()
     wishes = (_PACKED_PURCHASES if packed else _JSON_PURCHASES).decode(body)
     answers = await call.services.purchases.accept_purchases(wishes, caller=call.caller)
     call.gate.metrics.commands("post_purchases_bulk", len(wishes))
@@ -302,7 +303,7 @@ async def post_purchases_bulk(call: Call) -> web.StreamResponse:
 async def post_accruals(call: Call) -> web.StreamResponse:
     """Give a member points."""
     key = check_key(call.request.headers.get("Idempotency-Key"))
-    wish = decode(_ACCRUAL, await _json_body(call))
+    wish = decode(_ACCRUAL, await json_body(call))
     entry = await call.services.purchases.accrue(wish, caller=call.caller, key=key)
     call.gate.metrics.commands("post_accruals")
     if entry.kind == Kind.REFUSED:
@@ -319,7 +320,7 @@ async def post_accruals(call: Call) -> web.StreamResponse:
 
 async def post_members(call: Call) -> web.StreamResponse:
     """Enrol members."""
-    wanted = decode(_ENROL, await _json_body(call, BULK_BYTES_MAX))
+    wanted = decode(_ENROL, await json_body(call))
     references = set(wanted.members)
     await call.services.members.enrol(references)
     log.info("members.enrolled", request_id=call.request_id, members=len(references))
@@ -328,7 +329,7 @@ async def post_members(call: Call) -> web.StreamResponse:
 
 async def post_codes(call: Call) -> web.StreamResponse:
     """Make a spending code."""
-    wanted = decode(_CODE, await _json_body(call))
+    wanted = decode(_CODE, await json_body(call))
     wanted.check()
     made = await call.services.codes.make(wanted, member=_member(call), caller=call.caller)
     if isinstance(made, Refusal):
@@ -346,7 +347,7 @@ async def post_codes(call: Call) -> web.StreamResponse:
 
 async def post_links(call: Call) -> web.StreamResponse:
     """Link a member's account at a merchant's own system."""
-    wanted = decode(_LINK, await _json_body(call))
+    wanted = decode(_LINK, await json_body(call))
     member = _member(call)
     linked = await call.services.links.link_member(
         member,
@@ -400,7 +401,7 @@ def _query_number(call: Call, name: str, *, most: int) -> int | None:
 
 async def post_merchants(call: Call) -> web.StreamResponse:
     """Register a merchant."""
-    wanted = decode(_MERCHANT, await _json_body(call))
+    wanted = decode(_MERCHANT, await json_body(call))
     spend = _rate(wanted.spend.cu, wanted.spend.units)
     issue = spend if wanted.issue is None else _rate(wanted.issue.cu, wanted.issue.units)
     if int(wanted.units_max) < int(wanted.units_min):
@@ -483,8 +484,8 @@ async def get_cycle(call: Call) -> web.StreamResponse:
 
 async def post_cycles_close(call: Call) -> web.StreamResponse:
     """Close the open cycle."""
-    empty = call.request.can_read_body is False
-    wanted = decode(_CLOSE, b"{}" if empty else await _json_body(call))
+    empty = not call.request.body_exists
+    wanted = decode(_CLOSE, b"{}" if empty else await json_body(call))
     services = call.services
     outcome = await turning.close_cycle(
         services.pool,
@@ -531,13 +532,15 @@ async def get_package(call: Call) -> web.StreamResponse:
     )
     if not files:
         return call.not_found()
-    response = web.StreamResponse(
-        headers={
-            "Content-Type": "application/zip",
-            "Content-Disposition": f'attachment; filename="{cycle}.zip"',
-            "X-Request-Id": call.request_id,
-        }
-    )
+    headers = {
+        "Content-Type": "application/zip",
+        "Content-Disposition": f'attachment; filename="{cycle}.zip"',
+        "X-Request-Id": call.request_id,
+    }
+    if call.bound:
+        # The head, which is signed, comes first; the archive is the same bytes each time.
+        headers["Content-Digest"] = await digest_of_stream(zip_stream(files))
+    response = web.StreamResponse(headers=headers)
     await response.prepare(call.request)
     async for piece in zip_stream(files):
         await response.write(piece)

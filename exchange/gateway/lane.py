@@ -29,18 +29,24 @@ from exchange.gateway.handlers import (
 from exchange.gateway.plain import HEAD_BYTES_MAX, Part, Plain, read_plain
 from exchange.gateway.render import JSON, entry_order_id, order_answer
 from exchange.service.orders import Ending, Wish
+from exchange.service.signatures import SignatureRefused
+from exchange.signing.answer import sign_answer
+from exchange.signing.digest import content_digest
 from schemas.values.reason import REASON_BY_NUMBER
 from schemas.wire.decoding import decode
 from settlement.core.event import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
 
     from exchange.gateway.gate import Gate
-    from exchange.service.access import Forbidden
+    from exchange.service.access import Forbidden, Principal
+    from exchange.service.signatures import Verified
     from schemas.values.faults import SchemaError
     from schemas.wire.problems import Problem
     from settlement.core.command import Entry
+
+    _Caller = tuple[Principal, Verified | None]
 
 IDLE_SECONDS: Final = 75.0
 SWEEP_SECONDS: Final = 5.0
@@ -61,6 +67,7 @@ class Lane(asyncio.Protocol):
         "_transport",
         "active_at",
         "began",
+        "bound",
         "busy",
         "request_id",
     )
@@ -75,6 +82,7 @@ class Lane(asyncio.Protocol):
         self.active_at = 0.0
         self.began = 0.0
         self.request_id = ""
+        self.bound: str | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Join the lanes."""
@@ -206,7 +214,12 @@ class Lanes:
         gate = self.gate
         deferred = 0
         try:
-            wanted = [await self._read(lane, plain) for lane, plain in asked]
+            callers = [await self._identify(lane, plain) for lane, plain in asked]
+            await self._use_signatures(callers)
+            wanted = [
+                caller if isinstance(caller, Exception) else _read(caller[0].merchant_no, plain)
+                for caller, (_, plain) in zip(callers, asked, strict=True)
+            ]
             try:
                 decided = await gate.services.orders.decide(
                     [each for each in wanted if isinstance(each, Wish | Ending)]
@@ -249,21 +262,46 @@ class Lanes:
         self.gate.metrics.answered(_route(plain), status, perf_counter() - lane.began)
         lane.answer(answer)
 
-    async def _read(self, lane: Lane, plain: Plain) -> Wish | Ending | Exception:
-        """Say what a request asks, or why it cannot be asked."""
-        lane.request_id = self.gate.request_id()
-        self.gate.in_flight += 1
+    async def _identify(self, lane: Lane, plain: Plain) -> _Caller | Exception:
+        """Say who sends a request, or why it is not taken."""
+        gate = self.gate
+        lane.request_id = gate.request_id()
+        lane.bound = None
+        gate.in_flight += 1
+        callers = gate.services.callers
         try:
-            self.gate.admit()
-            principal = await self.gate.services.authenticator.authenticate(plain.authorization)
-            self.gate.permit(_route(plain), principal)
-            if plain.order_id is not None and plain.end is not None:
-                return Ending(principal.merchant_no, uuid.UUID(plain.order_id), _ENDS[plain.end])
-            key = check_key(plain.key)
-            check_json(plain.content_type)
-            return Wish(principal.merchant_no, key, decode(order_decoder, plain.body))
+            gate.admit()
+            principal, verified = await callers.identify(
+                plain.head, plain.authorization, has_body=bool(plain.body)
+            )
+            gate.permit(_route(plain), principal)
+            if verified is not None:
+                lane.bound = verified.signed.field
+                callers.signatures.check_body(verified, plain.body)
+        except SignatureRefused as refused:
+            lane.bound = refused.bound
+            return refused
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this caller's answer
             return error
+        return principal, verified
+
+    async def _use_signatures(self, callers: list[_Caller | Exception]) -> None:
+        """Let the signatures of a batch count, all of them with one question to the writer."""
+        signed = [
+            (place, caller[1])
+            for place, caller in enumerate(callers)
+            if not isinstance(caller, Exception) and caller[1] is not None
+        ]
+        if not signed:
+            return
+        outcomes: Sequence[Exception | None]
+        try:
+            outcomes = await self.gate.services.callers.signatures.use([each for _, each in signed])
+        except Exception as error:  # noqa: BLE001 - every caller of the batch gets its answer
+            outcomes = [error] * len(signed)
+        for (place, _), why_not in zip(signed, outcomes, strict=True):
+            if why_not is not None:
+                callers[place] = why_not
 
     async def _render(
         self, lane: Lane, plain: Plain, outcome: Entry | SchemaError | Forbidden | Exception
@@ -280,49 +318,64 @@ class Lanes:
             problem = problems.refusal_problem(
                 reason, instance=plain.path, request_id=lane.request_id, order_id=order_id
             )
-            return self._problem(problem, {})
+            return self._problem(lane, problem, {})
         offer = await gate.services.shelf.offer()
         cycle = await gate.services.reports.cycle_name(outcome.cycle_no)
         body = JSON.encode(order_answer(outcome, order_id or "", cycle=cycle, codes=offer.codes))
         status = 200 if plain.order_id else 201
-        return self._bytes(status, b"application/json", lane.request_id, body), status
+        return self._bytes(lane, status, "application/json", body), status
 
     def _fault(self, lane: Lane, plain: Plain, error: Exception) -> tuple[bytes, int]:
         problem, headers = self.gate.fault(
             error, route=_route(plain), instance=plain.path, request_id=lane.request_id
         )
-        return self._problem(problem, headers)
+        return self._problem(lane, problem, headers)
 
-    def _problem(self, problem: Problem, headers: dict[str, str]) -> tuple[bytes, int]:
+    def _problem(self, lane: Lane, problem: Problem, headers: dict[str, str]) -> tuple[bytes, int]:
         more = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode()
-        answer = self._bytes(
-            problem.status,
-            problems.CONTENT_TYPE.encode(),
-            problem.request_id or "",
-            JSON.encode(problem),
-            more,
-        )
-        return answer, problem.status
+        body = JSON.encode(problem)
+        return self._bytes(lane, problem.status, problems.CONTENT_TYPE, body, more), problem.status
 
     def _bytes(
-        self, status: int, content_type: bytes, request_id: str, body: bytes, more: bytes = b""
+        self, lane: Lane, status: int, content_type: str, body: bytes, more: bytes = b""
     ) -> bytes:
         second = int(time())
         if second != self._date_second:
             self._date_second = second
             self._date = formatdate(second, usegmt=True).encode()
+        if lane.bound is not None:
+            more += self._signature(lane.bound, status, content_type, body)
         return (
             b"%bContent-Type: %b\r\nX-Request-Id: %b\r\n%bContent-Length: %d\r\nDate: %b\r\n\r\n%b"
             % (
                 _STATUS_LINES[status],
-                content_type,
-                request_id.encode(),
+                content_type.encode(),
+                lane.request_id.encode(),
                 more,
                 len(body),
                 self._date,
                 body,
             )
         )
+
+    def _signature(self, bound: str, status: int, content_type: str, body: bytes) -> bytes:
+        """Fields that sign an answer; none where no key can sign."""
+        services = self.gate.services
+        key = services.answer_keys.signer()
+        if key is None:
+            return b""
+        digest = content_digest(body)
+        told, signature = sign_answer(
+            status=status,
+            content_type=content_type,
+            content_digest=digest,
+            request_signature=bound,
+            key=key,
+            now=services.now_us() // 1_000_000,
+        )
+        return (
+            f"Content-Digest: {digest}\r\nSignature-Input: {told}\r\nSignature: {signature}\r\n"
+        ).encode()
 
     def _sweep(self) -> None:
         """Hang up on connections that idle, or whose request does not arrive."""
@@ -350,3 +403,15 @@ class Lanes:
 def _route(plain: Plain) -> str:
     """Name of the route, as in the table."""
     return "post_orders" if plain.end is None else f"post_order_{plain.end}"
+
+
+def _read(caller: int, plain: Plain) -> Wish | Ending | Exception:
+    """Say what a request asks, or why it cannot be asked."""
+    try:
+        if plain.order_id is not None and plain.end is not None:
+            return Ending(caller, uuid.UUID(plain.order_id), _ENDS[plain.end])
+        key = check_key(plain.key)
+        check_json(plain.content_type)
+        return Wish(caller, key, decode(order_decoder, plain.body))
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is this caller's answer
+        return error

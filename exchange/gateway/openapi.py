@@ -176,6 +176,9 @@ def _responses(route: Route, made: dict[tuple[str, str, str], Any]) -> dict[str,
     reasons: dict[int, list[str]] = {}
     for fault in _faults(route):
         reasons.setdefault(int(fault.status), []).append(fault.code)
+    signed = () if route.who is Who.ANYBODY else problems.SIGNATURE_REASONS
+    for reason in signed:
+        reasons.setdefault(int(problems.STATUS[reason]), []).append(reason.code)
     for reason in route.refusals:
         status = int(problems.STATUS[reason])
         if route.method == "GET":
@@ -206,6 +209,6 @@ def _faults(route: Route) -> list[problems.Fault]:
         faults.append(problems.MALFORMED)
     if route.request:
         faults += [problems.TIMED_OUT, problems.TOO_LARGE, problems.MEDIA_TYPE]
-    if "{cycle}" in route.path or route.path == "/v1/positions":
+    if "{cycle}" in route.path or "{key_id}" in route.path or route.path == "/v1/positions":
         faults.append(problems.NOT_FOUND)
     return faults

@@ -11,6 +11,8 @@ import re
 from enum import Enum
 from typing import Final, NamedTuple
 
+from exchange.signing.request import RequestHead
+
 HEAD_BYTES_MAX: Final = 8 * 1024
 _LENGTH_DIGITS_MAX: Final = 6
 
@@ -20,7 +22,10 @@ _TARGET: Final = re.compile(
 )
 _NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _READ: Final = frozenset(
-    {b"host", b"content-length", b"content-type", b"authorization", b"idempotency-key"}
+    {
+        *(b"host", b"content-length", b"content-type", b"authorization", b"idempotency-key"),
+        *(b"content-digest", b"signature-input", b"signature"),
+    }
 )
 _STRANGE: Final = frozenset(
     {
@@ -50,6 +55,10 @@ class Plain(NamedTuple):
         content_type: Header of that name.
         body: Its body.
         size: Bytes that it took, so that what follows can be told apart.
+        host: Header of that name.
+        digest: Header `Content-Digest`.
+        signature_input: Header of that name.
+        signature: Header of that name.
     """
 
     path: str
@@ -60,6 +69,24 @@ class Plain(NamedTuple):
     content_type: str | None
     body: bytes
     size: int
+    host: str = ""
+    digest: str | None = None
+    signature_input: str | None = None
+    signature: str | None = None
+
+    @property
+    def head(self) -> RequestHead:
+        """What is signed of it."""
+        return RequestHead(
+            "POST",
+            self.host,
+            self.path,
+            self.digest,
+            self.content_type,
+            self.key,
+            self.signature_input,
+            self.signature,
+        )
 
 
 def read_plain(data: bytes, *, body_max: int) -> Plain | Part:
@@ -102,6 +129,10 @@ def read_plain(data: bytes, *, body_max: int) -> Plain | Part:
         _text(headers.get(b"content-type")),
         data[end + 4 : size],
         size,
+        _text(headers[b"host"]) or "",
+        _text(headers.get(b"content-digest")),
+        _text(headers.get(b"signature-input")),
+        _text(headers.get(b"signature")),
     )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from exchange.gateway import handlers, people
-from exchange.gateway.gate import Who
+from exchange.gateway import handlers, key_handlers, people
+from exchange.gateway.gate import BODY_BYTES_MAX, BULK_BYTES_MAX, Who
 from schemas.values.reason import Reason
 from schemas.wire import (
     baskets,
@@ -14,6 +14,7 @@ from schemas.wire import (
     cycles,
     fields,
     health,
+    keys,
     members,
     merchants,
     orders,
@@ -108,6 +109,7 @@ class Route:
         keyed: Whether the header `Idempotency-Key` is needed.
         parameters: In the path and in the query.
         refusals: Business refusals that it may answer.
+        body_bytes_max: Most bytes of a body.
     """
 
     method: str
@@ -122,6 +124,7 @@ class Route:
     keyed: bool = False
     parameters: tuple[Parameter, ...] = ()
     refusals: tuple[Reason, ...] = ()
+    body_bytes_max: int = BODY_BYTES_MAX
 
     @property
     def name(self) -> str:
@@ -135,6 +138,9 @@ _ORDER_ID = Parameter(
     pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
 )
 _MEMBER = Parameter(name="reference", text="The member's reference.", pattern=r"^[!-~]{1,64}$")
+_KEY_ID = Parameter(
+    name="key_id", text="The key's id, its thumbprint.", pattern=r"^[0-9A-Za-z_-]{43}$"
+)
 _CYCLE = Parameter(
     name="cycle", text="The cycle's id.", pattern=r"^[0-9A-Za-z][0-9A-Za-z_.-]{0,63}$"
 )
@@ -172,6 +178,7 @@ ROUTES: Final = (
         summary="Up to 10,000 orders, decided strictly in their order; each is answered in its place.",
         who=Who.MERCHANT,
         handler=handlers.post_orders_bulk,
+        body_bytes_max=BULK_BYTES_MAX,
         request={
             JSON_TYPE: list[orders.BulkOrder[fields.UnitDigits]],
             MSGPACK_TYPE: list[orders.BulkOrder[fields.Units]],
@@ -257,6 +264,7 @@ ROUTES: Final = (
         summary="Up to 10,000 purchases of hosted programmes, booked strictly in their order.",
         who=Who.MERCHANT,
         handler=handlers.post_purchases_bulk,
+        body_bytes_max=BULK_BYTES_MAX,
         request={
             JSON_TYPE: list[purchases.BulkPurchase[fields.FenDigits]],
             MSGPACK_TYPE: list[purchases.BulkPurchase[fields.Fen]],
@@ -295,6 +303,7 @@ ROUTES: Final = (
         summary="Enrol up to 10,000 members; who is enrolled already stays as they are.",
         who=Who.MERCHANT,
         handler=handlers.post_members,
+        body_bytes_max=BULK_BYTES_MAX,
         request={JSON_TYPE: members.EnrolRequest},
         response={JSON_TYPE: members.EnrolAnswer},
     ),
@@ -373,6 +382,36 @@ ROUTES: Final = (
         response={JSON_TYPE: merchants.MerchantAnswer},
         status=201,
         refusals=(Reason.MERCHANT_EXISTS,),
+    ),
+    Route(
+        method="GET",
+        path="/v1/keys",
+        summary="Keys with which the caller signs; the house sees everybody's.",
+        who=Who.MERCHANT,
+        handler=key_handlers.get_keys,
+        request={},
+        response={JSON_TYPE: keys.KeysAnswer},
+    ),
+    Route(
+        method="POST",
+        path="/v1/keys",
+        summary="Register a key whose holder proves to hold it; rotate to it with an overlap.",
+        who=Who.MERCHANT,
+        handler=key_handlers.post_keys,
+        request={JSON_TYPE: keys.KeyRequest},
+        response={JSON_TYPE: keys.KeyView},
+        status=201,
+        refusals=(Reason.UNKNOWN_MERCHANT, Reason.SIGNING_KEY_NOT_TAKEN),
+    ),
+    Route(
+        method="POST",
+        path="/v1/keys/{key_id}/revoke",
+        summary="Revoke a key for good; no gateway takes it any more.",
+        who=Who.MERCHANT,
+        handler=key_handlers.post_key_revoke,
+        request={},
+        response={JSON_TYPE: keys.KeyView},
+        parameters=(_KEY_ID,),
     ),
     Route(
         method="GET",
@@ -515,6 +554,15 @@ ROUTES: Final = (
         response={JSON_TYPE: wire_people.EndedAnswer},
         parameters=(_PERSON,),
         refusals=(Reason.PERSON_NOT_FOUND,),
+    ),
+    Route(
+        method="GET",
+        path="/.well-known/jwks.json",
+        summary="The operator's public keys, which sign answers and packages.",
+        who=Who.ANYBODY,
+        handler=key_handlers.get_jwks,
+        request={},
+        response={JSON_TYPE: keys.PublicKeys},
     ),
     Route(
         method="GET",

@@ -11,7 +11,8 @@ import structlog
 from aiohttp import web
 
 from deploy.database.connection import open_pool
-from exchange.gateway.app import GATE, create_app
+from exchange.gateway.app import create_app
+from exchange.gateway.gate import GATE
 from exchange.gateway.lane import IDLE_SECONDS, Lanes
 from exchange.gateway.services import make_services, wall_us
 from exchange.service.access import operator_key
@@ -42,6 +43,7 @@ async def run_gateway(
     home: Path,
     order_paths: Sequence[Path] = (),
     sandbox: bool = False,
+    require_signatures: bool = False,
     reuse_port: bool = True,
     stop: asyncio.Event | None = None,
     ready: Callable[[int], None] = lambda _: None,
@@ -56,6 +58,7 @@ async def run_gateway(
         home: The installation's folder: keys, packages, the operator's API key.
         order_paths: Sockets of the order workers; without one, no order between merchants' own systems is taken.
         sandbox: Whether merchants' systems are simulators, and tills may wish for faults.
+        require_signatures: Whether every request must be signed; else API keys count too.
         reuse_port: Whether other gateway processes listen on the same port.
         stop: Ends the gateway when it is set; signals do too.
         ready: Called with the port once connections are accepted.
@@ -76,7 +79,13 @@ async def run_gateway(
         try:
             link = OrderLink(order_paths, now_us=wall_us)
             services = make_services(
-                pool=pool, clearing=clearing, home=home, order_link=link, sandbox=sandbox
+                pool=pool,
+                clearing=clearing,
+                nonces=clearing,
+                home=home,
+                order_link=link,
+                sandbox=sandbox,
+                require_signatures=require_signatures,
             )
             await operator_key(pool, home, now=services.now())
             app = create_app(services)

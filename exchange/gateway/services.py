@@ -8,8 +8,10 @@ from time import time_ns
 from typing import TYPE_CHECKING
 
 from exchange.service.access import ApiKeys
+from exchange.service.answer_keys import AnswerKeys
 from exchange.service.baskets import BasketDesk
 from exchange.service.bulk import BulkDesk
+from exchange.service.callers import Callers, SignedOnly
 from exchange.service.codes import CodeDesk
 from exchange.service.links import LinkDesk
 from exchange.service.members import Members
@@ -23,6 +25,8 @@ from exchange.service.reports import Reports
 from exchange.service.reversals import ReversalDesk
 from exchange.service.sessions import Sessions
 from exchange.service.shelf import Shelf
+from exchange.service.signatures import Signatures
+from exchange.service.signing_keys import KeyDesk
 from exchange.service.vault import Vault
 
 if TYPE_CHECKING:
@@ -31,8 +35,8 @@ if TYPE_CHECKING:
 
     from asyncpg import Pool
 
-    from exchange.service.access import Authenticator
     from settlement.service.clearing import Clearing
+    from settlement.service.nonces import Nonces
 
 
 def wall_us() -> int:
@@ -47,7 +51,9 @@ class Services:
     Attributes:
         pool: The database.
         clearing: The writer, near or far.
-        authenticator: Says who calls.
+        callers: Says who calls.
+        keys: Keys with which callers sign.
+        answer_keys: Keys with which answers are signed.
         sessions: People who sign in.
         vault: Seals what their one-time codes come from.
         passwords: Hashes their passwords.
@@ -67,7 +73,9 @@ class Services:
 
     pool: Pool
     clearing: Clearing
-    authenticator: Authenticator
+    callers: Callers
+    keys: KeyDesk
+    answer_keys: AnswerKeys
     sessions: Sessions
     vault: Vault
     passwords: Passwords
@@ -94,22 +102,26 @@ def make_services(
     *,
     pool: Pool,
     clearing: Clearing,
+    nonces: Nonces,
     home: Path,
     now_us: Callable[[], int] = wall_us,
     quote_seconds: int = QUOTE_SECONDS,
     order_link: OrderLink | None = None,
     sandbox: bool = False,
+    require_signatures: bool = False,
 ) -> Services:
     """Put the services of one gateway together.
 
     Args:
         pool: The database.
         clearing: The writer, near or far.
+        nonces: Its memory of signatures that were used.
         home: The installation's folder: `keys/` for the quotes' key, `packages/`.
         now_us: Clock, microseconds since 1970.
         quote_seconds: How long a quote is firm.
         order_link: The order workers, opened by the caller; None for none.
         sandbox: Whether merchants' systems are simulators.
+        require_signatures: Whether every request must be signed; else API keys count too.
 
     Raises:
         QuoteKeysUnusable: The quotes' key file cannot be used.
@@ -142,16 +154,20 @@ def make_services(
         pool,
         vault,
         passwords,
-        keys=ApiKeys(pool),
+        keys=SignedOnly() if require_signatures else ApiKeys(pool),
         now=lambda: datetime.fromtimestamp(now_us() / 1_000_000, UTC),
     )
     return Services(
         pool=pool,
         clearing=clearing,
-        authenticator=sessions,
+        callers=Callers(Signatures(pool, nonces, now_us), sessions),
         sessions=sessions,
         vault=vault,
         passwords=passwords,
+        keys=KeyDesk(pool, nonces),
+        answer_keys=AnswerKeys(
+            home / "keys", lambda: datetime.fromtimestamp(now_us() / 1_000_000, UTC)
+        ),
         shelf=shelf,
         members=members,
         orders=orders,

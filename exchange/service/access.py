@@ -1,4 +1,4 @@
-"""Who calls: API keys until requests are signed.
+"""API keys: how integrators call a sandbox.
 
 A key is 256 random bits, so its plain SHA-256 is enough at rest: there is nothing to guess. The digest
 is what is looked up, so the time that a look-up takes tells nothing about a key.
@@ -77,7 +77,7 @@ _KEY_COLUMNS: Final = {
 
 
 class Authenticator(Protocol):
-    """The one seam where a request becomes a principal; signed requests will be another one of these."""
+    """Says who calls by a secret that comes with the request."""
 
     async def authenticate(self, authorization: str | None) -> Principal:
         """Say who calls.

@@ -258,6 +258,12 @@ class Reason(Enum):
         "The body is not the one that was signed.",
         "请求体与签名的摘要不一致。",
     )
+    SIGNING_KEY_NOT_TAKEN = (
+        70,
+        False,
+        "This key cannot be registered: it was before, or there are too many.",
+        "该密钥无法登记：曾登记过，或有效密钥过多。",
+    )
     SIGN_IN_REFUSED = (
         80,
         True,

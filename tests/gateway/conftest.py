@@ -30,6 +30,7 @@ from settlement.core.trail import PROGRAM
 from settlement.service.clearing import Writer
 from settlement.service.cycles import close_cycle
 from settlement.service.ledger import open_ledger
+from settlement.service.nonces import LocalNonces
 from tests.conftest import MIGRATED
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ AIR = {"issuer": "AIR", "acceptor": "EYE", "member": "anna"}
 
 @contextlib.asynccontextmanager
 async def clearing_house(
-    dsn: str, home: Path, *, order_paths: Sequence[Path] = ()
+    dsn: str, home: Path, *, order_paths: Sequence[Path] = (), require_signatures: bool = False
 ) -> AsyncIterator[House]:
     """Run a house with three merchants (AIR and EYE hosted, OWN with its own system) and two members."""
     clock = Clock()
@@ -176,7 +177,15 @@ async def clearing_house(
     )
     await writer.start()
     await close_cycle(writer, cycle_no=0, next_id="c1")
-    services = make_services(pool=pool, clearing=writer, home=home, now_us=clock, order_link=link)
+    services = make_services(
+        pool=pool,
+        clearing=writer,
+        nonces=LocalNonces(clock),
+        home=home,
+        now_us=clock,
+        order_link=link,
+        require_signatures=require_signatures,
+    )
     app = create_app(services)
     async with (
         link.opened(),

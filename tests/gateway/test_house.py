@@ -13,8 +13,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from exchange.gateway.app import GATE, create_app
-from exchange.gateway.gate import Gate
+from exchange.gateway.app import create_app
+from exchange.gateway.gate import GATE, Gate
 from exchange.gateway.run import serve
 from exchange.service.access import key_digest, operator_key, revoke_api_key
 from exchange.service.orders import OrderDesk

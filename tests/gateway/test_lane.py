@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from exchange.gateway.app import GATE
+from exchange.gateway.gate import GATE
 from exchange.gateway.lane import Lanes
 from exchange.service.orders import OrderDesk
 from tests.gateway.conftest import House, fresh_key, shared

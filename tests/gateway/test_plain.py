@@ -39,6 +39,7 @@ def test_an_order_is_read():
         content_type="application/json",
         body=b"{}",
         size=len(data),
+        host="x",
     )
 
 

@@ -1,0 +1,15 @@
+"""A client for partners: signs what it sends, verifies what it hears, and repeats what nobody answered."""
+
+from exchange.client.identity import Identity, IdentityUnusable, load_identity, load_trusted
+from exchange.client.signed import Answer, SignedClient
+from exchange.signing.answer import AnswerNotTrusted
+
+__all__ = [
+    "Answer",
+    "AnswerNotTrusted",
+    "Identity",
+    "IdentityUnusable",
+    "SignedClient",
+    "load_identity",
+    "load_trusted",
+]

@@ -1,0 +1,66 @@
+"""Handlers of keys: those with which callers sign, and the operator's public ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from exchange.gateway.handlers import json_body
+from exchange.gateway.render import JSON
+from schemas.values.reason import Refusal
+from schemas.wire.decoding import decode
+from schemas.wire.keys import KeyRequest, KeysAnswer
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from exchange.gateway.gate import Call
+
+_KEY = msgspec.json.Decoder(KeyRequest)
+
+
+async def get_keys(call: Call) -> web.StreamResponse:
+    """List keys with which the caller signs."""
+    services = call.services
+    offer = await services.shelf.offer()
+    views = await services.keys.keys(caller=call.caller, codes=offer.codes, now=services.now())
+    return call.answer(JSON.encode(KeysAnswer(keys=views)))
+
+
+async def post_keys(call: Call) -> web.StreamResponse:
+    """Register a key."""
+    wanted = decode(_KEY, await json_body(call))
+    services = call.services
+    offer = await services.shelf.offer()
+    outcome = await services.keys.register(
+        wanted.csr,
+        caller=call.caller,
+        codes=offer.codes,
+        label=wanted.label,
+        overlap_hours=wanted.overlap_hours,
+        now=services.now(),
+    )
+    if isinstance(outcome, Refusal):
+        return call.refuse(outcome.reason, outcome.detail)
+    return call.answer(JSON.encode(outcome), 201)
+
+
+async def post_key_revoke(call: Call) -> web.StreamResponse:
+    """Revoke a key."""
+    services = call.services
+    offer = await services.shelf.offer()
+    outcome = await services.keys.revoke(
+        call.request.match_info["key_id"],
+        caller=call.caller,
+        codes=offer.codes,
+        now=services.now(),
+    )
+    return call.not_found() if outcome is None else call.answer(JSON.encode(outcome))
+
+
+async def get_jwks(call: Call) -> web.StreamResponse:
+    """Publish the operator's keys."""
+    response = call.answer(JSON.encode(call.services.answer_keys.published()))
+    response.headers["Cache-Control"] = "public, max-age=300"
+    return response
