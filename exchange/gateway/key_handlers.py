@@ -39,6 +39,7 @@ async def post_keys(call: Call) -> web.StreamResponse:
         codes=offer.codes,
         label=wanted.label,
         overlap_hours=wanted.overlap_hours,
+        by=call.principal.by(),
         now=services.now(),
     )
     if isinstance(outcome, Refusal):
@@ -54,6 +55,7 @@ async def post_key_revoke(call: Call) -> web.StreamResponse:
         call.request.match_info["key_id"],
         caller=call.caller,
         codes=offer.codes,
+        by=call.principal.by(),
         now=services.now(),
     )
     return call.not_found() if outcome is None else call.answer(JSON.encode(outcome))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from exchange.service.access import OPERATOR, Principal, Unauthenticated
+from exchange.service.access import Principal, Unauthenticated
 from exchange.signing.digest import is_digest_of
 from exchange.signing.request import is_genuine, read_signed
 from exchange.signing.structured import parse_input, parse_signature
@@ -203,7 +203,11 @@ class Signatures:
             )
         merchant_no, ends_at = row["merchant_no"], row["retires_at"]
         key = _Key(
-            Principal(merchant_no=merchant_no, role="merchant") if merchant_no else OPERATOR,
+            Principal(
+                merchant_no=merchant_no,
+                role="merchant" if merchant_no else "operator",
+                name=f"key:{signed.key_id}",
+            ),
             Ed25519PublicKey.from_public_bytes(row["public_key"]),
             None if ends_at is None else int(ends_at.timestamp() * 1_000_000),
             version,

@@ -15,6 +15,8 @@ from schemas.values.ids import HOUSE
 from schemas.values.reason import Reason, Refusal
 from schemas.wire.fields import instant_text
 from schemas.wire.keys import KeyView
+from settlement.core.trail import Change
+from settlement.service import trail
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from asyncpg import Pool, Record
 
     from schemas.wire.keys import KeyState
+    from settlement.core.trail import By
     from settlement.service.nonces import Nonces
 
 log = structlog.get_logger()
@@ -52,6 +55,7 @@ class KeyDesk:
         codes: Mapping[int, str],
         label: str,
         overlap_hours: int | None,
+        by: By,
         now: datetime,
     ) -> KeyView | Refusal:
         """Register a key whose holder proves to hold it.
@@ -62,6 +66,7 @@ class KeyDesk:
             codes: Merchants' codes by number.
             label: What it is for.
             overlap_hours: For how long the merchant's other keys count on; None for as long as they did.
+            by: Who registers it, for the trail.
             now: Instant.
 
         Returns:
@@ -108,6 +113,9 @@ class KeyDesk:
                     but=key_id,
                     at=now + timedelta(hours=overlap_hours),
                 )
+            after = {"key": key_id, "label": label, "overlap_hours": overlap_hours}
+            change = Change(action="caller_key.register", subject=wanted.code, after=after)
+            await trail.record(conn, by, change, at=now)
         if overlap_hours is not None:
             await self._nonces.keys_changed()
         log.info("signing_key.registered", merchant=wanted.code, key_id=key_id)
@@ -116,7 +124,7 @@ class KeyDesk:
         return _view(row, codes, now)
 
     async def revoke(
-        self, key_id: str, *, caller: int, codes: Mapping[int, str], now: datetime
+        self, key_id: str, *, caller: int, codes: Mapping[int, str], by: By, now: datetime
     ) -> KeyView | None:
         """Withdraw a key for good; when this returns, no gateway takes it any more.
 
@@ -130,7 +138,11 @@ class KeyDesk:
         row = await store.fetch_signing_key(self._pool, key_id=key_id)
         if row is None or caller not in (HOUSE, row["merchant_no"]):
             return None
-        await store.revoke_signing_key(self._pool, key_id=key_id, now=now)
+        async with self._pool.acquire() as conn, conn.transaction():
+            if await store.revoke_signing_key(conn, key_id=key_id, now=now):
+                code = codes.get(row["merchant_no"], HOUSE_CODE)
+                change = Change(action="caller_key.revoke", subject=code, before={"key": key_id})
+                await trail.record(conn, by, change, at=now)
         await self._nonces.keys_changed()
         log.info("signing_key.revoked", merchant_no=row["merchant_no"], key_id=key_id)
         row = await store.fetch_signing_key(self._pool, key_id=key_id)

@@ -81,13 +81,16 @@ async def retire_signing_keys(
     )
 
 
-async def revoke_signing_key(conn: Connection | Pool, *, key_id: str, now: datetime) -> None:
-    """Withdraw a key; one that was withdrawn stays as it is."""
-    await conn.execute(
+async def revoke_signing_key(
+    conn: Connection | PoolConnectionProxy, *, key_id: str, now: datetime
+) -> bool:
+    """Withdraw a key; False if it was withdrawn before, and stays as it is."""
+    status = await conn.execute(
         "UPDATE exchange.signing_key SET revoked_at = $2 WHERE key_id = $1 AND revoked_at IS NULL",
         key_id,
         now,
     )
+    return bool(status == "UPDATE 1")
 
 
 async def lock_merchant_keys(conn: Connection | PoolConnectionProxy, *, merchant_no: int) -> None:
