@@ -31,7 +31,7 @@ from adapters.kit.reference import step_of
 from exchange.programme.core.command import Credit, FindCall, GiveBack, Take, TakeBack
 from exchange.service.journey_drive import Connected
 from schemas.values.faults import Unavailable
-from schemas.values.ids import HOUSE, new_uuid7
+from schemas.values.ids import HOUSE, new_uuid7, order_place
 from schemas.values.reason import REASON_BY_NUMBER, Reason
 from settlement.core.event import Kind
 
@@ -286,10 +286,10 @@ class HostedAdapter:
         key = _key_of(call.reference)
         body = self._body_of(call.step, call.member, call.units, call.of)
         begun = (HOUSE, key, body, member_no, self._merchant_no, call.units)
-        if call.step is Step.HOLD:
-            return Take(*begun, call.reference)
-        if call.step is Step.CREDIT:
-            return Credit(*begun, call.reference)
+        if call.step in (Step.HOLD, Step.CREDIT):
+            order_seq = _order_seq(call.reference)
+            command = Take if call.step is Step.HOLD else Credit
+            return command(*begun, call.reference, order_seq)
         first = step_of(call.of)[1]
         of_body = self._body_of(first, call.member, call.units, "")
         ending = (*begun, _key_of(call.of), of_body, call.reference)
@@ -339,6 +339,14 @@ def _key_of(reference: str) -> bytes:
     digest[6] = digest[6] & 0x0F | 0x80
     digest[8] = digest[8] & 0x3F | 0x80
     return bytes(digest)
+
+
+def _order_seq(reference: str) -> int:
+    """Number of the first event of a call's order; 0 for an order that was not made here."""
+    try:
+        return order_place(step_of(reference)[0])[1]
+    except ValueError:
+        return 0
 
 
 def _receipt(entry: Entry) -> Receipt:

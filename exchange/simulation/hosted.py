@@ -18,18 +18,21 @@ from adapters.kit.folder import Folder
 from adapters.kit.manifest import Sandbox
 from adapters.kit.simulator.ledger import Booked
 from exchange.core.catalogue import Catalogue, Programme
+from exchange.programme.core.audit import LOT_ROW, USE_ROW, LotsAudit
 from exchange.programme.core.calls import Earlier
 from exchange.programme.core.command import Accrual, FindCall, GiveBack, TakeBack
 from exchange.programme.core.lotbook import USE_FIGURES, LotBook
 from exchange.programme.core.lots import Lot, Use
 from exchange.service.hosted import STEPS, manifest_of
 from schemas.values.ids import HOUSE
-from settlement.core.event import Kind, unpack_event
+from settlement.core.audit import COPY_SIGNATURE
+from settlement.core.event import EPOCH_2000_US, Kind, unpack_event
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
     from exchange.programme.core.lotbook import LotChanges
+    from settlement.core.audit import AuditReport
     from settlement.core.command import Answer, Command
 
 HOSTED: Final = "hosted"
@@ -37,6 +40,7 @@ MEMBERS: Final = {"1": 90_000, "2": 150}
 """Smallest units that each member begins with, by the surrogate."""
 LIVES_US: Final = (4_000_000, 86_400_000_000, 300 * 86_400_000_000)
 """For how long the three lots live that each member begins with: one runs out in the middle of the history."""
+_OF_LOTS: Final = frozenset({Kind.CLEARED, Kind.ACCRUED, *STEPS})
 _NO_BODY: Final = bytes(16)
 
 
@@ -94,11 +98,13 @@ class LotDisk:
     Attributes:
         lots: By number; `units` is what is left.
         taken: What each event took, in order of spending.
+        uses: Lot, event, units and what was left, for each use.
         undone: Events that were undone.
     """
 
     lots: dict[int, Lot] = field(default_factory=dict)
     taken: dict[int, list[Use]] = field(default_factory=dict)
+    uses: list[tuple[int, int, int, int]] = field(default_factory=list)
     undone: set[int] = field(default_factory=set)
 
     def load(self, catalogue: Catalogue) -> LotBook:
@@ -118,6 +124,7 @@ class LotDisk:
             lot_no, seq, units, left_units = changes.uses[place : place + USE_FIGURES]
             lot = self.lots[lot_no]
             lot.units = left_units
+            self.uses.append((lot_no, seq, units, left_units))
             if units > 0:
                 use = Use(lot_no, lot.earned_units, lot.expires_at_us, lot.made_seq, units)
                 self.taken.setdefault(seq, []).append(use)
@@ -139,6 +146,49 @@ class LotDisk:
             book.calls.stored[command.of_key] = Earlier(body, entry, entry.seq in self.undone)
             if entry.seq in self.taken:
                 book.stored_uses[entry.seq] = self.taken[entry.seq]
+
+
+def audit_lots(disk: LotDisk, events: Iterable[bytes], report: AuditReport) -> None:
+    """Recompute the lots from the journal, with code that shares nothing with what decided on them."""
+    hosted = {lot.merchant_no for lot in disk.lots.values()}
+    rows: list[tuple[int, ...]] = []
+    for data in events:
+        e = unpack_event(data)
+        if e.kind not in _OF_LOTS or not {e.issuer, e.acceptor} & hosted:
+            continue
+        rows.append(
+            (e.member_no, 0, e.seq, e.order_seq, e.at_us, e.occurred_at_us, e.due_at_us, e.units,
+             e.credited_units, e.lot_no, e.issuer, e.acceptor, e.kind)
+        )  # fmt: skip
+    for lot in disk.lots.values():
+        until_us = lot.expires_at_us
+        rows.append(
+            (lot.member_no, 1, lot.lot_no, 0, until_us, until_us, until_us, lot.earned_units, 0, lot.made_seq,
+             lot.merchant_no, lot.merchant_no, LOT_ROW)
+        )  # fmt: skip
+    for lot_no, seq, units, left_units in disk.uses:
+        lot = disk.lots[lot_no]
+        until_us = lot.expires_at_us
+        rows.append(
+            (lot.member_no, 2, seq, 0, until_us, until_us, until_us, units, left_units, lot_no,
+             lot.merchant_no, lot.merchant_no, USE_ROW)
+        )  # fmt: skip
+    audit = LotsAudit(report, hosted=hosted, lapsed_through_us=None)
+    audit.feed(COPY_SIGNATURE + bytes(8) + b"".join(map(_packed, sorted(rows))) + b"\xff\xff")
+    audit.close()
+
+
+def _packed(row: tuple[int, ...]) -> bytes:
+    """One row as PostgreSQL would copy it out: instants count from 2000 there."""
+    member_no, sort, seq, order_seq, *rest = row
+    instants = [instant - EPOCH_2000_US for instant in rest[:3]]
+    figures = [member_no, sort, seq, order_seq, *instants, *rest[3:]]
+    sizes = (8, 2, *(8,) * 8, 4, 4, 2)
+    columns = (
+        size.to_bytes(4, "big") + figure.to_bytes(size, "big", signed=True)
+        for size, figure in zip(sizes, figures, strict=True)
+    )
+    return len(sizes).to_bytes(2, "big") + b"".join(columns)
 
 
 def _copy(lot: Lot) -> Lot:

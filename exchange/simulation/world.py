@@ -607,6 +607,13 @@ class World:
         credited = debit_cu // RATES_CU[spend.acceptor] if spend.credits else 0
         value_cu = credited * RATES_CU[spend.acceptor] if credited else debit_cu
         at_us = self.now_us()
+        issuer_member = _member(issuer.folder, spend.member)
+        acceptor_member = _member(acceptor.folder, spend.member // 2) if credited else ""
+        member_no = 1 + spend.member
+        if issuer in self._hosted:
+            member_no = int(issuer_member)
+        elif credited and acceptor in self._hosted:
+            member_no = int(acceptor_member)
         return Wanted(
             order=Order(
                 caller=acceptor.number,
@@ -614,7 +621,7 @@ class World:
                 body=_NO_BODY,
                 issuer=issuer.number,
                 acceptor=acceptor.number,
-                member_no=1 + spend.member,
+                member_no=member_no,
                 units=spend.units,
                 debit_cu=debit_cu,
                 value_cu=value_cu,
@@ -624,8 +631,8 @@ class World:
                 credited_units=credited,
                 reference=f"order {spend.no}",
             ),
-            issuer_member=_member(issuer.folder, spend.member),
-            acceptor_member=_member(acceptor.folder, spend.member // 2) if credited else "",
+            issuer_member=issuer_member,
+            acceptor_member=acceptor_member,
             decide_by_us=at_us + spend.decide_us,
             at_us=at_us,
         )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from exchange.programme.core.calls import BY_CALL, CALLS
 from exchange.programme.core.command import Accrual
-from exchange.simulation.hosted import LotDisk, catalogue_of
+from exchange.simulation.hosted import LotDisk, audit_lots, catalogue_of
 from schemas.values.ids import HOUSE, HOUSE_FEES, HOUSE_ROUNDING
 from schemas.values.reason import Reason
 from settlement.core.audit import (
@@ -185,7 +185,7 @@ class Disk:
                 e.rate_no,
             )  # fmt: skip
             entries.append(entry)
-            if e.kind in BY_CALL:
+            if e.kind in (Kind.RETURNED, Kind.WITHDRAWN):
                 self.lots.undone.add(e.order_seq)
             # The refusal of a hold that was released before it came stands under the hold's own key.
             self.answers.setdefault((e.caller, e.key), (e.body, [entry]))
@@ -240,6 +240,7 @@ class Disk:
                 for order_seq in self.holds
             },
         )
+        audit_lots(self.lots, self.events, report)
         return [
             f"{each.table} {each.key} {each.field}: expected {each.expected}, found {each.found}"
             for each in report.differences

@@ -623,7 +623,7 @@ class Books:
             merchant_no: Whose points.
             member_no: The member's surrogate.
             units: Smallest point units; 0 if there was nothing to return.
-            of_seq: The event that is undone; 0 for none.
+            of_seq: The order's first event, or the event that is undone; 0 for none.
             fresh_units: Units that are returned into a new lot.
             lot_no: The lot that was made or withdrawn.
             due_at_us: When the new lot expires; 0 without one.

@@ -74,7 +74,7 @@ class Event(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
     Attributes:
         seq: Gap-free number within the partition.
-        order_seq: Number of the order's first event; its own for a first event, 0 where no order is concerned; for
+        order_seq: Number of the order's first event; its own for a first event, 0 where no order is concerned. For
             points that were returned or withdrawn, the event that is undone.
         at_us: When it was written (business time in a ledger made for replay).
         occurred_at_us: When it happened at the till.

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 import pytest_asyncio
 
@@ -10,12 +11,13 @@ from deploy.database.embedded import EmbeddedServer
 from exchange.programme.core.command import Accrual, Credit, FindCall, GiveBack, Take, TakeBack
 from exchange.programme.service.audit import audit_lots
 from schemas.values.reason import Reason
-from settlement.core.command import Entry
+from settlement.core.command import End, Entry
 from settlement.core.event import Kind
 from settlement.service.audit import audit, audit_snapshot
 from tests.simulation.ground import (
     BODY,
     DAY_US,
+    HOUR_US,
     House,
     make_writer,
     new_key,
@@ -258,3 +260,24 @@ async def test_the_ledger_with_calls_is_what_the_journal_says(house: House):
     assert (await audit(house.pool)).differences == []
     async with audit_snapshot(house.pool) as conn:
         assert (await audit_lots(conn)).differences == []
+
+
+@LOOP
+async def test_an_order_that_cleared_without_its_points_is_named(house: House):
+    """Rule L11: where points of an order in two phases are hosted, the audit wants the call that took or gave them."""
+    member_no = await member_with(house, (50, 90))
+    for issuer, acceptor, given in (("A", "C", 0), ("C", "A", 5), ("A", "C", 0)):
+        order = order_of(
+            house, issuer, acceptor, 500, hold_us=HOUR_US, units=5, credited_units=given, member_no=member_no
+        )  # fmt: skip
+        accepted = await house.one(order)
+        end = End(0, new_key(), BODY, accepted.seq, int(Kind.CLEARED))
+        assert (await house.one(end)).kind == Kind.CLEARED
+    called = msgspec.structs.replace(take(member_no, 5), order_seq=accepted.seq)
+    assert (await house.one(called)).order_seq == accepted.seq
+    async with audit_snapshot(house.pool) as conn:
+        found = (await audit_lots(conn)).differences
+    assert [each.field for each in found] == [
+        "points taken for the order",
+        "points credited for the order",
+    ]

@@ -77,6 +77,9 @@ class LotsAudit:
         self._uses: dict[str, tuple[int, int]] = {}
         self._taken: dict[int, list[tuple[LotFigures, int]]] = {}
         self._credited: dict[int, LotFigures] = {}
+        self._wanted: list[tuple[int, int, Kind, int, int]] = []
+        self._called: dict[tuple[int, int], tuple[int, int, int]] = {}
+        self._undone: set[int] = set()
         self._stored_lots: dict[str, tuple[object, ...]] = {}
         self._stored_uses: dict[str, tuple[int, int]] = {}
         self._rest = b""
@@ -142,7 +145,12 @@ class LotsAudit:
         kind: int,
         /,
     ) -> None:
-        if kind == Kind.CLEARED:
+        if kind == Kind.CLEARED and seq != order_seq:
+            if issuer in self._hosted:
+                self._wanted.append((seq, order_seq, Kind.TAKEN, issuer, units))
+            if credited and acceptor in self._hosted:
+                self._wanted.append((seq, order_seq, Kind.CREDITED, acceptor, credited))
+        elif kind == Kind.CLEARED:
             if issuer in self._hosted:
                 if lot_no:
                     self._check_life(seq, issuer, occurred_at, due_at)
@@ -161,12 +169,16 @@ class LotsAudit:
         elif kind == Kind.LAPSED:
             self._lapse(seq, lot_no, issuer, units, at)
         elif kind == Kind.TAKEN:
+            self._called[order_seq, kind] = (seq, issuer, units)
             self._spend(seq, issuer, at, units)
         elif kind == Kind.RETURNED:
+            self._undone.add(order_seq)
             self._return(seq, order_seq, issuer, units, at, credited, lot_no, due_at)
         elif kind == Kind.CREDITED:
+            self._called[order_seq, kind] = (seq, issuer, units)
             self._make(seq, lot_no, issuer, units, due_at)
         elif kind == Kind.WITHDRAWN:
+            self._undone.add(order_seq)
             self._withdraw(seq, order_seq, lot_no, issuer, units)
         elif kind == LOT_ROW:
             self._stored_lots[f"lot {seq}"] = (
@@ -343,7 +355,15 @@ class LotsAudit:
         self._uses[_use_key(lot_no, seq)] = (lot.units, 0)
         lot.units = 0
 
+    def _check_calls(self) -> None:
+        """An order that cleared in two phases has taken and given what its calls say, and that stands (rule L11)."""
+        for seq, order_seq, kind, merchant_no, units in self._wanted:
+            called = self._called.get((order_seq, kind))
+            if called is None or called[0] in self._undone or called[1:] != (merchant_no, units):
+                self._differ(seq, f"points {kind.name.lower()} for the order", units, called)
+
     def _finish_member(self) -> None:
+        self._check_calls()
         for lot in self._lots.values():
             if lot.units > 0 and lot.expires_at < self._lapsed_through:
                 self.report.differ(
@@ -375,6 +395,9 @@ class LotsAudit:
         self._uses = {}
         self._taken = {}
         self._credited = {}
+        self._wanted = []
+        self._called = {}
+        self._undone = set()
         self._stored_lots = {}
         self._stored_uses = {}
 

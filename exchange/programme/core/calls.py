@@ -116,7 +116,13 @@ def _take(call: Take, book: LotBook, books: Books) -> Entry:
         entry = books.refuse(call, Reason.INSUFFICIENT_POINTS, merchant_no=call.merchant_no)
     else:
         entry = books.move_points(
-            call, Kind.TAKEN, call.merchant_no, call.member_no, call.units, reference=call.reference
+            call,
+            Kind.TAKEN,
+            call.merchant_no,
+            call.member_no,
+            call.units,
+            of_seq=call.order_seq,
+            reference=call.reference,
         )
         book.take_units(purse, at_us, call.units, entry.seq)
     book.calls.note(call.key, Earlier(call.body, entry))
@@ -185,6 +191,7 @@ def _credit(call: Credit, book: LotBook, books: Books) -> Entry:
         call.merchant_no,
         call.member_no,
         call.units,
+        of_seq=call.order_seq,
         lot_no=book.last_lot_no + 1,
         due_at_us=expires_at_us,
         reference=call.reference,

@@ -96,12 +96,14 @@ class Take(Command, frozen=True, gc=False, array_like=True, tag=25):
         merchant_no: Whose points.
         units: Smallest point units; more than 0.
         reference: Names this step of the order (`adapters.kit.reference`).
+        order_seq: Number of the order's first event; 0 if that is not known.
     """
 
     member_no: int
     merchant_no: int
     units: int
     reference: str = ""
+    order_seq: int = 0
 
 
 class GiveBack(Command, frozen=True, gc=False, array_like=True, tag=26):
@@ -132,6 +134,7 @@ class Credit(Command, frozen=True, gc=False, array_like=True, tag=27):
         merchant_no: Whose points.
         units: Smallest point units; more than 0.
         reference: Names this step of the order.
+        order_seq: Number of the order's first event; 0 if that is not known.
         expires_at_us: When the points expire that they are given for, as far as that is known; 0 if it is not.
     """
 
@@ -139,6 +142,7 @@ class Credit(Command, frozen=True, gc=False, array_like=True, tag=27):
     merchant_no: int
     units: int
     reference: str = ""
+    order_seq: int = 0
     expires_at_us: int = 0
 
 

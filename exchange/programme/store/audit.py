@@ -58,7 +58,8 @@ async def copy_lots_and_events(
           FROM settlement.event
          WHERE part = $1
                AND (kind IN (7, 8, 16, 17, 18, 19, 20)
-                    OR (kind = 3 AND order_seq = seq AND (lot_no > 0 OR issuer = ANY($2::int[]))))
+                    OR (kind = 3 AND (lot_no > 0 OR issuer = ANY($2::int[])
+                                      OR (credited_units > 0 AND acceptor = ANY($2::int[])))))
          UNION ALL
         SELECT member_no, 1::smallint, lot_no, 0::bigint, expires_at, expires_at, expires_at, earned_units, 0,
                made_seq, merchant_no, merchant_no, 0::smallint
