@@ -9,6 +9,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from adapters.kit.contract import Outcome
+
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
@@ -30,7 +32,7 @@ class CallFigures:
             registry=self.registry,
         )
         # Finding a series by its labels takes longer than counting in it, and there is one for every call.
-        self._series: dict[tuple[str, str, str], Histogram] = {}
+        self._series: dict[tuple[str, str, Outcome], Histogram] = {}
         self._not_sent = Counter(
             "tongdui_merchant_calls_not_sent",
             "Calls that were held back, by what held them.",
@@ -63,12 +65,12 @@ class CallFigures:
         self._under_way.labels(merchant).set_function(under_way)
         self._open.labels(merchant).set_function(lambda: 0.0 if closed() else 1.0)
 
-    def answered(self, merchant: str, operation: str, outcome: str, seconds: float) -> None:
+    def answered(self, merchant: str, operation: str, outcome: Outcome, seconds: float) -> None:
         """Count one call that was made."""
         key = merchant, operation, outcome
         series = self._series.get(key)
         if series is None:
-            series = self._series[key] = self._seconds.labels(*key)
+            series = self._series[key] = self._seconds.labels(merchant, operation, outcome.value)
         series.observe(seconds)
 
     def held_back(self, merchant: str, why: str) -> None:

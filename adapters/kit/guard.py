@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -185,12 +184,12 @@ class Guarded:
             Incomplete: It could not be read whole, for whatever reason.
             NotSent: It was not asked for.
         """
-        self._hold_back_if_closed()
-        self._hold_back_if_broken()
         loop = asyncio.get_running_loop()
+        self._hold_back_if_closed()
+        self._hold_back_if_broken(loop)
         started = loop.time()
         lines = aiter(self._adapter.statement(day))
-        ended = "done"
+        ended = Outcome.DONE
         try:
             while True:
                 left = started + self._limits.statement_seconds - loop.time()
@@ -200,13 +199,13 @@ class Guarded:
         except StopAsyncIteration:
             return
         except (Incomplete, NotSent):
-            ended = "unknown"
+            ended = Outcome.UNKNOWN
             raise
         except TimeoutError:
-            ended = "unknown"
+            ended = Outcome.UNKNOWN
             raise Incomplete("The statement did not end before its deadline.") from None
         except Exception as error:
-            ended = "unknown"
+            ended = Outcome.UNKNOWN
             self._log_failure("statement", error)
             raise Incomplete("The adapter failed.") from error
         finally:
@@ -247,26 +246,30 @@ class Guarded:
             reference: The call's reference, for the log.
         """
         loop = asyncio.get_running_loop()
-        async with self._way():
-            started = loop.time()
-            try:
-                async with asyncio.timeout(self._limits.deadline_seconds):
-                    answer = await ask()
-            except NotSent:
-                self._circuit.failed(loop.time())
-                self._figures.held_back(self._merchant, "transport")
-                raise
-            except TimeoutError:
-                answer = late
-            except Exception as error:  # noqa: BLE001 - whatever an adapter raises, the call may have happened
-                self._log_failure(operation, error)
-                answer = failed
-            except BaseException:
-                self._circuit.abandoned()
-                raise
-            self._note(answer, loop.time())
-        seconds = loop.time() - started
-        self._figures.answered(self._merchant, operation, answer.outcome.value, seconds)
+        await self._enter(loop)
+        started = loop.time()
+        try:
+            async with asyncio.timeout(self._limits.deadline_seconds):
+                answer = await ask()
+        except NotSent:
+            self._circuit.failed(loop.time())
+            self._figures.held_back(self._merchant, "transport")
+            raise
+        except TimeoutError:
+            answer = late
+        except Exception as error:  # noqa: BLE001 - whatever an adapter raises, the call may have happened
+            self._log_failure(operation, error)
+            answer = failed
+        except BaseException:
+            self._circuit.abandoned()
+            raise
+        finally:
+            self._under_way -= 1
+            self._places.release()
+        ended = loop.time()
+        self._note(answer, ended)
+        seconds = ended - started
+        self._figures.answered(self._merchant, operation, answer.outcome, seconds)
         write = log.debug if answer.outcome is Outcome.DONE else log.info
         write(
             "call.answered",
@@ -292,11 +295,16 @@ class Guarded:
                 "circuit.opened", merchant=self._merchant, seconds=self._limits.breaker_seconds
             )
 
-    @asynccontextmanager
-    async def _way(self) -> AsyncIterator[None]:
-        """Pass everything that may hold a call back; there is no wait between the last of it and the call."""
+    async def _enter(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Pass everything that may hold a call back; there is no wait between the last of it and the call.
+
+        Who has passed is under way, and gives its place back.
+
+        Raises:
+            NotSent: It is held back.
+        """
         self._hold_back_if_closed()
-        self._hold_back_if_broken()
+        self._hold_back_if_broken(loop)
         if self._places.locked():
             await self._wait_for(self._places.acquire, "bulkhead", "Too many calls are under way.")
         else:
@@ -307,15 +315,12 @@ class Guarded:
             else:
                 detail = "Too many calls wait for their turn."
                 await self._wait_for(self._rate.acquire, "rate", detail)
-            self._hold_back_if_broken()
-            self._circuit.admit()
-            self._under_way += 1
-            try:
-                yield
-            finally:
-                self._under_way -= 1
-        finally:
+            self._hold_back_if_broken(loop)
+        except BaseException:
             self._places.release()
+            raise
+        self._circuit.admit()
+        self._under_way += 1
 
     async def _wait_for(
         self, acquire: Callable[[], Awaitable[object]], why: str, detail: str
@@ -332,8 +337,8 @@ class Guarded:
         if wait_seconds > 0:
             raise self._held_back("hours", "The merchant's system is closed now.", wait_seconds)
 
-    def _hold_back_if_broken(self) -> None:
-        wait_seconds = self._circuit.wait_seconds(asyncio.get_running_loop().time())
+    def _hold_back_if_broken(self, loop: asyncio.AbstractEventLoop) -> None:
+        wait_seconds = self._circuit.wait_seconds(loop.time())
         if wait_seconds > 0:
             raise self._held_back("circuit", "Calls failed; none is sent for now.", wait_seconds)
 

@@ -138,6 +138,8 @@ class HttpClient:
         self._settings = settings
         self._context = context
         self._base = settings.base_url.rstrip("/")
+        self._root = URL(self._base, encoded=True)
+        self._below = self._root.raw_path.rstrip("/")
         # Made only where it is needed: reading the machine's authorities takes 50 ms of CPU.
         self._tls = (
             client_tls(settings.tls, folder, context.secrets)
@@ -203,7 +205,11 @@ class HttpClient:
         return answer
 
     async def _send(self, request: HttpRequest, extra: Mapping[str, str]) -> HttpAnswer:
-        url = URL(self._base + request.path, encoded=True)
+        url = (
+            URL(self._base + request.path, encoded=True)
+            if "?" in request.path or "#" in request.path
+            else self._root.with_path(self._below + request.path, encoded=True)
+        )
         if request.query:
             url = url.with_query(list(request.query))
         headers = {**request.headers, **extra, **self._auth_headers(url, request)}
@@ -220,19 +226,23 @@ class HttpClient:
             ) as response:
                 if response.headers.get("Content-Encoding", "identity") != "identity":
                     raise NoAnswer("The answer is compressed, which was not asked for.")
-                whole = bytearray()
-                async for chunk in response.content.iter_chunked(_CHUNK):
-                    whole += chunk
-                    if len(whole) > self._settings.body_bytes_max:
-                        response.close()
-                        raise NoAnswer(
-                            f"The answer is larger than {self._settings.body_bytes_max} bytes."
-                        )
-                return HttpAnswer(
-                    status=response.status, headers=response.headers, body=bytes(whole)
-                )
+                body = await self._read(response)
+                return HttpAnswer(status=response.status, headers=response.headers, body=body)
         except (ClientError, OSError, TimeoutError) as error:
             raise NoAnswer(f"No whole answer: {type(error).__name__}.") from error
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        """The body, whole; no more of a larger one is taken than shows that it is."""
+        bytes_max = self._settings.body_bytes_max
+        if (response.content_length or bytes_max + 1) <= bytes_max:
+            return await response.read()
+        whole = bytearray()
+        async for chunk in response.content.iter_chunked(_CHUNK):
+            whole += chunk
+            if len(whole) > bytes_max:
+                response.close()
+                raise NoAnswer(f"The answer is larger than {bytes_max} bytes.")
+        return bytes(whole)
 
     def _auth_headers(self, url: URL, request: HttpRequest) -> dict[str, str]:
         match self._settings.auth:

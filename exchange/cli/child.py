@@ -66,7 +66,7 @@ def main(argv: list[str]) -> None:
     parent, module, *arguments = argv
     follow_parent(int(parent))
     collect_rarely()
-    log_to()
+    log_to(once=True)
     sys.argv = [
         module,
         *(

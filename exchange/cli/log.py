@@ -13,8 +13,15 @@ INFO = 20
 WARNING = 30
 
 
-def log_to(stream: IO[bytes] | None = None, *, level: int = INFO) -> None:
-    """Send log lines to a binary stream, standard error if None; never to standard output, which is for results."""
+def log_to(stream: IO[bytes] | None = None, *, level: int = INFO, once: bool = False) -> None:
+    """Send log lines to a binary stream, never to standard output, which is for results.
+
+    Args:
+        stream: Standard error if None.
+        level: What is below it is not written.
+        once: Whether this is the process's last word on it, so that loggers need not look it up for each line, and
+            one that is not written costs next to nothing.
+    """
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -25,6 +32,7 @@ def log_to(stream: IO[bytes] | None = None, *, level: int = INFO) -> None:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.BytesLoggerFactory(cast("BinaryIO", stream or sys.stderr.buffer)),
+        cache_logger_on_first_use=once,
     )
     # Libraries speak through the standard library, with tracebacks for what is waited for anyway.
     logging.basicConfig(handlers=[_Forward(level)], level=level, force=True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -17,6 +20,8 @@ from exchange.service.order_link import (
     METRICS_PATH,
     ORDERS_PATH,
     FoundAnswer,
+    OrderAnswer,
+    OrderMessage,
     OrderWish,
     ProofWish,
 )
@@ -30,7 +35,12 @@ if TYPE_CHECKING:
 
     from exchange.service.journeys import Connected, Journeys
 
+log = structlog.get_logger()
+
 BODY_BYTES_MAX: Final = 64 * 1024
+HANG_UP_SECONDS: Final = 1.0
+"""How long a gateway may take to hang up, too."""
+_MESSAGES: Final = msgspec.msgpack.Decoder(OrderMessage)
 _ORDERS: Final = msgspec.msgpack.Decoder(OrderWish)
 _PROOFS: Final = msgspec.msgpack.Decoder(ProofWish)
 
@@ -47,10 +57,7 @@ def make_app(
         merchants: Systems by merchant number.
         registry: What `/metrics` shows; nothing if None.
     """
-
-    async def post_orders(request: web.Request) -> web.Response:
-        wish = _ORDERS.decode(await request.read())
-        return _answer(await journeys.order(wish.wanted()))
+    gateways = _Gateways(journeys)
 
     async def post_authenticate(request: web.Request) -> web.Response:
         wish = _PROOFS.decode(await request.read())
@@ -72,11 +79,60 @@ def make_app(
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[_faults])
-    app.router.add_post(ORDERS_PATH, post_orders)
+    app.router.add_get(ORDERS_PATH, gateways.get_orders)
     app.router.add_post(AUTHENTICATE_PATH, post_authenticate)
     app.router.add_get(HEALTH_PATH, get_healthz)
     app.router.add_get(METRICS_PATH, get_metrics)
+    app.on_shutdown.append(gateways.hang_up)
     return app
+
+
+class _Gateways:
+    """The WebSockets on which gateways have orders driven; see `order_link`."""
+
+    def __init__(self, journeys: Journeys) -> None:
+        self._journeys = journeys
+        self._sockets: set[web.WebSocketResponse] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def get_orders(self, request: web.Request) -> web.WebSocketResponse:
+        """Take orders as they come, and answer each when its end is known."""
+        socket = web.WebSocketResponse(
+            max_msg_size=BODY_BYTES_MAX, timeout=HANG_UP_SECONDS, compress=False
+        )
+        await socket.prepare(request)
+        self._sockets.add(socket)
+        try:
+            async for message in socket:
+                asked = _MESSAGES.decode(message.data)
+                task = asyncio.create_task(self._order(socket, asked), name="order")
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+        finally:
+            self._sockets.discard(socket)
+        return socket
+
+    async def _order(self, socket: web.WebSocketResponse, asked: OrderMessage) -> None:
+        try:
+            entry = await self._journeys.order(_ORDERS.decode(asked.wish).wanted())
+            answer = OrderAnswer(asked.number, "", entry)
+        except (Unavailable, msgspec.MsgspecError) as error:
+            answer = OrderAnswer(asked.number, str(error) or type(error).__name__, None)
+        except Exception as fault:
+            log.exception("order.failed")
+            answer = OrderAnswer(
+                asked.number, f"the order worker failed: {type(fault).__name__}", None
+            )
+        # A gateway that is gone asks another worker, or again, under the same key.
+        with contextlib.suppress(ConnectionError):
+            await socket.send_bytes(ENCODER.encode(answer))
+
+    async def hang_up(self, _: web.Application) -> None:
+        """Answer no more: gateways ask the other workers."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(socket.close() for socket in set(self._sockets)))
 
 
 def _answer(answer: object) -> web.Response:

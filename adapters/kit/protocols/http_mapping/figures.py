@@ -35,12 +35,7 @@ def read_json(body: bytes) -> Any:
             is meant, nobody can say.
     """
     try:
-        return json.loads(
-            body.decode(),
-            parse_float=Figure,
-            parse_constant=_no_number,
-            object_pairs_hook=_object,
-        )
+        return _DECODER.decode(body.decode())
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -158,3 +153,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(whole) != len(pairs):
         raise ValueError("a key stands twice in one object")
     return whole
+
+
+_DECODER: Final = json.JSONDecoder(
+    parse_float=Figure, parse_constant=_no_number, object_pairs_hook=_object
+)

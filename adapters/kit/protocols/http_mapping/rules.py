@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import jmespath
 from jmespath.exceptions import JMESPathError
+from jmespath.visitor import TreeInterpreter
 
 from adapters.kit.contract import Outcome
 from adapters.kit.protocols.http_mapping.figures import (
@@ -23,13 +24,13 @@ from schemas.values.faults import SchemaError
 from schemas.values.reason import Reason
 
 if TYPE_CHECKING:
-    from jmespath.parser import ParsedResult
-
     from adapters.kit.protocols.http_mapping.mapping import Mapping, Operation, Rule
 
 NO_BODY: Final = object()
 """Stands for a body that is no JSON; no expression is true of it."""
 _RETRY_SECONDS_MAX: Final = 3_600
+_INTERPRETER: Final = TreeInterpreter()
+"""One for all: it keeps nothing of what it walks over, and making one costs more than most walks."""
 _UNITS: Final = 12_345
 SAMPLE: Final = {
     "reference": "A" * 26 + "H",
@@ -80,7 +81,7 @@ def search(expression: str, body: Any) -> Any:
     if body is NO_BODY:
         return None
     try:
-        return _compiled(expression).search(body)
+        return _INTERPRETER.visit(_compiled(expression), body)
     except JMESPathError:
         return None
 
@@ -247,8 +248,9 @@ def _text(value: Any) -> str:
 
 
 @lru_cache(maxsize=4_096)
-def _compiled(expression: str) -> ParsedResult:
-    return jmespath.compile(expression)
+def _compiled(expression: str) -> Any:
+    """The tree of an expression."""
+    return jmespath.compile(expression).parsed
 
 
 def _check_expression(expression: str, where: str) -> None:

@@ -8,6 +8,7 @@ does not mention may be there or not.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -36,8 +37,10 @@ def placeholders(template: Any) -> Iterator[tuple[str, str]]:
 def filled(template: Any, known: Mapping[str, Any]) -> Any:
     """A template with values instead of its placeholders."""
     if isinstance(template, str):
-        whole = PLACEHOLDER.fullmatch(template)
-        return known[whole[1]] if whole else text_filled(template, known)
+        pieces = _pieces(template)
+        if len(pieces) == 3 and not pieces[0] and not pieces[2]:
+            return known[pieces[1]]
+        return text_filled(template, known)
     if isinstance(template, dict):
         return {key: filled(value, known) for key, value in template.items()}
     if isinstance(template, list):
@@ -47,7 +50,12 @@ def filled(template: Any, known: Mapping[str, Any]) -> Any:
 
 def text_filled(template: str, known: Mapping[str, Any]) -> str:
     """A text with values instead of its placeholders, each as text."""
-    return PLACEHOLDER.sub(lambda found: _text(known[found[1]]), template)
+    pieces = _pieces(template)
+    if len(pieces) == 1:
+        return template
+    return "".join(
+        [_text(known[piece]) if place % 2 else piece for place, piece in enumerate(pieces)]
+    )
 
 
 def read_back(template: Any, value: Any, found: dict[str, Any]) -> bool:
@@ -75,8 +83,7 @@ def read_back(template: Any, value: Any, found: dict[str, Any]) -> bool:
 
 def text_read_back(template: str, value: str, found: dict[str, Any]) -> bool:
     """Whether a text is a template with some values filled in; a value spans no slash."""
-    pieces = PLACEHOLDER.split(template)
-    # Every second piece is a placeholder's name.
+    pieces = _pieces(template)
     pattern = "".join(
         "([^/]+)" if place % 2 else re.escape(piece) for place, piece in enumerate(pieces)
     )
@@ -84,6 +91,12 @@ def text_read_back(template: str, value: str, found: dict[str, Any]) -> bool:
     return match is not None and all(
         _agrees(found, name, text) for name, text in zip(pieces[1::2], match.groups(), strict=True)
     )
+
+
+@lru_cache(maxsize=4_096)
+def _pieces(template: str) -> tuple[str, ...]:
+    """A text cut at its placeholders: every second piece is a placeholder's name."""
+    return tuple(PLACEHOLDER.split(template))
 
 
 def _agrees(found: dict[str, Any], name: str, value: Any) -> bool:
