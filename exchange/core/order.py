@@ -298,6 +298,8 @@ _CALLS: Final[Mapping[State, Step]] = {
     State.RECALLING: Step.REVERSE_CREDIT,
     State.OWING: Step.CREDIT,
 }
+_SENDS: Final = {state: Send(step=step) for state, step in _CALLS.items()}
+_INQUIRIES: Final = {state: Inquire(step=step) for state, step in WAITING.items()}
 AT_ISSUER: Final = frozenset({Step.HOLD, Step.CAPTURE, Step.RELEASE})
 """Steps that the issuer's system takes; the acceptor's takes the others."""
 
@@ -323,7 +325,7 @@ def next_step(state: State, means: Means, *, was: Event = Event.WAS_REFUSED) -> 
         was: Why it was undone, once it is: WAS_REFUSED, WAS_EXPIRED or WAS_REVERSED.
     """
     if state in WAITING:
-        return Inquire(step=WAITING[state])
+        return _INQUIRIES[state]
     if state is State.HELD and means.waits:
         return Ask.BASKET
     if state is State.HELD:
@@ -331,7 +333,7 @@ def next_step(state: State, means: Means, *, was: Event = Event.WAS_REFUSED) -> 
     if state is State.POSTED and not means.captures:
         return Event.SPARED
     if state in _CALLS:
-        return Send(step=_CALLS[state])
+        return _SENDS[state]
     if state is State.UNDONE:
         return was
     return _OF_BOOKS.get(state)

@@ -1,4 +1,4 @@
-"""Python's collector of cycles, for processes that keep the books in memory."""
+"""Python's collector of cycles, for processes that keep much in memory, or make many things a second."""
 
 from __future__ import annotations
 

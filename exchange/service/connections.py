@@ -16,7 +16,7 @@ import structlog
 from adapters.kit import registry
 from adapters.kit.context import Context
 from adapters.kit.guard import Guarded
-from exchange.service.journey_drive import Connected
+from exchange.service.journey_roads import Connected
 from exchange.store.catalogue import fetch_hosted
 from exchange.store.connections import fetch_connections
 from schemas.values.faults import SchemaError

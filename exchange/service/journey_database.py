@@ -43,13 +43,9 @@ class DatabaseJourneys:
         """Write for many journeys in one transaction; see `JourneyStore.commit`."""
         begun: list[Journey] = []
         verdicts: dict[int, Verdict] = {}
-        if not begin and not late:
-            # One statement, which is a transaction by itself.
-            async with self._connection() as conn:
-                return Committed(
-                    begun=[], verdicts=await store.update_journeys(conn, changes=changes)
-                )
-        async with self._transaction() as conn:
+        # New journeys alone, or changes alone, are one statement, which is a transaction by itself.
+        alone = not late and not (begin and changes)
+        async with self._connection() if alone else self._transaction() as conn:
             if begin:
                 begun = await _begin(conn, worker, begin)
             if changes:

@@ -96,61 +96,84 @@ class _Wish(NamedTuple):
     done: asyncio.Future[Any]
 
 
+class _Lane:
+    """What waits for the next commit of one kind."""
+
+    def __init__(self) -> None:
+        self.waiting: list[_Wish] = []
+        self.wake = asyncio.Event()
+
+    def add(self, wish: _Wish) -> None:
+        self.waiting.append(wish)
+        self.wake.set()
+
+    async def group(self) -> list[_Wish]:
+        """Wait for something to write, and take it."""
+        if not self.waiting:
+            self.wake.clear()
+            await self.wake.wait()
+        # Whoever runs in this turn of the loop still gets into the group.
+        await asyncio.sleep(0)
+        group, self.waiting = self.waiting[:COMMIT_MAX], self.waiting[COMMIT_MAX:]
+        return group
+
+
 class GroupCommit:
-    """Gathers what drivers write, and commits it together; one commit is under way at a time."""
+    """Gathers what drivers write, and commits it together.
+
+    New journeys and changes are committed side by side, each kind one group after the other: either alone is one
+    statement, and needs no transaction around it.
+    """
 
     def __init__(self, store: JourneyStore, worker: uuid.UUID) -> None:
         """Take the store, and who writes."""
         self._store = store
         self._worker = worker
-        self._waiting: list[_Wish] = []
-        self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._new, self._changed = _Lane(), _Lane()
+        self._tasks: list[asyncio.Task[None]] = []
         self._stopped = False
         self.commits = 0
         self.rows = 0
 
     def start(self) -> None:
         """Begin to commit."""
-        self._task = asyncio.create_task(self._run(), name="group commit")
+        self._tasks = [
+            asyncio.create_task(self._run(lane), name="group commit")
+            for lane in (self._new, self._changed)
+        ]
 
     async def stop(self) -> None:
         """Stop; who still waits, or comes later, hears that the store is away."""
         self._stopped = True
-        if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        _fail(self._waiting, Unavailable("this worker has stopped"))
-        self._waiting = []
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for lane in (self._new, self._changed):
+            _fail(lane.waiting, Unavailable("this worker has stopped"))
+            lane.waiting = []
 
     async def begin(self, wanted: Wanted) -> Journey:
         """Begin a journey, or get the one that stands under its key."""
-        return cast("Journey", await self._write(wanted))
+        return cast("Journey", await self._write(self._new, wanted))
 
     async def change(self, change: Change) -> Verdict | None:
         """Write a change; its verdict, or None if the claim was lost."""
-        return cast("Verdict | None", await self._write(change))
+        return cast("Verdict | None", await self._write(self._changed, change))
 
     async def late(self, journey_no: int) -> Verdict | None:
         """Settle that the till hears that it is too late, unless it is settled otherwise; the verdict."""
-        return cast("Verdict | None", await self._write(journey_no))
+        return cast("Verdict | None", await self._write(self._changed, journey_no))
 
-    async def _write(self, what: Wanted | Change | int) -> object:
+    async def _write(self, lane: _Lane, what: Wanted | Change | int) -> object:
         if self._stopped:
             raise Unavailable("this worker has stopped")
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Wish(what, done))
-        self._wake.set()
+        lane.add(_Wish(what, done))
         return await done
 
-    async def _run(self) -> None:
+    async def _run(self, lane: _Lane) -> None:
         while True:
-            if not self._waiting:
-                self._wake.clear()
-                await self._wake.wait()
-            # Whoever runs in this turn of the loop still gets into the group.
-            await asyncio.sleep(0)
-            group, self._waiting = self._waiting[:COMMIT_MAX], self._waiting[COMMIT_MAX:]
+            group = await lane.group()
             try:
                 await self._commit(group)
             except BaseException:

@@ -24,11 +24,13 @@ import structlog
 from adapters.kit.reference import step_of
 from exchange.core.journey import Line, Source, Verdict
 from exchange.core.order import BOOKED, LET_GO, State
-from exchange.service.journey_drive import Connected, Drive, Roads
+from exchange.service.journey_books import end_of, refusal_of
+from exchange.service.journey_drive import Drive
+from exchange.service.journey_roads import Connected, Roads
 from exchange.service.journey_store import GroupCommit, JourneyStore
 from schemas.values.faults import Unavailable
 from schemas.values.reason import REASON_BY_NUMBER, Reason
-from settlement.core.command import End, unstored_refusal
+from settlement.core.command import unstored_refusal
 from settlement.core.event import Kind
 from settlement.service.clearing import PART
 
@@ -53,7 +55,6 @@ TAKEN_MAX: Final = 500
 REMEMBERED: Final = 10_000
 LEASE_MARGIN: Final = 0.25
 """Part of a lease in which nothing is sent any more, so that what was sent has left before it ends."""
-_NO_BODY: Final = bytes(16)
 _US: Final = 1_000_000
 
 
@@ -115,7 +116,7 @@ class Journeys:
     @property
     def stuck(self) -> int:
         """Those of them that people are asked about."""
-        return sum(drive.stuck for drive in self._drives.values())
+        return sum(drive.record.stuck for drive in self._drives.values())
 
     @property
     def commits(self) -> int:
@@ -239,7 +240,7 @@ class Journeys:
         )
 
     def _begin(self, drive: Drive) -> Drive:
-        number = drive.journey_no
+        number = drive.record.journey_no
         self._remembered[number] = None
         while len(self._remembered) > REMEMBERED:
             self._remembered.popitem(last=False)
@@ -259,13 +260,15 @@ class Journeys:
     async def _wait(self, drive: Drive) -> Entry:
         """Wait for the answer of a journey that is driven here."""
         entry: Entry | None = None
-        if drive.verdict is not Verdict.LATE:
+        if drive.record.verdict is not Verdict.LATE:
             entry = await self._told(drive, drive.wanted.decide_by_us)
             if entry is not None:
                 return entry
-        if not drive.told.done() and await self._is_late(drive.journey_no):
+        if not drive.told.done() and await self._is_late(drive.record.journey_no):
             drive.mark_late()
-            return self._late(drive.order_seq, drive.accepted_at_us)
+            return refusal_of(
+                Reason.DECIDED_TOO_LATE, drive.record.order_seq, drive.record.accepted_at_us
+            )
         grace_until_us = drive.wanted.decide_by_us + round(GRACE_SECONDS * _US)
         entry = await self._told(drive, grace_until_us)
         if entry is not None:
@@ -275,13 +278,10 @@ class Journeys:
 
     async def _told(self, drive: Drive, until_us: int) -> Entry | None:
         """What the till is told, if it is known by then."""
-        left_seconds = (until_us - self._now_us()) / _US
-        if drive.told.done():
-            return drive.told.result()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, left_seconds)):
-                return await asyncio.shield(drive.told)
-        return None
+        if not drive.told.done():
+            left_seconds = (until_us - self._now_us()) / _US
+            await asyncio.wait((drive.told,), timeout=max(0.0, left_seconds))
+        return drive.told.result() if drive.told.done() else None
 
     async def _wait_elsewhere(self, journey: Journey) -> Entry:
         """Wait for the answer of a journey that another worker drives, or that has ended."""
@@ -296,7 +296,9 @@ class Journeys:
                 and now_us >= decide_by_us
                 and await self._is_late(journey.journey_no)
             ):
-                return self._late(journey.order_seq, journey.accepted_at_us)
+                return refusal_of(
+                    Reason.DECIDED_TOO_LATE, journey.order_seq, journey.accepted_at_us
+                )
             if now_us >= decide_by_us + round(GRACE_SECONDS * _US):
                 raise Unavailable("the order is under way; ask again under the same key")
             await asyncio.sleep(min(self._poll_seconds, 0.1))
@@ -317,29 +319,18 @@ class Journeys:
     async def _answer(self, journey: Journey) -> Entry | None:
         """What a till hears of a stored journey; None while it is open."""
         if journey.verdict is Verdict.LATE:
-            return self._late(journey.order_seq, journey.accepted_at_us)
+            return refusal_of(Reason.DECIDED_TOO_LATE, journey.order_seq, journey.accepted_at_us)
         if journey.state in LET_GO:
             reason = REASON_BY_NUMBER[journey.reason or Reason.ORDER_ALREADY_VOIDED.number]
-            refusal = unstored_refusal(reason, journey.order_seq)
-            return msgspec.structs.replace(refusal, at_us=journey.accepted_at_us)
+            return refusal_of(reason, journey.order_seq, journey.accepted_at_us)
         if journey.wanted.waits and journey.state is State.HELD:
             return journey.wanted.held(journey.order_seq, journey.accepted_at_us)
         order = journey.order_id(PART)
         if journey.state not in BOOKED or order is None:
             return None
-        end = End(
-            caller=journey.wanted.order.caller,
-            key=order.bytes,
-            body=_NO_BODY,
-            order_seq=journey.order_seq,
-            kind=int(Kind.CLEARED),
-        )
+        end = end_of(journey.wanted.order.caller, order, journey.order_seq, Kind.CLEARED)
         [answer] = await self._clearing.submit([end])
         return msgspec.structs.replace(answer[0], at_us=journey.accepted_at_us)
-
-    def _late(self, order_seq: int, accepted_at_us: int) -> Entry:
-        refusal = unstored_refusal(Reason.DECIDED_TOO_LATE, order_seq)
-        return msgspec.structs.replace(refusal, at_us=accepted_at_us)
 
     # The lease ------------------------------------------------------------------------------------
 

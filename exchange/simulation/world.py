@@ -37,7 +37,7 @@ from exchange.core.order import AT_ISSUER, WAITING
 from exchange.programme.core.calls import BY_CALL
 from exchange.programme.core.command import AnyCommand
 from exchange.service.hosted import HostedAdapter
-from exchange.service.journey_drive import Connected
+from exchange.service.journey_roads import Connected
 from exchange.service.journeys import Journeys
 from exchange.simulation import store
 from exchange.simulation.checks import Checks, Party, told_by

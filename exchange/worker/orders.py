@@ -21,6 +21,7 @@ from aiohttp import web
 
 from adapters.kit.figures import CallFigures
 from deploy.database.connection import open_direct_pool
+from exchange.service.collector import collect_seldom
 from exchange.service.connections import Connections
 from exchange.service.hosted import hosting
 from exchange.service.hosted_database import DatabaseRecords
@@ -169,6 +170,7 @@ def main() -> None:
         runner = asyncio.run
     else:
         runner = uvloop.run
+    collect_seldom()
     runner(
         run_orders(
             dsn=arguments.dsn,

@@ -30,7 +30,7 @@ from deploy.database.connection import open_pool, open_writer_connection
 from exchange.core.journey import Journey, Line, Verdict, Wanted
 from exchange.core.order import ENDS, State
 from exchange.service.journey_database import DatabaseJourneys
-from exchange.service.journey_drive import Connected
+from exchange.service.journey_roads import Connected
 from exchange.service.journeys import Journeys
 from exchange.store.journeys import fetch_lines
 from schemas.values.ids import HOUSE, new_uuid7

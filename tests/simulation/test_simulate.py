@@ -12,6 +12,7 @@ import pytest
 from adapters.kit.contract import Outcome, Receipt, Step
 from exchange.core.order import TABLE, Event
 from exchange.programme.core.lotbook import LotBook
+from exchange.service.journey_calls import Calls
 from exchange.service.journey_drive import Drive
 from exchange.simulation.campaign import find_shortest, play, play_seeds
 from exchange.simulation.network import Disturbance, Trouble
@@ -122,7 +123,7 @@ _resume = Drive._resume
 
 def _trust_the_dead(self, lines):
     _resume(self, lines)
-    self._doubtful.clear()
+    self._calls.doubtful.clear()
 
 
 def _give_nothing_back(self, member_no, merchant_no, back, *, fresh_until_us, seq):
@@ -194,7 +195,7 @@ def test_who_believes_the_first_not_found_books_twice(monkeypatch):
     held = play(stalled)
     assert held.broken == ()
     assert held.ends == {"CLEARED": 1}
-    monkeypatch.setattr(Drive, "_is_final", lambda self, step: True)
+    monkeypatch.setattr(Calls, "final_seconds", lambda self, step: 0.0)
     assert play(stalled).broken == ("order 1: HOLD moved points twice",)
 
 
