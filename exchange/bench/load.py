@@ -301,10 +301,10 @@ class _Caller(asyncio.Protocol):
 
 
 class Sender:
-    """Sends what was made, from so many callers, until the time is over."""
+    """Sends what was made, from so many callers, until the time is over; a second time goes on after the first."""
 
     def __init__(self, plan: Plan, requests: list[Request]) -> None:
-        """Prepare; `connect`, then `send`."""
+        """Prepare; `connect`, then `send` as often as wanted, then `close`."""
         self._plan = plan
         self._requests = requests
         self._callers: list[_Caller] = []
@@ -313,7 +313,7 @@ class Sender:
         self._deadline = 0.0
         self._gap = 0.0
         self._due: dict[_Caller, float] = {}
-        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._done: asyncio.Future[None] | None = None
         self.answers: list[Answer] = []
         self.sent: dict[int, bytes] = {}
         self._kept = {request.first for request in requests}
@@ -343,24 +343,33 @@ class Sender:
         """
         began = time.perf_counter()
         self._deadline = began + seconds
+        self._done = asyncio.get_running_loop().create_future()
         if rate:
             self._gap = len(self._callers) / rate
             self._due = {caller: began + place / rate for place, caller in enumerate(self._callers)}
         for caller in self._callers:
             self._send_next(caller, began)
         if self._under_way or self._due:
-            await asyncio.wait_for(self._done, seconds + ANSWER_SECONDS_MAX)
-        took = time.perf_counter() - began
+            async with asyncio.timeout(seconds + ANSWER_SECONDS_MAX):
+                await self._done
+        return time.perf_counter() - began
+
+    def close(self) -> None:
+        """Hang up."""
         for caller in self._callers:
             if caller.transport:
                 caller.transport.abort()
-        return took
+
+    @property
+    def next(self) -> int:
+        """Number of the request that is sent next."""
+        return self._next
 
     def _send_next(self, caller: _Caller, now: float) -> None:
         due = self._due.get(caller, now)
         if due >= self._deadline or self._next >= len(self._requests) or caller.transport is None:
             self._due.pop(caller, None)
-            if not self._under_way and not self._due and not self._done.done():
+            if self._done and not (self._under_way or self._due or self._done.done()):
                 self._done.set_result(None)
             return
         if due > now:
@@ -459,8 +468,16 @@ _BULK: Final = msgspec.msgpack.Decoder(list[_Element])
 _SINGLE: Final = msgspec.json.Decoder(_Single)
 
 
-def look(plan: Plan, requests: list[Request], answers: list[Answer]) -> tuple[int, _Look]:
+def look(
+    plan: Plan, requests: list[Request], answers: list[Answer], *, first: int = 0
+) -> tuple[int, _Look]:
     """Read every answer, and hold each repeated order's against its first one's.
+
+    Args:
+        plan: The plan.
+        requests: Its requests.
+        answers: Answers so far.
+        first: Number of the first request whose answer counts; earlier ones are only held against.
 
     Returns:
         Orders answered, and what they came to.
@@ -475,6 +492,8 @@ def look(plan: Plan, requests: list[Request], answers: list[Answer]) -> tuple[in
                 seen.wrong.append(f"{answer.status.decode()}: {answer.body[:200]!r}")
                 continue
             elements = by_number[answer.request] = _BULK.decode(answer.body)
+            if answer.request < first:
+                continue
             orders += len(elements)
             if len(elements) != request.orders:
                 seen.wrong.append(f"{len(elements)} answers to {request.orders} orders")
@@ -486,8 +505,8 @@ def look(plan: Plan, requests: list[Request], answers: list[Answer]) -> tuple[in
                 else:
                     seen.wrong.append(str(element))
             for place, number, source in request.repeats:
-                first = by_number.get(number)
-                if first is None or first[source] != elements[place]:
+                earlier = by_number.get(number)
+                if earlier is None or earlier[source] != elements[place]:
                     seen.wrong.append(
                         f"order {place} of request {answer.request} got another answer"
                     )
@@ -495,8 +514,12 @@ def look(plan: Plan, requests: list[Request], answers: list[Answer]) -> tuple[in
         return orders, seen
     firsts: dict[int, tuple[str | None, str]] = {}
     for answer in sorted(answers, key=lambda each: each.request):
-        orders += 1
         told = _SINGLE.decode(answer.body) if answer.body[:1] == b"{" else None
+        if answer.request < first:
+            if told is not None:
+                firsts[answer.request] = (told.order_id, told.reason)
+            continue
+        orders += 1
         if told is None or answer.status not in (b"201", b"409"):
             seen.wrong.append(f"{answer.status.decode()}: {answer.body[:200]!r}")
             continue
@@ -518,29 +541,38 @@ def look(plan: Plan, requests: list[Request], answers: list[Answer]) -> tuple[in
 # --- the process ---
 
 
-async def _run(plan: Plan, requests: list[Request], read_line: Callable[[], str]) -> Sent | None:
+async def _run(plan: Plan, requests: list[Request], read_line: Callable[[], str]) -> None:
+    """Send as often as the word is given, and tell each time what came of it."""
     loop = asyncio.get_running_loop()
-    word, *figures = (await loop.run_in_executor(None, read_line)).split() or [""]
-    if word != "go":
-        return None
-    wanted_seconds, rate = map(float, figures)
     sender = Sender(plan, requests)
     await sender.connect()
+    while (words := (await loop.run_in_executor(None, read_line)).split()) and words[0] == "go":
+        sent = await _send(plan, requests, sender, *map(float, words[1:]))
+        sys.stdout.write(msgspec.json.encode(sent).decode() + "\n")
+        sys.stdout.flush()
+    sender.close()
+
+
+async def _send(
+    plan: Plan, requests: list[Request], sender: Sender, wanted_seconds: float, rate: float
+) -> Sent:
+    first, answered = sender.next, len(sender.answers)
     gc.collect()
     gc.disable()
     cpu_before = time.process_time()
     seconds = await sender.send(wanted_seconds, rate)
     cpu_seconds = time.process_time() - cpu_before
     gc.enable()
-    orders, seen = look(plan, requests, sender.answers)
+    orders, seen = look(plan, requests, sender.answers, first=first)
+    fresh = sender.answers[answered:]
     return Sent(
         orders=orders,
-        requests=len(sender.answers),
+        requests=len(fresh),
         cleared=seen.cleared,
         refused=dict(seen.refused),
         duplicates=seen.duplicates,
         seconds=seconds,
-        latencies_ms=sorted(round(answer.milliseconds, 3) for answer in sender.answers),
+        latencies_ms=sorted(round(answer.milliseconds, 3) for answer in fresh),
         cpu_seconds=cpu_seconds,
         wrong=seen.wrong[:5] + ([f"and {len(seen.wrong) - 5} more"] if len(seen.wrong) > 5 else []),
     )
@@ -561,9 +593,7 @@ def main() -> None:
     else:
         loop_factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=loop_factory) as runner:
-        sent = runner.run(_run(plan, requests, sys.stdin.readline))
-    if sent is not None:
-        sys.stdout.write(msgspec.json.encode(sent).decode() + "\n")
+        runner.run(_run(plan, requests, sys.stdin.readline))
 
 
 if __name__ == "__main__":

@@ -130,7 +130,7 @@ class CycleRun(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class IsolationRun(msgspec.Struct, frozen=True, kw_only=True):
-    """Orders between two healthy merchants at one rate, alone and then beside orders with a third that is dead.
+    """Orders between two healthy merchants at one rate, by turns alone and beside orders with a third that is dead.
 
     Attributes:
         rate: Orders a second between the healthy ones, in both.

@@ -97,7 +97,9 @@ class Sizes:
     Attributes:
         pgbench_seconds: Length of pgbench in each round.
         load_seconds: Length of each load.
-        journey_seconds: Length of each load of orders between merchants' own systems.
+        journey_seconds: Length of the load of orders between merchants' own systems.
+        isolation_seconds: Length of each stretch alone, and of each beside a dead merchant.
+        isolation_pairs: Stretches of each kind, in turn.
         members: Members of the market.
         cycle_orders: Orders of a cycle that is closed.
     """
@@ -105,6 +107,8 @@ class Sizes:
     pgbench_seconds: int
     load_seconds: float
     journey_seconds: float
+    isolation_seconds: float
+    isolation_pairs: int
     members: int
     cycle_orders: int
 
@@ -144,12 +148,13 @@ class Sending:
             Failed: The process ends instead.
         """
         assert self._process.stdout is not None
-        line = await asyncio.wait_for(self._process.stdout.readline(), _BUILD_SECONDS_MAX)
+        async with asyncio.timeout(_BUILD_SECONDS_MAX):
+            line = await self._process.stdout.readline()
         if line.strip() != b"ready":
             raise Failed("the process that sends orders ended before it began")
 
     async def go(self, seconds: float, rate: float = 0.0) -> Sent:
-        """Let it send for so long, at so many orders a second (0: as many as are answered).
+        """Let it send for so long, at so many orders a second (0: as many as are answered); a next time goes on.
 
         Raises:
             Failed: It ends without a result.
@@ -157,7 +162,8 @@ class Sending:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(f"go {seconds} {rate}\n".encode())
-        line = await asyncio.wait_for(self._process.stdout.readline(), seconds + 240)
+        async with asyncio.timeout(seconds + 240):
+            line = await self._process.stdout.readline()
         if not line:
             raise Failed("the process that sends orders ended without a result")
         return msgspec.json.decode(line, type=Sent)
@@ -230,15 +236,15 @@ class Bench:
                 senders[spec.name] = await stack.enter_async_context(
                     sending(self._plan(spec, orders, seed=1_000 * number + 10 * place))
                 )
-            for place, (name, pairs, share) in enumerate(
+            stretches_seconds = self.sizes.isolation_pairs * self.sizes.isolation_seconds
+            for place, (name, pairs, orders_share) in enumerate(
                 (
-                    (JOURNEYS.name, BETWEEN_HEALTHY, 1.0),
-                    ("alone", BETWEEN_HEALTHY, _HEALTHY_SHARE),
-                    ("beside", BETWEEN_HEALTHY, _HEALTHY_SHARE),
-                    ("dead", WITH_DYING, _DEAD_SHARE),
+                    (JOURNEYS.name, BETWEEN_HEALTHY, self.sizes.journey_seconds),
+                    ("healthy", BETWEEN_HEALTHY, 2 * _HEALTHY_SHARE * stretches_seconds),
+                    ("dead", WITH_DYING, _DEAD_SHARE * stretches_seconds),
                 )
             ):
-                orders = int(JOURNEYS.rate_max * share * self.sizes.journey_seconds)
+                orders = int(JOURNEYS.rate_max * orders_share)
                 plan = self._journey_plan(pairs, orders, seed=1_000 * number + 500 + 10 * place)
                 senders[name] = await stack.enter_async_context(sending(plan))
             yield senders
@@ -292,39 +298,61 @@ class Bench:
         return await self._measure_load(JOURNEYS.name, sender, self.sizes.journey_seconds, base)
 
     async def measure_isolation(self, senders: dict[str, Sending], reached: float) -> IsolationRun:
-        """Orders between two healthy merchants, and the same again while a third one dies.
+        """Orders between two healthy merchants, by turns alone and beside orders with a third one that is dead.
+
+        Whatever else the machine does meets stretches of both kinds, so that their p99s can be compared. The third
+        one is dead in all of them: what was begun with it in a stretch is still inquired about in the next, as
+        seldom as its circuit lets.
 
         Args:
             senders: Who sends.
             reached: Orders a second that were just reached without a limit.
         """
-        seconds = self.sizes.journey_seconds
+        seconds = self.sizes.isolation_seconds
         rate, dead_rate = reached * _HEALTHY_SHARE, reached * _DEAD_SHARE
-        for name in ("alone", "beside", "dead"):
+        sent: dict[str, list[Sent]] = {"alone": [], "beside": [], "dead": []}
+
+        async def alone() -> None:
+            sent["alone"].append(await senders["healthy"].go(seconds, rate))
+
+        async def beside() -> None:
+            healthy, dead = await asyncio.gather(
+                senders["healthy"].go(seconds, rate), senders["dead"].go(seconds, dead_rate)
+            )
+            sent["beside"].append(healthy)
+            sent["dead"].append(dead)
+
+        for name in ("healthy", "dead"):
             await senders[name].ready()
-        alone = await senders["alone"].go(seconds, rate)
         self.shops.kill()
         try:
-            beside, dead = await asyncio.gather(
-                senders["beside"].go(seconds, rate), senders["dead"].go(seconds, dead_rate)
-            )
+            for number in range(self.sizes.isolation_pairs):
+                # Which comes first changes, so that neither is always the one after the other.
+                for stretch in (alone, beside) if number % 2 == 0 else (beside, alone):
+                    await stretch()
         finally:
             self.shops.revive()
-        for name, sent in (("alone", alone), ("beside", beside), ("dead", dead)):
-            self.faults += [f"{name}: {each}" for each in sent.wrong]
-        for name, sent in (("alone", alone), ("beside", beside)):
-            if sent.refused:
-                self.faults.append(f"{name}: orders between healthy merchants were {sent.refused}")
-        p99_ms, beside_p99_ms = (percentile(sent.latencies_ms, 0.99) for sent in (alone, beside))
+        for name, stretches in sent.items():
+            for each in stretches:
+                self.faults += [f"{name}: {wrong}" for wrong in each.wrong]
+                if each.refused and name != "dead":
+                    self.faults.append(
+                        f"{name}: orders between healthy merchants were {each.refused}"
+                    )
+        alone_ms, beside_ms, dead_ms = (
+            sorted(latency for each in stretches for latency in each.latencies_ms)
+            for stretches in sent.values()
+        )
+        p99_ms, beside_p99_ms = percentile(alone_ms, 0.99), percentile(beside_ms, 0.99)
         run = IsolationRun(
             rate=round(rate, 1),
             dead_rate=round(dead_rate, 1),
-            orders=beside.orders,
-            dead_orders=dead.orders,
-            dead_p99_ms=percentile(dead.latencies_ms, 0.99),
-            alone_p50_ms=percentile(alone.latencies_ms, 0.5),
+            orders=len(beside_ms),
+            dead_orders=len(dead_ms),
+            dead_p99_ms=percentile(dead_ms, 0.99),
+            alone_p50_ms=percentile(alone_ms, 0.5),
             alone_p99_ms=p99_ms,
-            beside_p50_ms=percentile(beside.latencies_ms, 0.5),
+            beside_p50_ms=percentile(beside_ms, 0.5),
             beside_p99_ms=beside_p99_ms,
             ratio=round(beside_p99_ms / p99_ms, 3) if p99_ms else 0.0,
         )

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 QUICK_SECONDS: Final = 50.0
 """A quick run ends within this, its server removed."""
-_AFTER_LOADS_SECONDS: Final = 18.0
+_AFTER_LOADS_SECONDS: Final = 20.0
 """What the orders between merchants' own systems, the replay and the end of a quick run may take."""
 _CHECKPOINT_SETTINGS: Final = {"checkpoint_timeout": "30s"}
 """The shortest that PostgreSQL knows, so that every run has checkpoints; all else is as the product has it."""
@@ -118,6 +118,8 @@ def bench(
             pgbench_seconds=3 if quick else 10,
             load_seconds=float(seconds or (3 if quick else 8)),
             journey_seconds=float(seconds or (1.5 if quick else 8)),
+            isolation_seconds=float(seconds or (0.8 if quick else 4)),
+            isolation_pairs=3 if quick else 6,
             members=20_000,
             cycle_orders=orders or (60_000 if quick else 1_000_000),
         ),
@@ -308,6 +310,8 @@ def _report(
             "pgbench_seconds": sizes.pgbench_seconds,
             "load_seconds_max": round(sizes.load_seconds),
             "journey_seconds": sizes.journey_seconds,
+            "isolation_seconds": sizes.isolation_seconds,
+            "isolation_pairs": sizes.isolation_pairs,
             "members": sizes.members,
             "cycle_orders": sizes.cycle_orders,
         }
