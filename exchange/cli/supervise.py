@@ -104,7 +104,8 @@ class Child:
         if self.pid is not None and self._process is not None:
             self._process.send_signal(signal.SIGTERM)
             try:
-                await asyncio.wait_for(self._process.wait(), self.spec.stop_seconds)
+                async with asyncio.timeout(self.spec.stop_seconds):
+                    await self._process.wait()
             except TimeoutError:
                 log.warning("child.killed", name=self.spec.name, pid=self._process.pid)
                 self._process.kill()

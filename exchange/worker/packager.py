@@ -116,7 +116,8 @@ async def run_packager(
                 log.warning("packager.waits", detail=str(error))
                 wait_seconds = 1.0
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), wait_seconds)
+                async with asyncio.timeout(wait_seconds):
+                    await stop.wait()
     finally:
         await pool.close()
 

@@ -260,7 +260,8 @@ class RemoteClearing:
         """Connect, and keep trying in the background if the writer is not there yet."""
         self._connecting = asyncio.create_task(self._connect())
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(self._connecting), wait_seconds)
+            async with asyncio.timeout(wait_seconds):
+                await asyncio.shield(self._connecting)
 
     @property
     def connected(self) -> bool:
