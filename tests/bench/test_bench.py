@@ -240,8 +240,12 @@ async def test_at_a_rate_an_order_that_waits_for_its_caller_is_timed_from_its_in
         sender = Sender(plan, make_requests(plan))
         await sender.connect()
         seconds = await sender.send(0.2, 200.0)
+        taken = [answer.milliseconds for answer in sender.answers]
+        await sender.send(0.05, 200.0)
+        sender.close()
         await ended.wait()
-    taken = [answer.milliseconds for answer in sender.answers]
+    # A second time goes on where the first one ended.
+    assert [answer.request for answer in sender.answers[len(taken) :]] == list(range(40, 50))
     # Every instant within the 0.2 s is kept, none is left out because an answer was slow.
     assert len(taken) == 40
     assert seconds >= 40 * 0.02
