@@ -29,7 +29,7 @@ from adapters.kit.manifest import Credit as CreditWay
 from adapters.kit.manifest import Limits, Manifest, Merchant, Points, Spend, Status
 from adapters.kit.reference import step_of
 from exchange.programme.core.command import Credit, FindCall, GiveBack, Take, TakeBack
-from exchange.service.journey_drive import Connected
+from exchange.service.journey_roads import Connected
 from schemas.values.faults import Unavailable
 from schemas.values.ids import HOUSE, new_uuid7, order_place
 from schemas.values.reason import REASON_BY_NUMBER, Reason
