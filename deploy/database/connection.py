@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncpg
+import structlog
+
+log = structlog.get_logger()
 
 APP_ROLE = "tongdui_app"
 _SETTINGS = {"role": APP_ROLE, "application_name": "tongdui", "timezone": "UTC"}
@@ -45,11 +48,17 @@ async def open_direct_pool(dsn: str, *, size: int = 4) -> asyncpg.Pool:
     """Open a pool of direct connections for a process that runs the same few statements all day, all of them by key.
 
     Statements are kept, which saves a round trip and the planning of each; only a direct connection can keep them.
+    Where a pooler such as PgBouncer stands between, which is found out first, it is a pool as of `open_pool`.
 
     Args:
         dsn: Where the migrated database is.
         size: Most connections.
     """
+    if await _is_pooled(dsn):
+        log.warning(
+            "database.pooled", detail="a direct connection would save each statement's planning"
+        )
+        return await open_pool(dsn, size=size)
     return await asyncpg.create_pool(
         dsn,
         min_size=1,
@@ -57,6 +66,20 @@ async def open_direct_pool(dsn: str, *, size: int = 4) -> asyncpg.Pool:
         server_settings=_SETTINGS | _BY_KEY,
         reset=_keep_as_it_is,
     )
+
+
+async def _is_pooled(dsn: str) -> bool:
+    """Whether somebody stands between who gives a connection to one client after the other.
+
+    A pooler tells each client a process id that it made up, by which it knows whose query is to be cancelled
+    (PostgreSQL's frontend protocol, BackendKeyData); the server's own process says another one.
+    """
+    connection = await asyncpg.connect(dsn, statement_cache_size=0)
+    try:
+        process: int = await connection.fetchval("SELECT pg_backend_pid()")
+        return process != connection.get_server_pid()
+    finally:
+        await connection.close()
 
 
 async def open_writer_connection(dsn: str) -> asyncpg.Connection:

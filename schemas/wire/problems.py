@@ -23,7 +23,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         reason: Permanent code of the reason.
         retryable: Whether the same wish may succeed later, under a new key.
         field: Path of the bad field of a malformed request, for example `$.units`.
-        order_id: The order that was refused; a refusal is a durable event.
+        order_id: The order that was refused; a refusal is a durable event. None where the books have not answered:
+            such an order is told of under the same key.
         request_id: Names this exchange in the logs.
     """
 
