@@ -37,6 +37,7 @@ from adapters.kit.frames import (
     Move,
 )
 from adapters.kit.manifest import MANIFEST_FILE, settings_as
+from adapters.kit.protocols.moves import Moves
 from adapters.kit.tls import TlsSettings, client_tls
 from schemas.values.faults import SchemaError
 from schemas.values.reason import Reason
@@ -109,7 +110,7 @@ def reasons_of(settings: Settings, *, where: str) -> dict[int, Reason]:
     return reasons
 
 
-class TcpFrames:
+class TcpFrames(Moves):
     """The contract, spoken in frames."""
 
     def __init__(self, link: FrameLink, reasons: Mapping[int, Reason]) -> None:
@@ -124,26 +125,6 @@ class TcpFrames:
     async def close(self) -> None:
         """Hang up."""
         await self._link.close()
-
-    async def hold(self, call: Call) -> Receipt:
-        """Reserve points."""
-        return await self._move(call)
-
-    async def capture(self, call: Call) -> Receipt:
-        """Spend held points."""
-        return await self._move(call)
-
-    async def release(self, call: Call) -> Receipt:
-        """Give held points back."""
-        return await self._move(call)
-
-    async def credit(self, call: Call) -> Receipt:
-        """Give new points."""
-        return await self._move(call)
-
-    async def reverse_credit(self, call: Call) -> Receipt:
-        """Take credited points back."""
-        return await self._move(call)
 
     async def status(self, call: Call) -> Receipt:
         """Ask what became of a reference."""

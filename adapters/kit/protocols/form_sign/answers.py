@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from adapters.kit.amount import units_of
 from adapters.kit.contract import Outcome, Receipt, Step
 from adapters.kit.protocols.form_sign.settings import reason_of
-from schemas.values.reason import Reason
+from adapters.kit.protocols.moves import stated, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from adapters.kit.protocols.form_sign.settings import Settings
-
-_NUMBER_MAX: Final = 64
-
-
-def unknown(detail: str) -> Receipt:
-    """The receipt of a call whose outcome nothing trustworthy tells."""
-    return Receipt(outcome=Outcome.UNKNOWN, detail=detail)
 
 
 def receipt_of(
@@ -47,25 +40,14 @@ def outcome_of(
     pairs: Mapping[str, str], settings: Settings, *, reference: str, step: Step, scale: int
 ) -> Receipt:
     """What became of one call, as an answer or a notification states it; as for `receipt_of`."""
-    names, states = settings.fields, settings.states
-    if pairs.get(names.reference) != reference:
-        return unknown("The gateway answered about another call")
-    state = pairs.get(names.state, "")
-    if state == states.failed:
-        reason = reason_of(settings, pairs.get(names.why, "")) or Reason.MERCHANT_REFUSED
-        return Receipt(outcome=Outcome.REFUSED, reason=reason)
-    if state == states.pending:
-        return Receipt(outcome=Outcome.UNKNOWN, expected=True, detail="A notification will tell")
-    if state != states.done:
-        return unknown("The gateway named a state that decides nothing")
-    number = pairs.get(names.number, "")[:_NUMBER_MAX]
-    amount = pairs.get(names.amount)
-    if amount is None:
-        return Receipt(outcome=Outcome.DONE, number=number)
-    try:
-        units = units_of(amount, scale)
-    except ValueError:
-        return unknown("The gateway named an amount that cannot be read")
-    if units == 0 and step is Step.RELEASE:
-        return Receipt(outcome=Outcome.DONE, number=number, detail="There was nothing to give back")
-    return Receipt(outcome=Outcome.DONE, number=number, units=units)
+    names = settings.fields
+    return stated(
+        pairs,
+        names,
+        settings.states,
+        reference=reference,
+        step=step,
+        refusal=reason_of(settings, pairs.get(names.why, "")),
+        read_units=lambda text: units_of(text, scale),
+        who="The gateway",
+    )

@@ -28,10 +28,11 @@ from adapters.kit.contract import (
 from adapters.kit.http import HttpAnswer, HttpClient, HttpRequest, NoAnswer
 from adapters.kit.manifest import MANIFEST_FILE
 from adapters.kit.protocols.form_sign import wire
-from adapters.kit.protocols.form_sign.answers import receipt_of, unknown
+from adapters.kit.protocols.form_sign.answers import receipt_of
 from adapters.kit.protocols.form_sign.bill import INSTANT, read_bill
 from adapters.kit.protocols.form_sign.notify import Listener
 from adapters.kit.protocols.form_sign.settings import read_settings, reason_of
+from adapters.kit.protocols.moves import Moves, unknown
 from adapters.kit.signers import aside, read_signer, read_verifier
 from schemas.values.faults import SchemaError
 from schemas.values.reason import Reason
@@ -56,7 +57,7 @@ def build(folder: Folder, context: Context) -> FormSign:
     return FormSign(folder, context)
 
 
-class FormSign:
+class FormSign(Moves):
     """The contract over signed forms."""
 
     def __init__(self, folder: Folder, context: Context) -> None:
@@ -118,26 +119,6 @@ class FormSign:
         if not wire.is_writable(proof, self._settings.charset):
             return Found(outcome=Outcome.REFUSED, reason=Reason.MEMBER_NOT_AUTHORISED)
         return await self._find("authenticate", member, {self._settings.fields.proof: proof})
-
-    async def hold(self, call: Call) -> Receipt:
-        """Freeze points."""
-        return await self._move("hold", call)
-
-    async def capture(self, call: Call) -> Receipt:
-        """Deduct frozen points."""
-        return await self._move("capture", call)
-
-    async def release(self, call: Call) -> Receipt:
-        """Unfreeze points."""
-        return await self._move("release", call)
-
-    async def credit(self, call: Call) -> Receipt:
-        """Grant points."""
-        return await self._move("credit", call)
-
-    async def reverse_credit(self, call: Call) -> Receipt:
-        """Revoke a grant."""
-        return await self._move("reverse_credit", call)
 
     async def status(self, call: Call) -> Receipt:
         """Query what became of a call."""
@@ -225,13 +206,13 @@ class FormSign:
             return Found(outcome=Outcome.UNKNOWN)
         return Found(outcome=Outcome.REFUSED, reason=reason)
 
-    async def _move(self, operation: str, call: Call) -> Receipt:
+    async def _move(self, call: Call) -> Receipt:
         names = self._settings.fields
         if not wire.is_writable(call.member, self._settings.charset):
             # The merchant cannot have such a member; nothing was sent, and never will be.
             return Receipt(outcome=Outcome.REFUSED, reason=Reason.UNKNOWN_MEMBER)
         answer = await self._ask(
-            operation,
+            call.step.name.lower(),
             {
                 names.reference: call.reference,
                 names.member: call.member,

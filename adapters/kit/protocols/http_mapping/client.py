@@ -16,6 +16,7 @@ from adapters.kit.protocols.http_mapping.rules import (
     retry_after_seconds,
 )
 from adapters.kit.protocols.http_mapping.template import placeholders
+from adapters.kit.protocols.moves import Moves
 from schemas.values.reason import Reason
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def receipt_of(verdict: Verdict) -> Receipt:
     )
 
 
-class HttpMapping:
+class HttpMapping(Moves):
     """A merchant's system over HTTP, as its mapping file describes it."""
 
     def __init__(self, mapping: Mapping, client: HttpClient, base_url: str) -> None:
@@ -84,29 +85,9 @@ class HttpMapping:
             return Found(outcome=Outcome.REFUSED, reason=Reason.MEMBER_NOT_AUTHORISED)
         return await self._find("authenticate", member, {"member": member, "proof": proof})
 
-    async def hold(self, call: Call) -> Receipt:
-        """Reserve or burn points."""
-        return await self._move("hold", call)
-
-    async def capture(self, call: Call) -> Receipt:
-        """Spend points that are held."""
-        return await self._move("capture", call)
-
-    async def release(self, call: Call) -> Receipt:
-        """Give points back."""
-        return await self._move("release", call)
-
-    async def credit(self, call: Call) -> Receipt:
-        """Give new points."""
-        return await self._move("credit", call)
-
-    async def reverse_credit(self, call: Call) -> Receipt:
-        """Take credited points back."""
-        return await self._move("reverse_credit", call)
-
     async def status(self, call: Call) -> Receipt:
         """Ask what became of a call."""
-        return await self._move(f"status_of_{call.step.name.lower()}", call)
+        return await self._ask_about(f"status_of_{call.step.name.lower()}", call)
 
     async def balance(self, member: str) -> Balance:
         """What a member could spend now."""
@@ -138,7 +119,10 @@ class HttpMapping:
             return Found(outcome=verdict.outcome, reason=verdict.reason)
         return Found(outcome=Outcome.DONE, member=verdict.member or member)
 
-    async def _move(self, name: str, call: Call) -> Receipt:
+    async def _move(self, call: Call) -> Receipt:
+        return await self._ask_about(call.step.name.lower(), call)
+
+    async def _ask_about(self, name: str, call: Call) -> Receipt:
         return receipt_of(await self._ask(name, known_of(self._mapping, call) | self._also))
 
     async def _ask(self, name: str, known: dict[str, Any]) -> Verdict:

@@ -30,6 +30,7 @@ from adapters.kit.contract import (
 )
 from adapters.kit.files import check_line, figure_in, read_table, text_in
 from adapters.kit.manifest import MANIFEST_FILE, settings_as
+from adapters.kit.protocols.moves import Moves
 from adapters.kit.protocols.sftp_file.courier import Courier, request_record
 from adapters.kit.protocols.sftp_file.session import Session
 from adapters.kit.protocols.sftp_file.settings import (
@@ -108,7 +109,7 @@ class _Day:
     lines: Mapping[str, Record]
 
 
-class SftpFile:
+class SftpFile(Moves):
     """The contract, spoken in files."""
 
     def __init__(
@@ -179,26 +180,6 @@ class SftpFile:
         if self._disk is not None:
             self._disk.shutdown()
         self._courier = self._spool = self._disk = None
-
-    async def hold(self, call: Call) -> Receipt:
-        """Reserve points with the next request file."""
-        return await self._move(call)
-
-    async def capture(self, call: Call) -> Receipt:
-        """Spend held points with the next request file."""
-        return await self._move(call)
-
-    async def release(self, call: Call) -> Receipt:
-        """Give held points back with the next request file."""
-        return await self._move(call)
-
-    async def credit(self, call: Call) -> Receipt:
-        """Give new points with the next request file."""
-        return await self._move(call)
-
-    async def reverse_credit(self, call: Call) -> Receipt:
-        """Take credited points back with the next request file."""
-        return await self._move(call)
 
     async def status(self, call: Call) -> Receipt:
         """What has come: a response, or a closed day file that decides it.

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from adapters.kit.contract import Outcome, Receipt, Step
+from adapters.kit.protocols.moves import stated, unknown
 from adapters.kit.protocols.soap import wire
 from adapters.kit.protocols.soap.settings import reason_of
 from schemas.values.amounts import AMOUNT_LIMIT
 from schemas.values.faults import SchemaError
-from schemas.values.reason import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from lxml import etree
 
     from adapters.kit.protocols.soap.settings import Settings
+    from schemas.values.reason import Reason
 
-_NUMBER_MAX: Final = 64
 _NO: Final = frozenset(("false", "0"))
 """The two spellings of an xs:boolean that say no."""
 
@@ -100,34 +100,22 @@ def receipt_of(said: Said | None, settings: Settings, *, reference: str, step: S
         step: Its step.
     """
     if said is None:
-        return _unknown("No answer of the host to this call")
+        return unknown("No answer of the host to this call")
     reason = refusal_of(said, settings)
     if reason is not None:
         return Receipt(outcome=Outcome.REFUSED, reason=reason)
     if said.fault is not None:
-        return _unknown("The host answered with a fault that decides nothing")
-    names, states, texts = settings.fields, settings.states, said.texts
-    if texts.get(names.reference) != reference:
-        return _unknown("The host answered about another call")
-    state = texts.get(names.state, "")
-    if state == states.failed:
-        reason = reason_of(settings, texts.get(names.code, "")) or Reason.MERCHANT_REFUSED
-        return Receipt(outcome=Outcome.REFUSED, reason=reason)
-    if state == states.pending:
-        return Receipt(outcome=Outcome.UNKNOWN, expected=True, detail="The host works on it")
-    if state != states.done:
-        return _unknown("The host named a state that decides nothing")
-    number = texts.get(names.number, "")[:_NUMBER_MAX]
-    amount = texts.get(names.amount)
-    if amount is None:
-        return Receipt(outcome=Outcome.DONE, number=number)
-    try:
-        units = read_miles(amount)
-    except ValueError:
-        return _unknown("The host named an amount that cannot be read")
-    if units == 0 and step is Step.RELEASE:
-        return Receipt(outcome=Outcome.DONE, number=number, detail="There was nothing to give back")
-    return Receipt(outcome=Outcome.DONE, number=number, units=units)
+        return unknown("The host answered with a fault that decides nothing")
+    return stated(
+        said.texts,
+        settings.fields,
+        settings.states,
+        reference=reference,
+        step=step,
+        refusal=reason_of(settings, said.texts.get(settings.fields.code, "")),
+        read_units=read_miles,
+        who="The host",
+    )
 
 
 def read_miles(text: str) -> int:
@@ -140,7 +128,3 @@ def read_miles(text: str) -> int:
     if not 0 <= units < AMOUNT_LIMIT:
         raise ValueError("an amount from 0 to 10^15 was expected")
     return units
-
-
-def _unknown(detail: str) -> Receipt:
-    return Receipt(outcome=Outcome.UNKNOWN, detail=detail)

@@ -23,6 +23,7 @@ from adapters.kit.contract import (
 )
 from adapters.kit.http import HttpClient, HttpRequest, NoAnswer
 from adapters.kit.manifest import MANIFEST_FILE
+from adapters.kit.protocols.moves import Moves
 from adapters.kit.protocols.soap import wire
 from adapters.kit.protocols.soap.answers import (
     Said,
@@ -58,7 +59,7 @@ def build(folder: Folder, context: Context) -> Soap:
     return Soap(folder, context)
 
 
-class Soap:
+class Soap(Moves):
     """The contract over SOAP 1.1."""
 
     def __init__(self, folder: Folder, context: Context) -> None:
@@ -97,25 +98,9 @@ class Soap:
         more = [(self._settings.fields.proof, proof)]
         return await self._find(self._settings.operations.authenticate, member, more)
 
-    async def hold(self, call: Call) -> Receipt:
-        """Burn miles."""
-        return await self._move(self._settings.operations.hold, call)
-
     async def capture(self, call: Call) -> Receipt:  # noqa: ARG002 - the contract has it; a burn has not
         """Refuse: what was burnt is spent already. Not asked where the manifest says "burn"."""
         return Receipt(outcome=Outcome.REFUSED, reason=Reason.MERCHANT_REFUSED)
-
-    async def release(self, call: Call) -> Receipt:
-        """Reinstate burnt miles."""
-        return await self._move(self._settings.operations.release, call)
-
-    async def credit(self, call: Call) -> Receipt:
-        """Accrue miles."""
-        return await self._move(self._settings.operations.credit, call)
-
-    async def reverse_credit(self, call: Call) -> Receipt:
-        """Reverse an accrual."""
-        return await self._move(self._settings.operations.reverse_credit, call)
 
     async def status(self, call: Call) -> Receipt:
         """Retrieve what became of a call."""
@@ -221,13 +206,13 @@ class Soap:
         found = said.texts.get(names.member, "") if said else ""
         return Found(outcome=Outcome.DONE if found else Outcome.UNKNOWN, member=found)
 
-    async def _move(self, operation: str, call: Call) -> Receipt:
+    async def _move(self, call: Call) -> Receipt:
         names = self._settings.fields
         if not wire.is_writable(call.member):
             # The host cannot have such a member; nothing was sent, and never will be.
             return Receipt(outcome=Outcome.REFUSED, reason=Reason.UNKNOWN_MEMBER)
         said = await self._ask(
-            operation,
+            getattr(self._settings.operations, call.step.name.lower()),
             [
                 (names.member, call.member),
                 (names.amount, str(call.units)),
