@@ -55,12 +55,13 @@ def breached(call: Call, receipt: Receipt) -> bool:
 def checked(call: Call, receipt: Receipt) -> Receipt:
     """The receipt, or an unknown one that keeps the units if they are not those that were asked.
 
-    Such a receipt is nothing that time or inquiry mends: people must look.
+    Such a receipt is nothing that time or inquiry mends: people must look. Every answer passes here, that of a call
+    as those that come later by a callback, a file or people.
     """
-    if receipt.outcome is not Outcome.DONE or not breached(call, receipt):
+    if receipt.outcome is Outcome.UNKNOWN or not breached(call, receipt):
         return receipt
     detail = f"Asked for {call.units} units, the merchant's system says {receipt.units}."
-    return replace(receipt, outcome=Outcome.UNKNOWN, detail=detail)
+    return replace(receipt, outcome=Outcome.UNKNOWN, reason=None, detail=detail)
 
 
 class Guarded:

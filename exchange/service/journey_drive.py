@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 import structlog
 
 from adapters.kit.contract import NotSent, Outcome, Receipt, Step
+from adapters.kit.guard import checked
 from exchange.core.journey import Line, Source, Verdict
 from exchange.core.order import (
     BOOKED,
@@ -430,8 +430,7 @@ class Drive:
 
     async def _take(self, step: Step, receipt: Receipt, source: Source) -> None:
         """Take an answer in."""
-        if receipt.units not in (None, self._calls.call(step).units):
-            receipt = replace(receipt, outcome=Outcome.UNKNOWN, reason=None)
+        receipt = checked(self._calls.call(step), receipt)
         if receipt.outcome is Outcome.DONE:
             self._calls.numbers[step] = receipt.number
             self.record.note(step, receipt, source)
