@@ -211,7 +211,7 @@ class Adapter(Protocol):
         ...
 
     async def credit(self, call: Call) -> Receipt:
-        """Give new points to the member."""
+        """Give points to the member: new ones, or those of an order that was reversed here after its capture."""
         ...
 
     async def reverse_credit(self, call: Call) -> Receipt:

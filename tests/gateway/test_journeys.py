@@ -30,10 +30,12 @@ from exchange.service.hosted_database import DatabaseRecords
 from exchange.service.journey_database import DatabaseJourneys
 from exchange.service.journeys import Connected, Journeys
 from exchange.service.sandbox import SandboxPlan, parse_wishes
+from exchange.service.stuck import find_journey, list_stuck, resolve
 from exchange.store.connections import insert_connection
 from exchange.worker.orders_app import make_app
 from schemas.values.faults import SchemaError
 from schemas.values.ids import order_id, order_text
+from settlement.core.trail import PROGRAM
 from settlement.service.audit import audit, audit_snapshot
 from tests.gateway.conftest import Answer, House, clearing_house, merchant, soon
 
@@ -219,6 +221,36 @@ async def test_a_redemption_is_taken_back(town: Town):
     between = (await town.order(acceptor=MALL, kind="exchange")).body["order_id"]
     refused = await town.house.call("POST", f"/v1/orders/{between}/reverse", key="between")
     assert refused.reason == "reversal_not_offered"
+
+
+async def test_people_settle_what_an_issuer_does_not_give_back(town: Town):
+    """Rule V6: a reversal whose points did not come back as they should is shown to people, whose word ends it."""
+    await town.link(TILLS)
+    order = (await town.order()).body["order_id"]
+    town.fails(TILLS, Fault.WRONG_AMOUNT, operation="credit")
+    reversed_ = await town.house.call("POST", f"/v1/orders/{order}/reverse", key="back")
+    name = reversed_.body["reversal_id"]
+    pool, now_us = town.house.pool, town.house.clock
+
+    async def stuck() -> bool:
+        return [each.name for each in await list_stuck(pool, now_us=now_us())] == [name]
+
+    await soon(stuck, seconds=10)
+    [shown] = await list_stuck(pool, now_us=now_us())
+    assert shown.question.startswith("did the issuer give the points back?")
+    tills = (await town.house.services.shelf.offer()).catalogue.by_code[TILLS]
+    assert shown.merchant_no == tills
+    journey = await find_journey(pool, name)
+    assert journey is not None
+    await resolve(
+        pool, journey, outcome=Outcome.DONE, note="seen in their books", by=PROGRAM, now_us=now_us()
+    )
+
+    async def returned() -> bool:
+        view = (await town.house.call("GET", f"/v1/orders/{order}")).body
+        return bool(view["reversals"][0]["journey"] == "returned")
+
+    await soon(returned)
 
 
 async def hosted_units(town: Town, code: str = "AIR") -> list[int]:

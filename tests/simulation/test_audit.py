@@ -22,7 +22,7 @@ from exchange.programme.core.command import (
 )
 from exchange.programme.service.audit import audit_lots
 from settlement.core.audit import AuditReport
-from settlement.core.command import Command, Pin, SetCollateral, SettleCycle
+from settlement.core.command import Command, Pin, Reverse, SetCollateral, SettleCycle
 from settlement.service.audit import audit, audit_books
 from settlement.service.batches import CutBatch, cut_batch
 from tests.golden.packages import golden_keyring
@@ -44,7 +44,7 @@ LOOP = pytest.mark.asyncio(loop_scope="module")
 async def house(
     server: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[House]:
-    """A ledger with everything in it: three cycles, two batches, holds, lots, an exchange, a lapse, calls."""
+    """A ledger with everything: three cycles, two batches, holds, lots, an exchange, a lapse, calls, reversals."""
     dsn = server.clone_database("migrated", "audited")
     async with open_house(
         dsn,
@@ -62,7 +62,7 @@ async def _live(house: House, out: Path) -> None:
         await house.submit(
             Accrual(caller=0, key=new_key(), body=BODY, member_no=7, merchant_no=merchant, units=50)
         )
-    await house.submit(
+    [spent], _, [own] = await house.submit(
         order_of(house, "A", "C", 700, hosted=True, units=7),
         order_of(house, "A", "B", 300, hosted=True, units=3, credited_units=2),
         order_of(house, "C", "D", 555, fee_cu=5, value_cu=550),
@@ -104,6 +104,10 @@ async def _live(house: House, out: Path) -> None:
     )
     await house.submit(order_of(house, "C", "A", 11))
     await house.submit(ended(GiveBack, taken), ended(GiveBack, taken))
+    await house.submit(
+        Reverse(caller=0, key=new_key(), body=BODY, order_seq=spent.seq, units=3),
+        Reverse(caller=4, key=new_key(), body=BODY, order_seq=own.seq, units=2),
+    )
 
 
 def call(kind: type[Take] | type[Credit], units: int) -> Take | Credit:
@@ -157,13 +161,14 @@ async def test_an_untouched_ledger_is_clean(house: House):
     report = await audit(house.pool)
     assert report.differences == []
     assert (report.cycles, report.batches, report.orders, report.holds) == (3, 2, 5, 3)
+    assert report.reversals == 2
     assert report.events == await house.pool.fetchval("SELECT max(seq) FROM settlement.event")
     assert report.head == await house.pool.fetchval("SELECT digest FROM settlement.partition")
     seen: list[int] = []
     again = await audit(house.pool, progress=seen.append)
     assert sum(seen) == again.events == report.events
     everything = await audit_after(house, "SELECT 1")
-    assert (everything.differences, everything.lots) == ([], 7)
+    assert (everything.differences, everything.lots) == ([], 8)
 
 
 ORDER = "kind = 3 AND debit_cu = 700"
@@ -274,6 +279,28 @@ TAMPERINGS = {
     "UPDATE settlement.event SET units = 2 WHERE kind = 18": ("exchange.lot", r"lot 6", "earned_units"),
     "UPDATE exchange.lot_use SET units = -19 WHERE units = -20": ("exchange.lot_use", r"lot 5, event \d+", "units"),
     "DELETE FROM exchange.lot_use WHERE units < 0": ("exchange.lot_use", r"lot 5, event \d+", "row"),
+    "UPDATE settlement.event SET debit_cu = debit_cu - 1 WHERE kind = 20 AND issuer = 3": (
+        "settlement.event", r"seq \d+", "debit_cu of all reversals"),
+    "UPDATE settlement.event SET units = -6 WHERE kind = 20 AND issuer = 3": (
+        "settlement.event", r"seq \d+", "units of all reversals"),
+    "UPDATE settlement.event SET caller = 3 WHERE kind = 20 AND issuer = 3": (
+        "settlement.event", r"seq \d+", "caller"),
+    "UPDATE settlement.event SET member_no = 8 WHERE kind = 20 AND issuer = 3": (
+        "settlement.event", r"seq \d+", "member, issuer"),
+    "UPDATE settlement.event SET order_seq = (SELECT seq FROM settlement.event WHERE kind = 1 LIMIT 1) "
+    "WHERE kind = 20 AND issuer = 3": ("settlement.event", r"seq \d+", "order_seq"),
+    "UPDATE settlement.event SET cycle_no = 1 WHERE kind = 20 AND issuer = 3": (
+        "settlement.event", r"seq \d+", "cycle_no"),
+    "DELETE FROM settlement.event WHERE kind = 20 AND issuer = 1": (
+        "settlement.reversed_obligation", r"cycle 3, issuer 1, acceptor 3", "row"),
+    "UPDATE settlement.reversed_obligation SET value_cu = value_cu + 1 WHERE issuer = 3": (
+        "settlement.reversed_obligation", r"cycle 3, issuer 3, acceptor 4", "value_cu"),
+    "INSERT INTO settlement.reversed_obligation VALUES (1, 9, 1, 2, 1, 1, 1, 1)": (
+        "settlement.reversed_obligation", r"cycle 9", "rows"),
+    "UPDATE settlement.event SET due_at = due_at + interval '1 day' WHERE kind = 20 AND issuer = 1": (
+        "settlement.event", r"seq \d+", "due_at of the new lot"),
+    "UPDATE settlement.event SET lot_no = 0 WHERE kind = 20 AND issuer = 1": (
+        "settlement.event", r"seq \d+", "lot_no"),
     "UPDATE exchange.code_use SET seq = 1": ("exchange.code_use", r"orders that do not exist", "rows"),
     "UPDATE exchange.member_order SET member_no = 8": (
         "exchange.member_order", r"orders that do not exist", "rows"),
