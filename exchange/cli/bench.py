@@ -188,6 +188,7 @@ async def _measure(wanted: _Wanted, server: EmbeddedServer, home: Home) -> Repor
                 home,
                 gateways=wanted.gateways,
                 order_workers=1,
+                require_signatures=False,
                 database_url=server.dsn(),
                 output=log_file,
             ) as standing,

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import asynccontextmanager
-from http import HTTPStatus
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-import aiohttp
 import msgspec
 
-from schemas.values.faults import Unavailable
+from exchange.cli.context import keyring_of
+from exchange.client import SignedClient, load_identity
 from schemas.wire.cycles import CloseAnswer, CloseRequest, CycleView
 from schemas.wire.members import EnrolRequest
 from schemas.wire.merchants import MerchantAnswer, MerchantRequest
@@ -20,7 +17,8 @@ from schemas.wire.purchases import BulkPurchase, BulkPurchaseAnswer
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-PATIENCE_SECONDS: Final = 30.0
+    from exchange.cli.context import Home
+
 JSON_TYPE: Final = "application/json"
 MSGPACK_TYPE: Final = "application/msgpack"
 
@@ -32,11 +30,11 @@ class Refused(Exception):  # noqa: N818 - what the clearing house answered
 
 
 class Client:
-    """Speaks to one gateway with one API key."""
+    """Speaks to one gateway for the house."""
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        """Take a session that knows the address and the key."""
-        self._session = session
+    def __init__(self, signed: SignedClient) -> None:
+        """Take the client that signs and verifies."""
+        self._signed = signed
 
     async def add_merchant(self, wanted: MerchantRequest) -> MerchantAnswer:
         """Register a merchant."""
@@ -79,36 +77,18 @@ class Client:
         Raises:
             Refused: The answer is no.
             Unavailable: Nobody took it in time.
+            AnswerNotTrusted: The answer is not shown to be the clearing house's.
         """
-        deadline = monotonic() + PATIENCE_SECONDS
-        headers = {"Accept": kind} | ({"Content-Type": kind} if body is not None else {})
-        while True:
-            try:
-                async with self._session.request(
-                    method, path, data=body, headers=headers
-                ) as answer:
-                    data = await answer.read()
-                if answer.status < HTTPStatus.BAD_REQUEST:
-                    return data
-                if answer.status != HTTPStatus.SERVICE_UNAVAILABLE:
-                    problem: dict[str, Any] = msgspec.json.decode(data)
-                    raise Refused(
-                        f"{method} {path}: {problem.get('title')}: {problem.get('detail')}"
-                    )
-                why = "it answered 503"
-            except aiohttp.ClientError as error:
-                why = str(error) or type(error).__name__
-            if monotonic() > deadline:
-                raise Unavailable(f"{method} {path}: {why}")
-            await asyncio.sleep(0.2)
+        answer = await self._signed.call(method, path, body, content_type=kind)
+        if answer.good:
+            return answer.body
+        problem: dict[str, Any] = msgspec.json.decode(answer.body)
+        raise Refused(f"{method} {path}: {problem.get('title')}: {problem.get('detail')}")
 
 
 @asynccontextmanager
-async def client_of(url: str, api_key: str) -> AsyncIterator[Client]:
-    """A client for the length of the block."""
-    async with aiohttp.ClientSession(
-        base_url=url,
-        headers={"Authorization": f"Bearer {api_key}"},
-        timeout=aiohttp.ClientTimeout(total=PATIENCE_SECONDS),
-    ) as session:
-        yield Client(session)
+async def client_of(home: Home, url: str) -> AsyncIterator[Client]:
+    """A client that signs as the house, for the length of the block."""
+    identity = load_identity(home.operator_identity)
+    async with SignedClient.open(url, identity, keyring_of(home).trusted()) as signed:
+        yield Client(signed)

@@ -47,6 +47,7 @@ def expected_fault(error: BaseException) -> tuple[int, str] | None:
     from deploy.database.embedded import ServerUnavailable
     from deploy.database.migrate import MigrationError
     from exchange.cli.client import Refused
+    from exchange.client import AnswerNotTrusted, IdentityUnusable
     from exchange.service.completejourney import DataPackageMissing
     from exchange.service.quote_keys import QuoteKeysUnusable
     from exchange.service.vault import VaultUnusable
@@ -56,10 +57,10 @@ def expected_fault(error: BaseException) -> tuple[int, str] | None:
     from settlement.signing.keyring import KeyringUnusable
 
     sentence = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, (BooksDiffer, PackageDiffers, Refused)):
+    if isinstance(error, (BooksDiffer, PackageDiffers, Refused, AnswerNotTrusted)):
         return 1, sentence
     told = (
-        *(ServerUnavailable, MigrationError, KeyringUnusable, QuoteKeysUnusable),
+        *(IdentityUnusable, ServerUnavailable, MigrationError, KeyringUnusable, QuoteKeysUnusable),
         *(SchemaError, DataPackageMissing, VaultUnusable),
     )
     if isinstance(error, told):
@@ -105,6 +106,11 @@ class Home:
     def operator_key(self) -> Path:
         """File with the API key that the command line itself uses."""
         return self.folder / "operator.key"
+
+    @property
+    def operator_identity(self) -> Path:
+        """File with the private key with which the command line itself signs for the house."""
+        return self.folder / "operator.pem"
 
     @property
     def run(self) -> Path:

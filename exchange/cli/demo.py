@@ -136,7 +136,7 @@ async def _demo(home: Home, gateways: int, log_file: IO[bytes], *, shown: bool) 
             f"Ready on {house.url}: one writer (process {house.writer.pid}), gateways "
             f"{', '.join(str(each.pid) for each in house.gateways)}."
         )
-        async with client_of(house.url, house.operator_key) as client:
+        async with client_of(home, house.url) as client:
             await _register(house, client, programmes)
             say(f"{len(programmes.programme)} programmes registered over HTTP.")
             sending = monotonic()

@@ -20,6 +20,7 @@ COMMANDS = {
         "Clear 20,000 purchases of 21 programmes and show the settlement.",
     ),
     "serve": ("exchange.cli.serve", "Run the clearing house: database, writer and gateways."),
+    "call": ("exchange.cli.call", "Send one signed request and print its verified answer."),
     "replay": ("exchange.cli.replay", "Clear a whole file of purchases, week by week."),
     "verify": (
         "exchange.cli.package",

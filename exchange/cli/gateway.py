@@ -1,7 +1,7 @@
 """A gateway as a process of its own, as `tongdui serve` starts it.
 
 python -m exchange.cli.gateway --dsn DSN --socket PATH --host HOST --port PORT --home FOLDER
-    [--orders SOCKET …] [--sandbox]
+    [--orders SOCKET …] [--sandbox] [--require-signatures]
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ def main() -> None:
     parser.add_argument("--home", required=True, type=Path)
     parser.add_argument("--orders", action="append", default=[], type=Path)
     parser.add_argument("--sandbox", action="store_true")
+    parser.add_argument("--require-signatures", action="store_true")
     arguments = parser.parse_args()
     run(
         run_gateway(
@@ -33,6 +34,7 @@ def main() -> None:
             home=arguments.home,
             order_paths=arguments.orders,
             sandbox=arguments.sandbox,
+            require_signatures=arguments.require_signatures,
         )
     )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from exchange.cli.caller_keys import caller_key
 from exchange.cli.connect import connect
 from exchange.cli.context import Unusable, clearing_of, database, pool_of, run, this_home
 from exchange.cli.moving import export_points, import_points
@@ -56,6 +57,7 @@ def merchant() -> None:
     """Add, list, import and export merchants, and manage their keys."""
 
 
+merchant.add_command(caller_key)
 merchant.add_command(connect)
 merchant.add_command(import_points)
 merchant.add_command(export_points)

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
     from pathlib import Path
 
+    from asyncpg import Pool
+
     from deploy.database.embedded import EmbeddedServer
     from exchange.service.sandbox_setup import Prepared
 
@@ -95,6 +97,7 @@ async def clearing_house(
     gateways: int = 1,
     order_workers: int = 0,
     sandbox: bool = False,
+    require_signatures: bool = True,
     caller_clock: bool = False,
     database_url: str | None = None,
     output: IO[bytes] | None = None,
@@ -108,6 +111,7 @@ async def clearing_house(
         gateways: How many gateway processes share the port.
         order_workers: How many processes drive orders between merchants' own systems.
         sandbox: Every merchant's system is a simulator, in the one order worker.
+        require_signatures: Whether every request must be signed; else API keys count too.
         caller_clock: A ledger that is made now takes its time from the callers (replay, demo).
         database_url: The database; None for the private server.
         output: Where the children's output goes; standard error if None.
@@ -150,6 +154,7 @@ async def clearing_house(
                     number=number,
                     orders=sockets,
                     sandbox=sandbox,
+                    require_signatures=require_signatures,
                 )
             )
             for number in range(1, gateways + 1)
@@ -260,8 +265,31 @@ async def _prepare(home: Home, dsn: str, *, caller_clock: bool) -> tuple[str, bo
         async with pool.acquire() as connection:
             await open_ledger(connection, caller_clock=caller_clock)
         await note_keys(pool, keyring, by=PROGRAM, now=datetime.now(UTC))
+        await _register_operator(home, pool)
         is_new = not home.operator_key.exists()
         return await operator_key(pool, home.folder, now=datetime.now(UTC)), is_new
+
+
+async def _register_operator(home: Home, pool: Pool) -> None:
+    """Have a key with which the command line signs for the house, and register it where it is not yet."""
+    from exchange.client.identity import load_identity, make_identity
+    from exchange.service.signing_keys import KeyDesk
+    from exchange.store.signing_keys import fetch_signing_key
+    from schemas.values.ids import HOUSE
+    from settlement.core.trail import PROGRAM
+
+    path = home.operator_identity
+    identity = load_identity(path) if path.exists() else make_identity(path)
+    if await fetch_signing_key(pool, key_id=identity.key_id) is None:
+        await KeyDesk(pool, None).register(
+            identity.csr("HOUSE"),
+            caller=HOUSE,
+            codes={},
+            label="operator",
+            overlap_hours=None,
+            by=PROGRAM,
+            now=datetime.now(UTC),
+        )
 
 
 async def _check_sandbox(home: Home, dsn: str, *, sandbox: bool) -> Prepared | None:
@@ -364,6 +392,7 @@ def _gateway_spec(
     number: int,
     orders: Sequence[Path],
     sandbox: bool,
+    require_signatures: bool,
 ) -> ChildSpec:
     async def is_ready(pid: int) -> bool:
         return await asyncio.to_thread(is_listening, pid, port)
@@ -376,6 +405,7 @@ def _gateway_spec(
             *("--host", host, "--port", str(port), "--home", str(home.folder)),
             *(part for path in orders for part in ("--orders", str(path))),
             *(["--sandbox"] if sandbox else []),
+            *(["--require-signatures"] if require_signatures else []),
         ),
         environ=environ,
         is_ready=is_ready,
@@ -415,6 +445,11 @@ def _gateway_spec(
     help="For integrators: every merchant is a simulator, with test members and a key; nothing is real.",
 )
 @click.option(
+    "--require-signatures/--no-require-signatures",
+    default=None,
+    help="Whether callers must sign, so that API keys do not count. On, but for a sandbox.",
+)
+@click.option(
     "--caller-clock",
     is_flag=True,
     help="A new ledger takes its time from the callers: for replays, never for real business.",
@@ -427,6 +462,7 @@ def serve(
     gateways: int,
     order_workers: int,
     sandbox: bool,
+    require_signatures: bool | None,
     caller_clock: bool,
     as_json: bool,
 ) -> None:
@@ -447,6 +483,7 @@ def serve(
             gateways,
             order_workers,
             sandbox=sandbox,
+            require_signatures=not sandbox if require_signatures is None else require_signatures,
             caller_clock=caller_clock,
             as_json=as_json,
         )
@@ -463,6 +500,7 @@ async def _serve(
     order_workers: int,
     *,
     sandbox: bool,
+    require_signatures: bool,
     caller_clock: bool,
     as_json: bool,
 ) -> str | None:
@@ -477,10 +515,16 @@ async def _serve(
             gateways=gateways,
             order_workers=order_workers,
             sandbox=sandbox,
+            require_signatures=require_signatures,
             caller_clock=caller_clock,
             database_url=os.environ.get("DATABASE_URL") or None,
         ) as house:
-            _say_ready(house, monotonic() - began, as_json=as_json)
+            _say_ready(
+                house,
+                monotonic() - began,
+                as_json=as_json,
+                require_signatures=require_signatures,
+            )
             return await house.wait_ended()
 
     serving = asyncio.create_task(work(), name="serve")
@@ -503,7 +547,9 @@ async def _serve(
         return None
 
 
-def _say_ready(house: ClearingHouse, seconds: float, *, as_json: bool) -> None:
+def _say_ready(
+    house: ClearingHouse, seconds: float, *, as_json: bool, require_signatures: bool
+) -> None:
     """Print the one line that says ready, and the operator's key when it was just made."""
     if as_json:
         print_json(
@@ -517,13 +563,17 @@ def _say_ready(house: ClearingHouse, seconds: float, *, as_json: bool) -> None:
                 "gateway_pids": [gateway.pid for gateway in house.gateways],
                 "operator_key": house.operator_key if house.operator_key_is_new else None,
                 "operator_key_file": str(house.home.operator_key),
+                "operator_identity_file": str(house.home.operator_identity),
+                "require_signatures": require_signatures,
                 "sandbox_key": house.sandbox.api_key if house.sandbox else None,
                 "seconds": round(seconds, 3),
             },
             one_line=True,
         )
         return
-    if house.operator_key_is_new:
+    if require_signatures:
+        print(f"requests must be signed; the house's own key is {house.home.operator_identity}")
+    elif house.operator_key_is_new:
         print(
             f"operator API key, shown this once and kept in {house.home.operator_key}: {house.operator_key}"
         )

@@ -37,12 +37,12 @@ HOUSE_CODE: Final = "HOUSE"
 class KeyDesk:
     """Registers, shows and revokes keys."""
 
-    def __init__(self, pool: Pool, nonces: Nonces) -> None:
+    def __init__(self, pool: Pool, nonces: Nonces | None) -> None:
         """Take what is asked.
 
         Args:
             pool: The database.
-            nonces: The writer, through which every gateway hears of a revocation.
+            nonces: The writer, through which every gateway hears of a revocation; None where none runs.
         """
         self._pool = pool
         self._nonces = nonces
@@ -117,7 +117,7 @@ class KeyDesk:
             change = Change(action="caller_key.register", subject=wanted.code, after=after)
             await trail.record(conn, by, change, at=now)
         if overlap_hours is not None:
-            await self._nonces.keys_changed()
+            await self._tell()
         log.info("signing_key.registered", merchant=wanted.code, key_id=key_id)
         row = await store.fetch_signing_key(self._pool, key_id=key_id)
         assert row is not None
@@ -143,7 +143,7 @@ class KeyDesk:
                 code = codes.get(row["merchant_no"], HOUSE_CODE)
                 change = Change(action="caller_key.revoke", subject=code, before={"key": key_id})
                 await trail.record(conn, by, change, at=now)
-        await self._nonces.keys_changed()
+        await self._tell()
         log.info("signing_key.revoked", merchant_no=row["merchant_no"], key_id=key_id)
         row = await store.fetch_signing_key(self._pool, key_id=key_id)
         assert row is not None
@@ -154,6 +154,11 @@ class KeyDesk:
         merchant_no = None if caller == HOUSE else caller
         rows = await store.fetch_signing_keys(self._pool, merchant_no=merchant_no)
         return [_view(row, codes, now) for row in rows]
+
+    async def _tell(self) -> None:
+        """Have every gateway look keys up anew."""
+        if self._nonces is not None:
+            await self._nonces.keys_changed()
 
 
 def state_of(row: Record, now: datetime) -> KeyState:
@@ -168,7 +173,7 @@ def state_of(row: Record, now: datetime) -> KeyState:
 def _number_of(code: str, codes: Mapping[int, str]) -> int | None:
     if code == HOUSE_CODE:
         return HOUSE
-    return next((number for number, each in codes.items() if each == code), None)
+    return next((number for number, each in codes.items() if each == code and number > HOUSE), None)
 
 
 def _view(row: Record, codes: Mapping[int, str], now: datetime) -> KeyView:

@@ -123,7 +123,7 @@ def test_what_the_demo_says_to_run_next_runs(demo_output, home):
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_the_curl_gets_the_quote_that_is_shown(home):
+def test_the_signed_call_gets_the_quote_that_is_shown(home):
     """Both terminals' commands run as they stand, on a free port and a home of their own."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -146,12 +146,12 @@ def test_the_curl_gets_the_quote_that_is_shown(home):
     )
     try:
         assert server.stdout is not None
-        assert "operator API key" in server.stdout.readline()
+        assert "requests must be signed" in server.stdout.readline()
         assert f"tongdui ready on http://127.0.0.1:{port}" in server.stdout.readline()
         done = subprocess.run(
             ["bash", "-ec", second],
             cwd=ROOT,
-            env=environment(home),
+            env=environment(home) | {"TONGDUI_URL": f"http://127.0.0.1:{port}"},
             capture_output=True,
             text=True,
             check=False,

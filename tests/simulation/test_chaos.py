@@ -152,7 +152,7 @@ def town() -> Iterator[tuple[Served, dict[str, Shop]]]:
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "exchange.cli", "serve", "--json", "--port", "0"),
-                *("--gateways", "2", "--order-workers", "2"),
+                *("--gateways", "2", "--order-workers", "2", "--no-require-signatures"),
             ],
             env=environ,
             stdout=subprocess.PIPE,

@@ -143,6 +143,7 @@ def served() -> Iterator[Served]:
                 "0",
                 "--gateways",
                 "2",
+                "--no-require-signatures",
             ],
             env=environ | {"TONGDUI_HOME": str(home)},
             stdout=subprocess.PIPE,

@@ -1,0 +1,88 @@
+"""`tongdui call` and `tongdui merchant key` against a server that takes signed requests alone."""
+
+from __future__ import annotations
+
+import json
+import stat
+import subprocess
+from typing import TYPE_CHECKING
+
+from tests.cli.conftest import assert_one_sentence
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cli.conftest import Command
+
+
+def test_a_merchant_gets_a_key_calls_with_it_and_loses_it(tongdui: Command, tmp_path: Path):
+    """From the merchant's own key file to its registration, a signed call, a rotation and a revocation at once."""
+    server = tongdui.start("serve", "--json", "--port", 0)
+    try:
+        ready = json.loads(server.read_line())
+        assert ready["require_signatures"] is True
+        url = ("--url", ready["url"])
+        [added] = tongdui.json("merchant", "add", "EYE", "--spend", "100/1", "--cap", "400")
+        assert added["refused"] is None
+
+        pem, csr = tmp_path / "eye.pem", tmp_path / "eye.csr"
+        made = tongdui("merchant", "key", "make", "EYE", pem)
+        assert stat.S_IMODE(pem.stat().st_mode) == 0o600
+        csr.write_text(made.stdout)
+        mine = (*url, "--identity", pem)
+        refused = tongdui("call", "GET", "/v1/positions", *mine)
+        assert (refused.returncode, json.loads(refused.stdout)["reason"]) == (
+            1,
+            "signing_key_unknown",
+        )
+        [key] = tongdui.json("merchant", "key", "add", csr)
+        assert (key["merchant"], key["state"]) == ("EYE", "active")
+        assert tongdui("merchant", "key", "add", csr).returncode == 1
+        assert tongdui("call", "GET", "/v1/positions", *mine).returncode == 0
+
+        body = tmp_path / "members.json"
+        body.write_text('{"members": ["anna"]}')
+        for given in (f"@{body}", body.read_text()):
+            done = tongdui("call", "post", "/v1/members", "--body", given, *mine)
+            assert json.loads(done.stdout) == {"enrolled": 1}
+        # A key that openssl made serves as well.
+        other = tmp_path / "openssl.pem"
+        for words in (
+            ["genpkey", "-algorithm", "ed25519", "-out", str(other)],
+            ["req", "-new", "-key", str(other), "-subj", "/CN=EYE", "-out", str(csr)],
+        ):
+            subprocess.run(["openssl", *words], check=True, capture_output=True)
+        other.chmod(0o600)
+        [rotated] = tongdui.json("merchant", "key", "add", csr, "--overlap-hours", 1)
+        states = {k["kid"]: k["state"] for k in tongdui.json("merchant", "key", "list", "EYE")}
+        assert states == {key["kid"]: "retiring", rotated["kid"]: "active"}
+        enrol = ("call", "POST", "/v1/members", "--body", body.read_text())
+        assert tongdui(*enrol, *url, "--identity", other).returncode == 0
+
+        assert tongdui("merchant", "key", "revoke", key["kid"]).returncode == 0
+        done = tongdui(*enrol, *mine)
+        assert (done.returncode, json.loads(done.stdout)["reason"]) == (1, "signing_key_revoked")
+        # The house's own key needs no naming, and an answer that another key signed is not trusted.
+        assert tongdui("call", "GET", "/v1/keys", *url).returncode == 0
+        stranger = tmp_path / "stranger.pub"
+        subprocess.run(
+            ["openssl", "pkey", "-in", other, "-pubout", "-out", stranger],
+            check=True,
+            capture_output=True,
+        )
+        done = tongdui("call", "GET", "/v1/keys", *url, "--trust", stranger)
+        assert "no trusted key" in assert_one_sentence(done, 1)
+    finally:
+        server.popen.terminate()
+        server.popen.communicate(timeout=60)
+
+
+def test_a_call_says_what_it_cannot_use(with_ledger: Command, tmp_path: Path):
+    """A missing identity, one that others may read, and a path that is none are each told in one sentence."""
+    assert "operator.pem" in assert_one_sentence(with_ledger("call", "GET", "/v1/cycles"))
+    loose = tmp_path / "loose.pem"
+    loose.write_text("x")
+    loose.chmod(0o644)
+    done = with_ledger("call", "GET", "/v1/cycles", "--identity", loose)
+    assert "chmod 600" in assert_one_sentence(done)
+    assert with_ledger("call", "GET", "v1/cycles").returncode == 2
