@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from exchange.cli.output import err, out, print_json, progress_bar
+from exchange.cli.output import err, out, print_json
 
 if TYPE_CHECKING:
     from exchange.simulation.campaign import Shortest, Tally
 
+PROGRESS_LINES = 20
+"""Lines that tell how far it is, in all."""
 SHOWN_MAX = 10
 """Failing seeds that are told by name; the first is made shorter."""
 
@@ -109,10 +111,14 @@ def _play_many(
 
     whole = Tally()
     started = time.perf_counter()
-    with progress_bar("seeds 种子", total=seeds) as advance:
-        for tally in play_seeds(first, seeds, orders=orders, faults=faults, jobs=jobs):
-            whole.add(tally)
-            advance(tally.histories)
+    told = 0
+    for tally in play_seeds(first, seeds, orders=orders, faults=faults, jobs=jobs):
+        if tally.failed and not whole.failed:
+            _tell_failed(tally)
+        whole.add(tally)
+        if (whole.histories - told) * PROGRESS_LINES >= seeds:
+            told = whole.histories
+            _tell_progress(whole, seeds, time.perf_counter() - started)
     seconds = time.perf_counter() - started
     worst = min(whole.failed, default=None)
     shortest = None
@@ -138,6 +144,24 @@ def _play_many(
         if worst is not None and shortest is not None:
             _show_shortest(worst, whole.failed[worst], shortest)
     return bool(whole.failed)
+
+
+def _tell_failed(tally: Tally) -> None:
+    """Say at once which seed was the first that was found to fail."""
+    seed = min(tally.failed)
+    err().print(
+        f"seed {seed} fails: {tally.failed[seed][0]}", soft_wrap=True, markup=False, highlight=False
+    )
+
+
+def _tell_progress(whole: Tally, seeds: int, seconds: float) -> None:
+    """Say how far it is, on a line that also a log shows."""
+    err().print(
+        f"{whole.histories:,} of {seeds:,} seeds, {whole.orders:,} orders, "
+        f"{whole.orders / seconds:,.0f} orders/s, {len(whole.failed):,} failed",
+        soft_wrap=True,
+        highlight=False,
+    )
 
 
 def _show(whole: Tally, seconds: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from exchange.simulation.plan import Plan
     from exchange.simulation.world import History
 
-CHUNK: Final = 10
-"""Seeds that a process plays before it tells how they went."""
+CHUNK_ORDERS: Final = 100
+"""Orders that a process plays before it tells how they went, in one history at least."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -97,9 +97,10 @@ def play_seeds(
     Yields:
         Tallies of some seeds each, in whatever order they are done.
     """
+    size = max(1, CHUNK_ORDERS // orders)
     chunks = [
-        (start, min(CHUNK, first + count - start), orders, faults)
-        for start in range(first, first + count, CHUNK)
+        (start, min(size, first + count - start), orders, faults)
+        for start in range(first, first + count, size)
     ]
     jobs = min(jobs or os.cpu_count() or 1, len(chunks))
     if jobs == 1:
@@ -107,7 +108,8 @@ def play_seeds(
         return
     # A fresh interpreter: a forked one would share what the parent's threads hold.
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(_play_chunk, chunks)
+        for done in as_completed([pool.submit(_play_chunk, chunk) for chunk in chunks]):
+            yield done.result()
 
 
 def find_shortest(seed: int, *, orders: int, faults: bool = True) -> Shortest:
