@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 PROTOCOL: Final = "hosted"
 _BIGINT: Final = 1 << 63
+_DIGITS_MAX: Final = 19
 STEPS: Final = {
     Kind.TAKEN: Step.HOLD,
     Kind.RETURNED: Step.RELEASE,
@@ -87,7 +88,7 @@ def manifest_of(programme: Programme) -> Manifest:
         points=Points(scale=programme.scale),
         spend=Spend(way="burn"),
         credit=CreditWay(way="credit", reversible=True),
-        status=Status(way="reference", final_after_seconds=30.0, repeat_safe=True),
+        status=Status(way="reference", final_after_seconds=10.0, repeat_safe=True),
         limits=Limits(
             deadline_seconds=2.0,
             concurrency=10_000,
@@ -272,7 +273,8 @@ class HostedAdapter:
         Raises:
             NotSent: This adapter was closed, or who the member is could not be read.
         """
-        member_no = await self._member(call.member)
+        # What was begun is ended, also for somebody who has left meanwhile.
+        member_no = _surrogate(call.member) if call.of else await self._member(call.member)
         if member_no is None:
             return Receipt(outcome=Outcome.REFUSED, reason=Reason.UNKNOWN_MEMBER)
         return await self._submit(self._command(call, member_no))
@@ -308,17 +310,17 @@ class HostedAdapter:
         return _receipt(entry)
 
     async def _member(self, member: str) -> int | None:
-        """The surrogate that a member id is; None for nobody's.
+        """The surrogate that a member id is, if somebody is enrolled under it.
 
         Raises:
             NotSent: It could not be looked up.
         """
         self._check_open()
-        if not (member.isascii() and member.isdecimal()) or member.startswith("0"):
+        member_no = _surrogate(member)
+        if member_no is None:
             return None
-        member_no = int(member)
         try:
-            known = member_no < _BIGINT and await self._records.is_member(member_no)
+            known = await self._records.is_member(member_no)
         except Unavailable as error:
             raise NotSent("The members could not be read.") from error
         return member_no if known else None
@@ -339,6 +341,14 @@ def _key_of(reference: str) -> bytes:
     digest[6] = digest[6] & 0x0F | 0x80
     digest[8] = digest[8] & 0x3F | 0x80
     return bytes(digest)
+
+
+def _surrogate(member: str) -> int | None:
+    """The surrogate that a member id is in its one spelling; None for any other text."""
+    if not (member.isascii() and member.isdecimal()) or member.startswith("0"):
+        return None
+    member_no = int(member) if len(member) <= _DIGITS_MAX else _BIGINT
+    return member_no if member_no < _BIGINT else None
 
 
 def _order_seq(reference: str) -> int:

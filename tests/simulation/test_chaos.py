@@ -1,4 +1,4 @@
-"""Orders between four merchants' systems, in as many protocols, while everything is killed at random.
+"""Orders between four merchants' systems, in as many protocols, and a hosted programme, while everything is killed.
 
 Real processes and sockets. TONGDUI_CHAOS_SECONDS says how long (five minutes by hand, less in every
 run); TONGDUI_CHAOS_SEED which kills and faults.
@@ -51,6 +51,10 @@ SEED = int(os.environ.get("TONGDUI_CHAOS_SEED", "1"))
 CALLERS = 12
 FAULT_RATE = 0.04
 MERCHANTS = ("noodle-house", "silk-road-mall", "till-town", "skyward-air")
+HOSTED = "hosted"
+"""A programme that the house keeps; its system is the writer."""
+POINTS = 1_000_000
+STEPS = {16: Step.HOLD, 17: Step.RELEASE, 18: Step.CREDIT, 19: Step.REVERSE_CREDIT}
 VICTIMS = ("orders", "orders", "gateway", "writer", "shop", "shop", "shop", "postmaster")
 PATIENT_SECONDS = 90
 QUICK = {
@@ -201,7 +205,7 @@ class Tills:
 
     async def _till(self, http: aiohttp.ClientSession) -> None:
         while not self.stop:
-            issuer, acceptor = self.random.sample(MERCHANTS, 2)
+            issuer, acceptor = self.random.sample((*MERCHANTS, HOSTED), 2)
             order = {
                 "member": "anna",
                 "issuer": issuer,
@@ -209,6 +213,10 @@ class Tills:
                 "units": str(self.random.randint(1, 5)),
                 "kind": self.random.choice(["exchange", "exchange", "redemption"]),
             }
+            if issuer == HOSTED:
+                order["kind"] = (
+                    "exchange"  # Redeemed, its points are spent at once, and nothing travels.
+                )
             key = str(new_uuid7(secrets.randbits, time.time_ns))
             began = time.monotonic()
             answer = await self.ask(http, order, key)
@@ -263,8 +271,21 @@ async def set_up(served: Served, shops: dict[str, Shop]) -> None:
                 now=instant(time.time_ns() // 1000),
             )
         await connection.close()
+        terms = {
+            "code": HOSTED,
+            "name": HOSTED,
+            "spend": {"cu": "100", "units": "1"},
+            "cap_cu": "100000000000",
+        }
+        async with http.post("/v1/merchants", json=terms) as answer:
+            assert answer.status == 201, await answer.text()
         async with http.post("/v1/members", json={"members": ["anna"]}) as answer:
             assert answer.status == 200
+        award = {"merchant": HOSTED, "member": "anna", "units": str(POINTS)}
+        async with http.post(
+            "/v1/accruals", json=award, headers={"Idempotency-Key": "award"}
+        ) as answer:
+            assert answer.status == 201, await answer.text()
         for shop in shops.values():
             link = {
                 "merchant": shop.code,
@@ -361,18 +382,26 @@ async def test_nothing_is_lost_doubled_or_stranded(town, tell_figure):
         for entry in ledger.entries:
             of_order, step = step_of(entry.reference)
             moved[code].setdefault(of_order, []).append(step)
+    moved[HOSTED] = {}
+    for kind, reference in await pool.fetch(
+        "SELECT kind, reference FROM settlement.event WHERE kind IN (16, 17, 18, 19) AND units > 0 ORDER BY seq"
+    ):
+        moved[HOSTED].setdefault(step_of(reference)[0], []).append(STEPS[kind])
     net: Counter[str] = Counter()
+    points = POINTS
     for journey in journeys:
         order = journey.wanted.order
         issuer, acceptor = codes[order.issuer], codes[order.acceptor]
         name = journey.order_id(PART)
         there = moved[issuer].pop(name, []), moved[acceptor].pop(name, [])
-        burns = shops[issuer].folder.manifest.spend.way == "burn"
+        burns = issuer == HOSTED or shops[issuer].folder.manifest.spend.way == "burn"
         if journey.state is State.CLEARED:
             assert ends[journey.order_seq] == Kind.CLEARED
             spent = [Step.HOLD] if burns else [Step.HOLD, Step.CAPTURE]
             given = [Step.CREDIT] if order.credited_units else []
             assert there == (spent, given), journey
+            points -= order.units if issuer == HOSTED else 0
+            points += order.credited_units if acceptor == HOSTED else 0
             net[issuer] -= order.debit_cu
             net[acceptor] += order.value_cu - order.fee_cu
         else:
@@ -393,6 +422,7 @@ async def test_nothing_is_lost_doubled_or_stranded(town, tell_figure):
     assert {codes[number]: cu for number, cu in rows if cu} == {
         code: cu for code, cu in net.items() if cu
     }
+    assert await pool.fetchval("SELECT sum(units) FROM exchange.lot_balance") == points
     events = await assert_audits_clean(pool)
     await pool.close()
     for ledger in ledgers.values():
@@ -401,7 +431,7 @@ async def test_nothing_is_lost_doubled_or_stranded(town, tell_figure):
     assert states["cleared"] > 0
     seconds = sorted(tills.seconds)
     tell_figure(
-        f"chaos: {len(journeys)} orders in {SECONDS:.0f} s through four protocols "
+        f"chaos: {len(journeys)} orders in {SECONDS:.0f} s through four protocols and a hosted programme "
         f"({', '.join(f'{count} {state}' for state, count in states.most_common())}), "
         f"killed {', '.join(f'{count} {whom}' for whom, count in killed.most_common())}; "
         f"answers within {seconds[len(seconds) // 2]:.2f} s (half), {seconds[-1]:.1f} s (all); "
