@@ -399,6 +399,70 @@ ALTER TABLE ONLY exchange.programme
 
 GRANT SELECT,INSERT ON TABLE exchange.programme TO tongdui_app;
 
+CREATE TABLE exchange.proposal (
+    proposal_no integer NOT NULL,
+    action text NOT NULL,
+    subject text NOT NULL,
+    terms jsonb NOT NULL,
+    before jsonb,
+    why text NOT NULL,
+    maker text NOT NULL,
+    made_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    digest bytea NOT NULL,
+    CONSTRAINT proposal_check CHECK ((expires_at > made_at)),
+    CONSTRAINT proposal_digest_check CHECK ((length(digest) = 32)),
+    CONSTRAINT proposal_why_check CHECK (((length(why) >= 1) AND (length(why) <= 500)))
+);
+
+ALTER TABLE ONLY exchange.proposal
+    ADD CONSTRAINT proposal_pkey PRIMARY KEY (proposal_no);
+
+ALTER TABLE ONLY exchange.proposal
+    ADD CONSTRAINT proposal_proposal_no_maker_key UNIQUE (proposal_no, maker);
+
+GRANT SELECT,INSERT ON TABLE exchange.proposal TO tongdui_app;
+
+CREATE TABLE exchange.proposal_decision (
+    proposal_no integer NOT NULL,
+    maker text NOT NULL,
+    decision text NOT NULL,
+    decider text NOT NULL,
+    decided_at timestamp with time zone NOT NULL,
+    why text NOT NULL,
+    body bytea,
+    CONSTRAINT proposal_decision_body_check CHECK ((length(body) = 16)),
+    CONSTRAINT proposal_decision_decision_check CHECK ((decision = ANY (ARRAY['approved'::text, 'rejected'::text]))),
+    CONSTRAINT proposal_decision_has_entry CHECK (((decision = 'approved'::text) = (body IS NOT NULL))),
+    CONSTRAINT proposal_decision_two_people CHECK (((decision <> 'approved'::text) OR (decider <> maker))),
+    CONSTRAINT proposal_decision_why_check CHECK ((length(why) <= 500))
+);
+
+ALTER TABLE ONLY exchange.proposal_decision
+    ADD CONSTRAINT proposal_decision_pkey PRIMARY KEY (proposal_no);
+
+GRANT SELECT,INSERT ON TABLE exchange.proposal_decision TO tongdui_app;
+
+CREATE TABLE exchange.proposal_done (
+    proposal_no integer NOT NULL,
+    done_at timestamp with time zone NOT NULL,
+    refused text NOT NULL
+);
+
+ALTER TABLE ONLY exchange.proposal_done
+    ADD CONSTRAINT proposal_done_pkey PRIMARY KEY (proposal_no);
+
+GRANT SELECT,INSERT ON TABLE exchange.proposal_done TO tongdui_app;
+
+ALTER TABLE exchange.proposal ALTER COLUMN proposal_no ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME exchange.proposal_proposal_no_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE exchange.rate (
     rate_no integer NOT NULL,
     merchant_no integer NOT NULL,
@@ -674,6 +738,17 @@ ALTER TABLE ONLY settlement.flush
 
 GRANT SELECT,INSERT ON TABLE settlement.flush TO tongdui_app;
 
+CREATE TABLE settlement.four_eyes (
+    one boolean NOT NULL,
+    since timestamp with time zone NOT NULL,
+    CONSTRAINT four_eyes_one_check CHECK (one)
+);
+
+ALTER TABLE ONLY settlement.four_eyes
+    ADD CONSTRAINT four_eyes_pkey PRIMARY KEY (one);
+
+GRANT SELECT,INSERT ON TABLE settlement.four_eyes TO tongdui_app;
+
 CREATE TABLE settlement.hold (
     part smallint NOT NULL,
     order_seq bigint NOT NULL,
@@ -870,6 +945,12 @@ ALTER TABLE ONLY exchange.member_rules
 
 ALTER TABLE ONLY exchange.programme
     ADD CONSTRAINT programme_merchant_no_fkey FOREIGN KEY (merchant_no) REFERENCES settlement.merchant(merchant_no);
+
+ALTER TABLE ONLY exchange.proposal_decision
+    ADD CONSTRAINT proposal_decision_proposal_no_maker_fkey FOREIGN KEY (proposal_no, maker) REFERENCES exchange.proposal(proposal_no, maker);
+
+ALTER TABLE ONLY exchange.proposal_done
+    ADD CONSTRAINT proposal_done_proposal_no_fkey FOREIGN KEY (proposal_no) REFERENCES exchange.proposal_decision(proposal_no);
 
 ALTER TABLE ONLY exchange.rate
     ADD CONSTRAINT rate_merchant_no_fkey FOREIGN KEY (merchant_no) REFERENCES exchange.programme(merchant_no);

@@ -48,16 +48,19 @@ def expected_fault(error: BaseException) -> tuple[int, str] | None:
     from deploy.database.migrate import MigrationError
     from exchange.cli.client import Refused
     from exchange.client import AnswerNotTrusted, IdentityUnusable
+    from exchange.service.access import Forbidden
     from exchange.service.completejourney import DataPackageMissing
     from exchange.service.quote_keys import QuoteKeysUnusable
     from exchange.service.vault import VaultUnusable
     from schemas.values.faults import SchemaError, Unavailable
+    from settlement.core.trail import SecondPersonNeeded
     from settlement.service.batches import BooksDiffer
     from settlement.service.package_folder import PackageDiffers
     from settlement.signing.keyring import KeyringUnusable
 
     sentence = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, (BooksDiffer, PackageDiffers, Refused, AnswerNotTrusted)):
+    no = (BooksDiffer, PackageDiffers, Refused, AnswerNotTrusted, SecondPersonNeeded, Forbidden)
+    if isinstance(error, no):
         return 1, sentence
     told = (
         *(IdentityUnusable, ServerUnavailable, MigrationError, KeyringUnusable, QuoteKeysUnusable),

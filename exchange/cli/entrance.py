@@ -52,6 +52,10 @@ COMMANDS = {
         "exchange.cli.person",
         "Add, invite and shut out the people of this clearing house, and sign in.",
     ),
+    "proposal": (
+        "exchange.cli.proposal",
+        "Propose changes that need a second person, and approve or reject those of others.",
+    ),
     "adapter": (
         "exchange.cli.adapter",
         "Start, try, certify and simulate the adapter of a merchant's own system.",

@@ -83,7 +83,7 @@ def add(name: str, roles: tuple[str, ...], merchant: str) -> None:
 
     invitation = people.new_invitation()
 
-    async def work(pool: Pool) -> Refusal | None:
+    async def work(pool: Pool) -> bytes | Refusal:
         by, merchant_no = await acting(pool), await number_of(pool, merchant)
         async with pool.acquire() as conn, conn.transaction():
             return await people.add_person(
@@ -110,7 +110,7 @@ def invite(name: str) -> None:
 
     invitation = people.new_invitation()
 
-    async def work(pool: Pool) -> Refusal | None:
+    async def work(pool: Pool) -> bytes | Refusal:
         by = await acting(pool)
         async with pool.acquire() as conn, conn.transaction():
             return await people.invite_person(
@@ -133,7 +133,7 @@ def roles(name: str, roles: tuple[str, ...]) -> None:
     """Change what NAME may do, from the next request on."""
     from exchange.service import people
 
-    async def work(pool: Pool) -> Refusal | None:
+    async def work(pool: Pool) -> bytes | Refusal:
         by = await acting(pool)
         async with pool.acquire() as conn, conn.transaction():
             return await people.set_roles(
@@ -246,10 +246,12 @@ def _with_pool(work: Callable[[Pool], Awaitable[T]]) -> T:
         return run(on(dsn))
 
 
-def _done(refused: Refusal | None, line: str) -> None:
+def _done(outcome: bytes | Refusal | None, line: str) -> None:
     """Say how it went; status 1 where the answer is no."""
-    if refused is not None:
-        click.echo(f"tongdui: {refused.detail}", err=True)
+    from schemas.values.reason import Refusal
+
+    if isinstance(outcome, Refusal):
+        click.echo(f"tongdui: {outcome.detail}", err=True)
         click.get_current_context().exit(1)
     print(line)
 

@@ -48,7 +48,7 @@ async def acting(pool: Pool, *roles: str) -> By:
     """
     from settlement.core.trail import By
 
-    why = click.get_current_context().meta.get(_WHY, "")
+    why = given_reason()
     token = os.environ.get(SESSION_VARIABLE)
     if not token:
         return By(who=f"local:{local_user()}", why=why)
@@ -57,6 +57,11 @@ async def acting(pool: Pool, *roles: str) -> By:
     if needed.isdisjoint(person.roles):
         raise Unusable(f"this is for {' or '.join(sorted(needed))}; {person.name} is not")
     return By(who=person.name, why=why)
+
+
+def given_reason() -> str:
+    """What `--why` said; empty for nothing."""
+    return str(click.get_current_context().meta.get(_WHY, ""))
 
 
 async def signed_in(pool: Pool, token: str) -> Principal:

@@ -11,6 +11,9 @@ MERCHANT_ROLES: Final = ("merchant-finance", "merchant-integrator")
 """Roles of a merchant's people, who see that merchant's own side only."""
 ROLES: Final = (*HOUSE_ROLES, *MERCHANT_ROLES)
 
+CHECKERS: Final = frozenset({"operator", "treasurer"})
+"""Roles of those who propose changes and approve each other's."""
+
 NAME_PATTERN: Final = r"\A[a-z0-9][a-z0-9._-]{0,47}\Z"
 PASSWORD_MIN: Final = 12
 PASSWORD_MAX: Final = 128

@@ -22,6 +22,7 @@ from exchange.signing.digest import content_digest
 from exchange.signing.request import ALGORITHM, FIELDS, REQUEST_TAG, TARGET, RequestHead
 from schemas.values.faults import SchemaError, Unavailable
 from schemas.values.reason import Reason, Refusal
+from settlement.core.trail import SecondPersonNeeded
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -341,6 +342,12 @@ class Gate:
             case Unauthenticated():
                 fault, detail = problems.UNAUTHENTICATED, str(error)
                 headers["WWW-Authenticate"] = 'Bearer realm="tongdui"'
+            case SecondPersonNeeded():
+                reason = Reason.SECOND_PERSON_NEEDED
+                problem = problems.refusal_problem(
+                    reason, instance=instance, request_id=request_id, detail=str(error)
+                )
+                return problem, headers
             case Forbidden():
                 fault, detail = problems.FORBIDDEN, str(error)
             case Unavailable():

@@ -30,14 +30,14 @@ from exchange.gateway.render import (
 from exchange.service import turning
 from exchange.service.access import issue_api_key
 from exchange.service.baskets import WHOLE_REFUSALS
-from exchange.service.onboarding import MerchantTerms, register_merchant
+from exchange.service.onboarding import register_merchant
 from exchange.service.packages import package_files
 from exchange.service.reports import HISTORY_MAX
 from exchange.service.sandbox import parse_wishes
+from exchange.service.terms import merchant_terms
 from exchange.signing.digest import digest_of_stream
 from schemas.values.faults import SchemaError, Unavailable
 from schemas.values.ids import HOUSE, KEY_PATTERN
-from schemas.values.rate import Rate
 from schemas.values.reason import REASON_BY_NUMBER, Reason, Refusal
 from schemas.wire import fields
 from schemas.wire.baskets import BasketRequest
@@ -402,28 +402,8 @@ def _query_number(call: Call, name: str, *, most: int) -> int | None:
 async def post_merchants(call: Call) -> web.StreamResponse:
     """Register a merchant."""
     wanted = decode(_MERCHANT, await json_body(call))
-    spend = _rate(wanted.spend.cu, wanted.spend.units)
-    issue = spend if wanted.issue is None else _rate(wanted.issue.cu, wanted.issue.units)
-    if int(wanted.units_max) < int(wanted.units_min):
-        raise SchemaError("$.units_max", "Expected no less than `units_min`")
+    terms = merchant_terms(wanted)
     now = call.services.now()
-    try:
-        terms = MerchantTerms(
-            code=wanted.code,
-            name=wanted.name,
-            hosted=wanted.hosted,
-            unit=wanted.unit,
-            scale=wanted.scale,
-            spend=spend,
-            issue=issue,
-            earn=(int(wanted.earn_units), int(wanted.earn_fen)),
-            valid_days=wanted.valid_days,
-            cap_cu=int(wanted.cap_cu),
-            units_min=int(wanted.units_min),
-            units_max=int(wanted.units_max),
-        )
-    except ValueError as error:
-        raise SchemaError("$.issue", str(error)) from None
     outcome = await register_merchant(
         call.services.pool,
         call.services.clearing,
@@ -448,10 +428,6 @@ async def post_merchants(call: Call) -> web.StreamResponse:
     )
     answer = MerchantAnswer(code=wanted.code, merchant_no=outcome, api_key=api_key)
     return call.answer(JSON.encode(answer), 201)
-
-
-def _rate(cu: str, units: str) -> Rate:
-    return Rate(num=int(cu), den=int(units))
 
 
 async def get_merchants(call: Call) -> web.StreamResponse:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from exchange.gateway import handlers, key_handlers, people
+from exchange.gateway import handlers, key_handlers, people, proposals
 from exchange.gateway.gate import BODY_BYTES_MAX, BULK_BYTES_MAX, Who
 from schemas.values.reason import Reason
 from schemas.wire import (
@@ -23,6 +23,7 @@ from schemas.wire import (
     reversals,
 )
 from schemas.wire import people as wire_people
+from schemas.wire import proposals as wire_proposals
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -144,6 +145,10 @@ _KEY_ID = Parameter(
 _CYCLE = Parameter(
     name="cycle", text="The cycle's id.", pattern=r"^[0-9A-Za-z][0-9A-Za-z_.-]{0,63}$"
 )
+_PROPOSAL = Parameter(
+    name="proposal_no", text="The proposal's number.", pattern=r"^[1-9][0-9]{0,8}$"
+)
+_DECIDING = (Reason.PROPOSAL_NOT_FOUND, Reason.PROPOSAL_DECIDED, Reason.PROPOSAL_EXPIRED)
 _PERSON = Parameter(
     name="name", text="What the person signs in as.", pattern=r"^[a-z0-9][a-z0-9._-]{0,47}$"
 )
@@ -381,7 +386,7 @@ ROUTES: Final = (
         request={JSON_TYPE: merchants.MerchantRequest},
         response={JSON_TYPE: merchants.MerchantAnswer},
         status=201,
-        refusals=(Reason.MERCHANT_EXISTS,),
+        refusals=(Reason.MERCHANT_EXISTS, Reason.SECOND_PERSON_NEEDED),
     ),
     Route(
         method="GET",
@@ -401,7 +406,11 @@ ROUTES: Final = (
         request={JSON_TYPE: keys.KeyRequest},
         response={JSON_TYPE: keys.KeyView},
         status=201,
-        refusals=(Reason.UNKNOWN_MERCHANT, Reason.SIGNING_KEY_NOT_TAKEN),
+        refusals=(
+            Reason.UNKNOWN_MERCHANT,
+            Reason.SIGNING_KEY_NOT_TAKEN,
+            Reason.SECOND_PERSON_NEEDED,
+        ),
     ),
     Route(
         method="POST",
@@ -483,7 +492,7 @@ ROUTES: Final = (
         request={},
         response={JSON_TYPE: cycles.SettleAnswer},
         parameters=(_CYCLE,),
-        refusals=(Reason.CYCLE_NOT_CLOSED,),
+        refusals=(Reason.CYCLE_NOT_CLOSED, Reason.SECOND_PERSON_NEEDED),
     ),
     Route(
         method="GET",
@@ -554,6 +563,67 @@ ROUTES: Final = (
         response={JSON_TYPE: wire_people.EndedAnswer},
         parameters=(_PERSON,),
         refusals=(Reason.PERSON_NOT_FOUND,),
+    ),
+    Route(
+        method="POST",
+        path="/v1/admin/proposals",
+        summary="Propose a change that needs a second person.",
+        who=Who.PERSON,
+        handler=proposals.post_proposals,
+        request={JSON_TYPE: wire_proposals.ProposalRequest},
+        response={JSON_TYPE: wire_proposals.ProposalView},
+        status=201,
+    ),
+    Route(
+        method="GET",
+        path="/v1/admin/proposals",
+        summary="The newest proposals, and what became of them.",
+        who=Who.PERSON,
+        handler=proposals.get_proposals,
+        request={},
+        response={JSON_TYPE: wire_proposals.ProposalsAnswer},
+    ),
+    Route(
+        method="GET",
+        path="/v1/admin/proposals/{proposal_no}",
+        summary="One proposal, with the digest that an approval names.",
+        who=Who.PERSON,
+        handler=proposals.get_proposal,
+        request={},
+        response={JSON_TYPE: wire_proposals.ProposalView},
+        parameters=(_PROPOSAL,),
+        refusals=(Reason.PROPOSAL_NOT_FOUND,),
+    ),
+    Route(
+        method="POST",
+        path="/v1/admin/proposals/{proposal_no}/approve",
+        summary="Approve what somebody else proposed; it is carried out at once, and once.",
+        who=Who.PERSON,
+        handler=proposals.post_proposal_approve,
+        request={JSON_TYPE: wire_proposals.ApprovalRequest},
+        response={JSON_TYPE: wire_proposals.ProposalView},
+        parameters=(_PROPOSAL,),
+        refusals=(
+            *_DECIDING,
+            Reason.OWN_PROPOSAL,
+            Reason.PROPOSAL_OUTDATED,
+            Reason.MERCHANT_EXISTS,
+            Reason.MERCHANT_NOT_CERTIFIED,
+            Reason.SIGNING_KEY_NOT_TAKEN,
+            Reason.PERSON_EXISTS,
+            Reason.PERSON_NOT_FOUND,
+        ),
+    ),
+    Route(
+        method="POST",
+        path="/v1/admin/proposals/{proposal_no}/reject",
+        summary="Reject a proposal, or withdraw one's own.",
+        who=Who.PERSON,
+        handler=proposals.post_proposal_reject,
+        request={JSON_TYPE: wire_proposals.RejectionRequest},
+        response={JSON_TYPE: wire_proposals.ProposalView},
+        parameters=(_PROPOSAL,),
+        refusals=_DECIDING,
     ),
     Route(
         method="GET",

@@ -88,6 +88,7 @@ async def run_gateway(
                 require_signatures=require_signatures,
             )
             await operator_key(pool, home, now=services.now())
+            await services.proposals.finish()
             app = create_app(services)
             async with (
                 link.opened(),

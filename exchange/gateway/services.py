@@ -19,6 +19,7 @@ from exchange.service.order_link import OrderLink
 from exchange.service.orders import QUOTE_SECONDS, OrderDesk
 from exchange.service.passage import Passage
 from exchange.service.passwords import Passwords
+from exchange.service.proposals import ProposalDesk
 from exchange.service.purchases import PurchaseDesk
 from exchange.service.quote_keys import open_quote_keys
 from exchange.service.reports import Reports
@@ -57,6 +58,7 @@ class Services:
         sessions: People who sign in.
         vault: Seals what their one-time codes come from.
         passwords: Hashes their passwords.
+        proposals: Changes that need two people.
         shelf: What is offered.
         members: Enrolment and look-up.
         orders: Quotes and orders.
@@ -79,6 +81,7 @@ class Services:
     sessions: Sessions
     vault: Vault
     passwords: Passwords
+    proposals: ProposalDesk
     shelf: Shelf
     members: Members
     orders: OrderDesk
@@ -167,6 +170,12 @@ def make_services(
         keys=KeyDesk(pool, nonces),
         answer_keys=AnswerKeys(
             home / "keys", lambda: datetime.fromtimestamp(now_us() / 1_000_000, UTC)
+        ),
+        proposals=ProposalDesk(
+            pool,
+            clearing,
+            home / "keys",
+            lambda: datetime.fromtimestamp(now_us() / 1_000_000, UTC),
         ),
         shelf=shelf,
         members=members,

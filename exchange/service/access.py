@@ -160,28 +160,40 @@ async def issue_api_key(
     """
     key = KEY_PREFIX + secrets.token_urlsafe(32)
     async with pool.acquire() as conn, conn.transaction():
-        await _add_key(conn, key, merchant_no=merchant_no, code=code, label=label, by=by, now=now)
+        await enact_key(
+            conn,
+            key_digest(key),
+            merchant_no=merchant_no,
+            code=code,
+            label=label,
+            by=by,
+            now=now,
+        )
     return key
 
 
-async def _add_key(
+async def enact_key(
     conn: PoolConnectionProxy,
-    key: str,
+    digest: bytes,
     *,
     merchant_no: int,
     code: str,
     label: str,
     by: By,
     now: datetime,
-) -> None:
-    """Add a key and the trail's entry; one that is there already stays as it is."""
-    digest = key_digest(key)
-    if await store.insert_api_key(
+) -> bytes | None:
+    """Let a key count by its digest, inside the caller's transaction.
+
+    Returns:
+        The trail's digest; None for a key that is there already, which stays as it is.
+    """
+    if not await store.insert_api_key(
         conn, digest=digest, merchant_no=merchant_no, label=label, now=now
     ):
-        after = {"key": key_name(digest), "label": label}
-        change = Change(action="api_key.issue", subject=code, after=after)
-        await trail.record(conn, by, change, at=now)
+        return None
+    after = {"key": key_name(digest), "label": label}
+    change = Change(action="api_key.issue", subject=code, after=after)
+    return await trail.record(conn, by, change, at=now)
 
 
 async def revoke_api_key(pool: Pool, digest: bytes, *, code: str, by: By, now: datetime) -> bool:
@@ -208,9 +220,9 @@ async def operator_key(pool: Pool, home: Path, *, now: datetime) -> str:
     key = path.read_text(encoding="ascii").strip()
     if await store.fetch_api_key(pool, digest=key_digest(key)) is None:
         async with pool.acquire() as conn, conn.transaction():
-            await _add_key(
+            await enact_key(
                 conn,
-                key,
+                key_digest(key),
                 merchant_no=HOUSE,
                 code="HOUSE",
                 label="operator",

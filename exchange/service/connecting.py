@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from asyncpg import Pool
+    from asyncpg.pool import PoolConnectionProxy
 
     from schemas.files.trail import Terms
 
@@ -42,24 +43,52 @@ async def connect_merchant(
         now: Instant.
     """
     async with pool.acquire() as conn, conn.transaction():
-        before: Terms | None = None
-        for row in await store.fetch_connections(conn):
-            if row["merchant_no"] == merchant_no:
-                before = _terms(
-                    row["folder"], msgspec.json.decode(row["settings"]), row["certificate_digest"]
-                )
-        await store.insert_connection(
+        await enact_connection(
             conn,
             merchant_no=merchant_no,
+            code=code,
             folder=folder,
             settings=settings,
             certificate_digest=certificate_digest,
+            by=by,
             now=now,
         )
-        after = _terms(folder, settings, certificate_digest) if folder else None
-        action = "merchant.connect" if folder else "merchant.disconnect"
-        change = Change(action=action, subject=code, before=before, after=after)
-        await trail.record(conn, by, change, at=now)
+
+
+async def enact_connection(
+    conn: PoolConnectionProxy,
+    *,
+    merchant_no: int,
+    code: str,
+    folder: str,
+    settings: dict[str, Any],
+    certificate_digest: bytes | None,
+    by: By,
+    now: datetime,
+) -> bytes:
+    """The same inside the caller's transaction; returns the trail's digest."""
+    before = await connection_terms(conn, merchant_no)
+    await store.insert_connection(
+        conn,
+        merchant_no=merchant_no,
+        folder=folder,
+        settings=settings,
+        certificate_digest=certificate_digest,
+        now=now,
+    )
+    after = _terms(folder, settings, certificate_digest) if folder else None
+    action = "merchant.connect" if folder else "merchant.disconnect"
+    change = Change(action=action, subject=code, before=before, after=after)
+    return await trail.record(conn, by, change, at=now)
+
+
+async def connection_terms(conn: PoolConnectionProxy | Pool, merchant_no: int) -> Terms | None:
+    """How a merchant is connected now, as the trail shows it; None if it is not."""
+    for row in await store.fetch_connections(conn):
+        if row["merchant_no"] == merchant_no:
+            settings = msgspec.json.decode(row["settings"])
+            return _terms(row["folder"], settings, row["certificate_digest"])
+    return None
 
 
 def _terms(folder: str, settings: dict[str, Any], certificate: bytes | None) -> Terms:

@@ -92,25 +92,49 @@ async def protect_members(
         return Refusal(Reason.UNKNOWN_MERCHANT, f"no merchant has the code {code}")
     before = catalogue.rules_of(merchant_no, microseconds(effective_at))
     async with pool.acquire() as conn, conn.transaction():
-        await store.insert_member_rules(
+        await enact_rules(
             conn,
+            code=code,
             merchant_no=merchant_no,
-            authority=rules.authority,
-            daily_cu=rules.daily_cu,
-            daily_orders=rules.daily_orders,
+            rules=rules,
+            before=None if before is None else rules_terms(before),
+            by=by,
+            now=now,
             effective_at=effective_at,
         )
-        change = Change(
-            action="member_rules.set",
-            subject=code,
-            before=None if before is None else _rules_terms(before),
-            after=_rules_terms(rules) | {"effective_at": effective_at.isoformat()},
-        )
-        await trail.record(conn, by, change, at=now)
     return None
 
 
-def _rules_terms(rules: MemberRules) -> Terms:
+async def enact_rules(
+    conn: PoolConnectionProxy,
+    *,
+    code: str,
+    merchant_no: int,
+    rules: MemberRules,
+    before: Terms | None,
+    by: By,
+    now: datetime,
+    effective_at: datetime,
+) -> bytes:
+    """The same inside the caller's transaction; returns the trail's digest."""
+    await store.insert_member_rules(
+        conn,
+        merchant_no=merchant_no,
+        authority=rules.authority,
+        daily_cu=rules.daily_cu,
+        daily_orders=rules.daily_orders,
+        effective_at=effective_at,
+    )
+    change = Change(
+        action="member_rules.set",
+        subject=code,
+        before=before,
+        after=rules_terms(rules) | {"effective_at": effective_at.isoformat()},
+    )
+    return await trail.record(conn, by, change, at=now)
+
+
+def rules_terms(rules: MemberRules) -> Terms:
     """Rules as the trail shows them."""
     return {
         "authority": rules.authority,
@@ -132,13 +156,51 @@ async def set_tariff(
         effective_at: From when it is in force.
     """
     async with pool.acquire() as conn, conn.transaction():
-        if await store.insert_tariff(conn, fee_bps=fee_bps, effective_at=effective_at):
-            change = Change(
-                action="tariff.set",
-                subject="HOUSE",
-                after={"fee_bps": fee_bps, "effective_at": effective_at.isoformat()},
-            )
-            await trail.record(conn, by, change, at=now)
+        await enact_tariff(conn, fee_bps=fee_bps, by=by, now=now, effective_at=effective_at)
+
+
+async def enact_tariff(
+    conn: PoolConnectionProxy, *, fee_bps: int, by: By, now: datetime, effective_at: datetime
+) -> bytes | None:
+    """The same inside the caller's transaction; the trail's digest, or None where nothing changed."""
+    if not await store.insert_tariff(conn, fee_bps=fee_bps, effective_at=effective_at):
+        return None
+    after = {"fee_bps": fee_bps, "effective_at": effective_at.isoformat()}
+    change = Change(action="tariff.set", subject="HOUSE", after=after)
+    return await trail.record(conn, by, change, at=now)
+
+
+async def enact_rate(
+    conn: PoolConnectionProxy,
+    *,
+    code: str,
+    merchant_no: int,
+    side: str,
+    rate: Rate,
+    before: Terms | None,
+    by: By,
+    now: datetime,
+    effective_at: datetime,
+) -> bytes:
+    """Put a rate in force inside the caller's transaction; those before stay in the books. Returns the trail's digest.
+
+    Source: settlement/RULES.md, rule P7.
+    """
+    await store.insert_rate(
+        conn,
+        merchant_no=merchant_no,
+        side=side,
+        num=rate.num,
+        den=rate.den,
+        effective_at=effective_at,
+    )
+    after = {
+        "side": side,
+        "rate": f"{rate.num}/{rate.den}",
+        "effective_at": effective_at.isoformat(),
+    }
+    change = Change(action="rate.set", subject=code, before=before, after=after)
+    return await trail.record(conn, by, change, at=now)
 
 
 async def register_merchant(
@@ -191,9 +253,11 @@ async def register_merchants(
     Returns:
         The number of each, or MERCHANT_EXISTS.
     """
+    wishes = [join_change(one, effective_at) for one in terms]
     async with pool.acquire() as conn, conn.transaction():
-        numbers = [await _add(conn, one, now=now, effective_at=effective_at) for one in terms]
-        wishes = [_join(one, effective_at) for one in terms]
+        numbers = [
+            await add_merchant(conn, one, now=now, effective_at=effective_at) for one in terms
+        ]
         bodies = [
             None if number is None else await trail.record(conn, by, wish, at=now)
             for number, wish in zip(numbers, wishes, strict=True)
@@ -217,7 +281,7 @@ async def register_merchants(
     return outcomes
 
 
-def _join(terms: MerchantTerms, effective_at: datetime) -> Change:
+def join_change(terms: MerchantTerms, effective_at: datetime) -> Change:
     """The entry of the trail that lets a merchant join."""
     after = {
         "name": terms.name,
@@ -236,7 +300,7 @@ def _join(terms: MerchantTerms, effective_at: datetime) -> Change:
     return Change(action="merchant.join", subject=terms.code, after=after)
 
 
-async def _add(
+async def add_merchant(
     conn: PoolConnectionProxy, terms: MerchantTerms, *, now: datetime, effective_at: datetime
 ) -> int | None:
     """Add a merchant's rows inside the caller's transaction; its number, or None if the code is taken."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from cryptography.hazmat.primitives.hashes import SHA1
 from cryptography.hazmat.primitives.twofactor.totp import TOTP
 
-from exchange.core.person import why_not_name, why_not_password, why_not_roles
+from exchange.core.person import CHECKERS, why_not_name, why_not_password, why_not_roles
 from exchange.store import people as store
 from schemas.values.faults import SchemaError
 from schemas.values.reason import Reason, Refusal
@@ -77,7 +77,7 @@ async def add_person(
     second: bytes | None,
     by: By,
     now: datetime,
-) -> Refusal | None:
+) -> bytes | Refusal:
     """Add a person and invite them, inside the caller's transaction.
 
     Args:
@@ -92,7 +92,7 @@ async def add_person(
         now: Instant.
 
     Returns:
-        None, or PERSON_EXISTS.
+        The trail's digest, or PERSON_EXISTS.
 
     Raises:
         SchemaError: The name or the roles cannot be.
@@ -115,8 +115,8 @@ async def add_person(
         now=now,
     )
     after = {"roles": list(roles), "merchant": merchant}
-    await trail.record(conn, by, Change(action="person.add", subject=name, after=after), at=now)
-    return None
+    change = Change(action="person.add", subject=name, after=after)
+    return await trail.record(conn, by, change, at=now)
 
 
 async def invite_person(
@@ -127,11 +127,11 @@ async def invite_person(
     second: bytes | None,
     by: By,
     now: datetime,
-) -> Refusal | None:
+) -> bytes | Refusal:
     """Invite somebody again who lost password or authenticator; what they had counts no more at once.
 
     Returns:
-        None, or PERSON_NOT_FOUND.
+        The trail's digest, or PERSON_NOT_FOUND.
     """
     row = await store.fetch_person(conn, name=name)
     if row is None or row["disabled_at"] is not None:
@@ -144,17 +144,16 @@ async def invite_person(
         until=now + INVITATION_LIFE,
         now=now,
     )
-    await trail.record(conn, by, Change(action="person.invite", subject=name), at=now)
-    return None
+    return await trail.record(conn, by, Change(action="person.invite", subject=name), at=now)
 
 
 async def set_roles(
     conn: PoolConnectionProxy, *, name: str, roles: Sequence[str], by: By, now: datetime
-) -> Refusal | None:
+) -> bytes | Refusal:
     """Change what somebody may do, from their next request on.
 
     Returns:
-        None, or PERSON_NOT_FOUND.
+        The trail's digest, or PERSON_NOT_FOUND.
 
     Raises:
         SchemaError: The roles cannot be.
@@ -171,8 +170,9 @@ async def set_roles(
         before={"roles": list(row["roles"])},
         after={"roles": list(roles)},
     )
-    await trail.record(conn, by, change, at=now)
-    return None
+    digest = await trail.record(conn, by, change, at=now)
+    await _look_for_two(conn, now)
+    return digest
 
 
 async def disable_person(pool: Pool, *, name: str, by: By, now: datetime) -> Refusal | None:
@@ -254,8 +254,15 @@ async def accept_invitation(
         )
         change = Change(action="person.accept", subject=name)
         await trail.record(conn, By(who=f"person:{name}"), change, at=now)
+        await _look_for_two(conn, now)
     uri = TOTP(seed, 6, SHA1(), 30).get_provisioning_uri(name, "Tongdui")  # noqa: S303 - what authenticators speak (RFC 6238)
     return Accepted(name=name, totp_uri=uri, recovery_codes=codes)
+
+
+async def _look_for_two(conn: PoolConnectionProxy, now: datetime) -> None:
+    """Put four eyes in force once two people could approve each other's changes; from then on for good."""
+    if await store.count_checkers(conn, roles=sorted(CHECKERS)) > 1:
+        await trail.begin_four_eyes(conn, at=now)
 
 
 def _invalid() -> Refusal:

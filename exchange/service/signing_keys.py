@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from asyncpg import Pool, Record
+    from asyncpg.pool import PoolConnectionProxy
 
+    from exchange.signing.keys import KeyRequest
     from schemas.wire.keys import KeyState
     from settlement.core.trail import By
     from settlement.service.nonces import Nonces
@@ -88,34 +90,18 @@ class KeyDesk:
             return Refusal(Reason.UNKNOWN_MERCHANT, f"No merchant {wanted.code} takes part.")
         key_id = thumbprint(wanted.public)
         async with self._pool.acquire() as conn, conn.transaction():
-            await store.lock_merchant_keys(conn, merchant_no=merchant_no)
-            rows = await store.fetch_signing_keys(conn, merchant_no=merchant_no)
-            live = [row for row in rows if state_of(row, now) in ("active", "retiring")]
-            if len(live) >= LIVE_KEYS_MAX:
-                return Refusal(
-                    Reason.SIGNING_KEY_NOT_TAKEN,
-                    f"{wanted.code} has {len(live)} keys that count; revoke one first.",
-                )
-            added = await store.insert_signing_key(
+            enacted = await enact_registration(
                 conn,
-                key_id=key_id,
+                wanted,
                 merchant_no=merchant_no,
-                public_key=wanted.public.public_bytes_raw(),
                 label=label,
+                overlap_hours=overlap_hours,
+                action="caller_key.register" if caller == HOUSE else "caller_key.rotate",
+                by=by,
                 now=now,
             )
-            if not added:
-                return Refusal(Reason.SIGNING_KEY_NOT_TAKEN, f"{key_id} was registered before.")
-            if overlap_hours is not None:
-                await store.retire_signing_keys(
-                    conn,
-                    merchant_no=merchant_no,
-                    but=key_id,
-                    at=now + timedelta(hours=overlap_hours),
-                )
-            after = {"key": key_id, "label": label, "overlap_hours": overlap_hours}
-            change = Change(action="caller_key.register", subject=wanted.code, after=after)
-            await trail.record(conn, by, change, at=now)
+            if isinstance(enacted, Refusal):
+                return enacted
         if overlap_hours is not None:
             await self._tell()
         log.info("signing_key.registered", merchant=wanted.code, key_id=key_id)
@@ -159,6 +145,59 @@ class KeyDesk:
         """Have every gateway look keys up anew."""
         if self._nonces is not None:
             await self._nonces.keys_changed()
+
+
+async def enact_registration(
+    conn: PoolConnectionProxy,
+    wanted: KeyRequest,
+    *,
+    merchant_no: int,
+    label: str,
+    overlap_hours: int | None,
+    action: str,
+    by: By,
+    now: datetime,
+) -> bytes | Refusal:
+    """Register a key inside the caller's transaction.
+
+    Args:
+        conn: A connection inside a transaction.
+        wanted: The key and whose it is, proven by its holder.
+        merchant_no: The number of that merchant.
+        label: What it is for.
+        overlap_hours: For how long the merchant's other keys count on; None for as long as they did.
+        action: `caller_key.register` by the house, `caller_key.rotate` by the merchant itself.
+        by: Who registers it.
+        now: Instant.
+
+    Returns:
+        The trail's digest, or SIGNING_KEY_NOT_TAKEN.
+    """
+    key_id = thumbprint(wanted.public)
+    await store.lock_merchant_keys(conn, merchant_no=merchant_no)
+    rows = await store.fetch_signing_keys(conn, merchant_no=merchant_no)
+    live = [row for row in rows if state_of(row, now) in ("active", "retiring")]
+    if len(live) >= LIVE_KEYS_MAX:
+        return Refusal(
+            Reason.SIGNING_KEY_NOT_TAKEN,
+            f"{wanted.code} has {len(live)} keys that count; revoke one first.",
+        )
+    added = await store.insert_signing_key(
+        conn,
+        key_id=key_id,
+        merchant_no=merchant_no,
+        public_key=wanted.public.public_bytes_raw(),
+        label=label,
+        now=now,
+    )
+    if not added:
+        return Refusal(Reason.SIGNING_KEY_NOT_TAKEN, f"{key_id} was registered before.")
+    if overlap_hours is not None:
+        until = now + timedelta(hours=overlap_hours)
+        await store.retire_signing_keys(conn, merchant_no=merchant_no, but=key_id, at=until)
+    after = {"key": key_id, "label": label, "overlap_hours": overlap_hours}
+    change = Change(action=action, subject=wanted.code, after=after)
+    return await trail.record(conn, by, change, at=now)
 
 
 def state_of(row: Record, now: datetime) -> KeyState:

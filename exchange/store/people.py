@@ -157,6 +157,18 @@ async def _end_sessions(
     )
 
 
+async def count_checkers(conn: Connection | PoolConnectionProxy, *, roles: list[str]) -> int:
+    """How many people could sign in now in one of these roles."""
+    count: int = await conn.fetchval(
+        """
+        SELECT count(*) FROM exchange.person
+         WHERE roles && $1::text[] AND password_hash IS NOT NULL AND disabled_at IS NULL
+        """,
+        roles,
+    )
+    return count
+
+
 # --- attempts to sign in ---
 
 

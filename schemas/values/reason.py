@@ -278,6 +278,22 @@ class Reason(Enum):
     )
     PERSON_NOT_FOUND = (82, False, "Nobody is called so.", "没有该用户。")
     PERSON_EXISTS = (83, False, "Somebody is called so already.", "该用户名已被使用。")
+    SECOND_PERSON_NEEDED = (
+        84,
+        False,
+        "This change needs a second person: propose it.",
+        "该变更须由另一人复核，请提交提案。",
+    )
+    PROPOSAL_NOT_FOUND = (85, False, "There is no such proposal.", "没有该提案。")
+    PROPOSAL_DECIDED = (86, False, "The proposal has been decided already.", "该提案已有结论。")
+    PROPOSAL_EXPIRED = (87, False, "The proposal was not decided in time.", "该提案已过期。")
+    PROPOSAL_OUTDATED = (
+        88,
+        False,
+        "What the proposal was made for is no longer so; propose it anew.",
+        "提案所依据的情况已变化，请重新提交。",
+    )
+    OWN_PROPOSAL = (89, False, "Nobody approves their own proposal.", "不得复核本人提交的提案。")
 
     def __init__(self, number: int, retryable: bool, english: str, chinese: str) -> None:  # noqa: FBT001 - the table above reads best without keywords
         """Unpack one row of the catalogue."""

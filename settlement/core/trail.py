@@ -10,6 +10,20 @@ if TYPE_CHECKING:
 
 WHY_MAX: Final = 500
 
+CONTROLLED: Final = frozenset(
+    {
+        *("merchant.join", "merchant.connect", "rate.set", "tariff.set", "member_rules.set"),
+        *("cap.set", "collateral.set", "calendar.set", "cycle.settle", "api_key.issue"),
+        "caller_key.register",
+        *("person.add", "person.invite", "person.set_roles"),
+    }
+)
+"""Changes that need a second person once four eyes are in force."""
+
+
+class SecondPersonNeeded(Exception):  # noqa: N818 - it is what the caller was told
+    """Four eyes are in force, and nobody else has approved this."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class By:

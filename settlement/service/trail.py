@@ -15,7 +15,7 @@ from schemas.files.instant import microseconds
 from schemas.files.trail import GENESIS, TrailEntry, entry_digest
 from settlement.core.audit import AuditReport
 from settlement.core.event import Kind
-from settlement.core.trail import PROGRAM, By, Change
+from settlement.core.trail import CONTROLLED, PROGRAM, By, Change, SecondPersonNeeded
 from settlement.service.clearing import PART
 from settlement.store import trail as store
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["PROGRAM", "By", "Change", "ask", "audit_trail", "entries", "record"]
 
 BODY_BYTES: Final = 16
+FOUR_EYES: Final = "four_eyes.begin"
+"""The entry after which controlled changes name two people."""
 ACTION_OF: Final = {
     Kind.JOINED: "merchant.join",
     Kind.CAP_SET: "cap.set",
@@ -59,7 +61,13 @@ async def record(
 
     Returns:
         The entry's digest; its first 16 bytes are the `body` of a command that carries the change out.
+
+    Raises:
+        SecondPersonNeeded: The change is a controlled one, four eyes are in force, and nobody else approved it. Whoever
+            changes something must record it in the same transaction, so no way leads round this.
     """
+    if change.action in CONTROLLED and not by.second and by != PROGRAM:
+        await _need_no_second(conn, change)
     last_no, previous = await store.lock_trail(conn)
     entry = TrailEntry(
         entry_no=last_no + 1,
@@ -75,6 +83,19 @@ async def record(
     digest = entry_digest(previous, entry)
     await store.insert_entry(conn, entry=entry, digest=digest)
     return digest
+
+
+async def _need_no_second(conn: Connection | PoolConnectionProxy, change: Change) -> None:
+    if await store.has_four_eyes(conn):
+        raise SecondPersonNeeded(
+            f"{change.action} of {change.subject} needs a second person: propose it"
+        )
+
+
+async def begin_four_eyes(conn: Connection | PoolConnectionProxy, *, at: datetime) -> None:
+    """Put four eyes in force for good, inside the caller's transaction."""
+    if await store.begin_four_eyes(conn, since=at):
+        await record(conn, PROGRAM, Change(action=FOUR_EYES, subject="HOUSE"), at=at)
 
 
 async def ask(pool: Pool, by: By, change: Change, *, at: datetime) -> bytes:
@@ -110,6 +131,7 @@ async def audit_trail(conn: Connection | PoolConnectionProxy) -> tuple[AuditRepo
     report = AuditReport(part=PART)
     count, digest = 0, GENESIS
     asked: dict[bytes, TrailEntry] = {}
+    four_eyes = False
     async for entry, stored in store.stream_entries(conn):
         key = f"entry {entry.entry_no}"
         if entry.entry_no != count + 1:
@@ -118,6 +140,14 @@ async def audit_trail(conn: Connection | PoolConnectionProxy) -> tuple[AuditRepo
         if expected != stored:
             report.differ("settlement.trail", key, "digest", expected, stored)
         count, digest = entry.entry_no, stored
+        four_eyes |= entry.action == FOUR_EYES
+        if (
+            four_eyes
+            and not entry.second
+            and entry.action in CONTROLLED
+            and entry.who != PROGRAM.who
+        ):
+            report.differ("settlement.trail", key, "second", "a second person", None)
         if entry.action in ACTION_OF.values():
             asked[stored[:BODY_BYTES]] = entry
     for row in await store.fetch_administration(conn):

@@ -10,6 +10,7 @@ from schemas.files.trail import GENESIS, TrailEntry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from datetime import datetime
 
     from asyncpg import Connection, Pool, Record
     from asyncpg.pool import PoolConnectionProxy
@@ -24,6 +25,20 @@ async def lock_trail(conn: Connection | PoolConnectionProxy) -> tuple[int, bytes
         "SELECT entry_no, digest FROM settlement.trail ORDER BY entry_no DESC LIMIT 1"
     )
     return (row["entry_no"], row["digest"]) if row else (0, GENESIS)
+
+
+async def has_four_eyes(conn: Connection | PoolConnectionProxy) -> bool:
+    """Whether controlled changes need a second person."""
+    return bool(await conn.fetchval("SELECT true FROM settlement.four_eyes"))
+
+
+async def begin_four_eyes(conn: Connection | PoolConnectionProxy, *, since: datetime) -> bool:
+    """Put four eyes in force for good; False where they are already."""
+    status = await conn.execute(
+        "INSERT INTO settlement.four_eyes (one, since) VALUES (true, $1) ON CONFLICT DO NOTHING",
+        since,
+    )
+    return bool(status == "INSERT 0 1")
 
 
 async def insert_entry(

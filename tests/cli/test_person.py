@@ -73,3 +73,46 @@ def test_names_and_roles_that_cannot_be_are_refused(with_ledger):
     ):
         assert why in assert_one_sentence(with_ledger("person", "add", *args))
     assert with_ledger.json("person", "list") == []
+
+
+def test_a_change_at_the_command_line_needs_two_people(with_ledger, dsn):
+    """Once there are two people, one alone changes nothing; what one proposes the other approves, with both named."""
+    with_ledger("merchant", "add", "EYE", "--spend", "1/1", "--cap", "5")
+    sessions = {}
+    for name, role in (("anna", "operator"), ("ben", "treasurer")):
+        invitation = with_ledger("person", "add", name, "--role", role).stdout.strip()
+        accepted = _with_input(
+            with_ledger, "person", "accept", lines=f"{invitation}\ncorrect horse battery\n"
+        )
+        code = re.findall(r"^[a-z2-7]{4}(?:-[a-z2-7]{4}){3}$", accepted.stdout, re.MULTILINE)[0]
+        signed = _with_input(
+            with_ledger, "person", "sign-in", name, lines=f"correct horse battery\n{code}\n"
+        )
+        sessions[name] = dict(re.findall(r"^export (\w+)=(\S+)$", signed.stdout))
+    alone = ("merchant", "apikey", "add", "EYE")
+    assert "needs a second person" in assert_one_sentence(with_ledger(*alone), status=1)
+    terms = '{"merchant": "EYE", "cap_cu": "70000"}'
+    made = ("proposal", "make", "cap.set", terms, "--why", "contract 12")
+    assert "is done by a person" in assert_one_sentence(with_ledger(*made))
+
+    with_ledger.extra = sessions["anna"]
+    assert "needs a second person" in assert_one_sentence(with_ledger(*alone), status=1)
+    number, digest = re.findall(r"proposal (\d+) digest (\w+)", with_ledger(*made).stdout)[0]
+    approve = ("proposal", "approve", number, digest)
+    assert "own_proposal" in assert_one_sentence(with_ledger(*approve), status=1)
+    key = with_ledger(
+        *("proposal", "make", "api_key.issue", '{"merchant": "EYE"}', "--why", "till 7")
+    ).stdout.split()
+    assert key[-1].startswith("tdk_")
+    assert with_ledger("proposal", "reject", key[1], "--why", "not yet").returncode == 0
+
+    with_ledger.extra = sessions["ben"]
+    assert with_ledger.json("proposal", "list")[1]["why"] == "contract 12"
+    assert with_ledger(*approve).stdout == f"proposal {number} is done\n"
+    assert "proposal_decided" in assert_one_sentence(with_ledger(*approve), status=1)
+    assert '"state": "done"' in with_ledger("proposal", "show", number).stdout
+    [row] = with_ledger.json("merchant", "list")
+    assert row["cap_cu"] == "70000"
+    entry = next(each for each in with_ledger.json("trail", "list") if each["action"] == "cap.set")
+    assert (entry["who"], entry["second"]) == ("person:anna", "person:ben")
+    assert with_ledger.json("audit")["clean"] is True

@@ -6,6 +6,12 @@ from deploy.database.embedded import EmbeddedServer
 JOURNAL = [
     *("settlement.event", "settlement.flush", "settlement.batch", "settlement.instruction"),
     *("exchange.journey_line", "exchange.connection", "settlement.trail"),
+    *(
+        "settlement.four_eyes",
+        "exchange.proposal",
+        "exchange.proposal_decision",
+        "exchange.proposal_done",
+    ),
 ]
 
 

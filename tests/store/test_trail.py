@@ -6,8 +6,18 @@ from datetime import UTC, datetime
 import pytest
 
 from deploy.database.connection import open_pool
-from schemas.files.trail import GENESIS, entry_digest
-from settlement.service.trail import By, Change, ask, audit_trail, entries, record
+from schemas.files.trail import GENESIS, TrailEntry, entry_digest
+from settlement.core.trail import SecondPersonNeeded
+from settlement.service.trail import (
+    By,
+    Change,
+    ask,
+    audit_trail,
+    begin_four_eyes,
+    entries,
+    record,
+)
+from settlement.store import trail as store
 
 NOW = datetime(2026, 3, 2, 9, 14, 7, 123_457, tzinfo=UTC)
 
@@ -50,6 +60,26 @@ async def test_the_same_wish_is_one_entry(dsn):
     other = Change(action="cycle.settle", subject="c2", after={"settled": True, "n": 1})
     assert await ask(pool, By(who="local:root"), other, at=NOW) != first
     assert len([each async for each in entries(pool)]) == 2
+    await pool.close()
+
+
+async def test_the_audit_misses_the_second_person(dsn):
+    """A controlled change of one person alone that came into the trail after four eyes began is found."""
+    pool = await open_pool(dsn)
+    alone = Change(action="rate.set", subject="AIR", after={"rate": "1/1"})
+    async with pool.acquire() as conn, conn.transaction():
+        await record(conn, By(who="person:anna"), alone, at=NOW)
+        await begin_four_eyes(conn, at=NOW)
+        with pytest.raises(SecondPersonNeeded):
+            await record(conn, By(who="person:anna"), alone, at=NOW)
+        last_no, previous = await store.lock_trail(conn)
+        entry = TrailEntry(
+            entry_no=last_no + 1, at_us=1, who="person:anna", second="", action=alone.action,
+            subject=alone.subject, before=None, after=alone.after, why="",
+        )  # fmt: skip
+        await store.insert_entry(conn, entry=entry, digest=entry_digest(previous, entry))
+        report, _, _ = await audit_trail(conn)
+    assert [(each.key, each.field) for each in report.differences] == [("entry 3", "second")]
     await pool.close()
 
 

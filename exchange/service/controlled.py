@@ -1,0 +1,531 @@
+"""The changes that need two people: how each is checked, written, and carried out in the books.
+
+What a change does by SQL happens in the transaction of its approval. What the writer decides is asked for by the entry
+of the trail in that transaction, and by a key that is made of the proposal's number or of what happens once anyway, so
+asking again after a fault has no second effect.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import msgspec
+
+from exchange.core.catalogue import MemberRules
+from exchange.service import onboarding, people
+from exchange.service.access import enact_key
+from exchange.service.certification import check_certificate
+from exchange.service.connecting import connection_terms, enact_connection
+from exchange.service.connections import open_connection
+from exchange.service.signing_keys import enact_registration
+from exchange.service.terms import merchant_terms
+from exchange.signing.keys import read_csr
+from exchange.store.catalogue import fetch_catalogue
+from exchange.store.people import fetch_person
+from schemas.files.instant import microseconds
+from schemas.values.faults import SchemaError
+from schemas.values.ids import HOUSE, key_bytes
+from schemas.values.rate import Rate
+from schemas.values.reason import REASON_BY_NUMBER, Reason, Refusal
+from schemas.wire import proposals as wire
+from settlement.core.command import SetCap, SetCollateral
+from settlement.core.event import Kind
+from settlement.core.trail import By, Change
+from settlement.service import cycles, parties, trail
+from settlement.service.trail import BODY_BYTES
+from settlement.signing.keyring import Keyring
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+    from pathlib import Path
+
+    from asyncpg import Pool
+    from asyncpg.pool import PoolConnectionProxy
+
+    from exchange.signing.keys import KeyRequest
+    from schemas.files.trail import Terms
+    from settlement.service.clearing import Clearing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """What a change is made with.
+
+    Attributes:
+        pool: Reads beside the transaction.
+        conn: The transaction of the approval.
+        keys: Folder of the operator's keys.
+        by: Maker, checker and reason.
+        now: Instant.
+        second: Digest of an invitation's second part, which only the checker gets.
+    """
+
+    pool: Pool
+    conn: PoolConnectionProxy
+    keys: Path
+    by: By
+    now: datetime
+    second: bytes
+
+
+class Controlled(Protocol):
+    """One kind of change."""
+
+    terms: Any
+    """The struct that its terms are."""
+
+    def subject(self, terms: Any) -> str:
+        """What it is about, as the trail names it."""
+        ...
+
+    async def current(self, pool: Pool, terms: Any, now: datetime) -> Terms | None:
+        """What is in force now; an approval counts only while that is what the maker saw.
+
+        Raises:
+            SchemaError: The terms cannot be.
+        """
+        ...
+
+    async def enact(self, approval: Approval, terms: Any) -> bytes | Refusal:
+        """Write the change and its entry; returns the entry's digest, or why it cannot be."""
+        ...
+
+    async def carry_out(
+        self, pool: Pool, clearing: Clearing, terms: Any, *, proposal_no: int, body: bytes
+    ) -> Refusal | None:
+        """Have the books carry it out, under a key that makes a repeat harmless."""
+        ...
+
+
+async def _merchant(pool: Pool, code: str) -> int:
+    """Number of a merchant.
+
+    Raises:
+        SchemaError: There is none.
+    """
+    found = (await fetch_catalogue(pool)).by_code.get(code)
+    if found is None:
+        raise SchemaError("$.terms.merchant", f"no merchant has the code {code}")
+    return found
+
+
+class _Change:
+    """What most changes have in common: a merchant as subject, and nothing for the books."""
+
+    def subject(self, terms: Any) -> str:
+        """The merchant's code."""
+        return str(terms.merchant)
+
+    async def carry_out(
+        self, pool: Pool, clearing: Clearing, terms: Any, *, proposal_no: int, body: bytes
+    ) -> Refusal | None:
+        """Nothing: the approval's transaction did it."""
+
+
+class _Rate(_Change):
+    terms = wire.RateChange
+
+    async def current(self, pool: Pool, terms: wire.RateChange, now: datetime) -> Terms | None:
+        catalogue = await fetch_catalogue(pool)
+        merchant_no = await _merchant(pool, terms.merchant)
+        at_us = microseconds(terms.effective_at or now)
+        if terms.effective_at is not None and terms.effective_at < now:
+            raise SchemaError("$.terms.effective_at", "a rate is not put in force for the past")
+        both = {"spend": catalogue.spend_rate, "issue": catalogue.issue_rate}
+        in_force = {side: rate_at(merchant_no, at_us) for side, rate_at in both.items()}
+        wanted = {side: found.rate for side, found in in_force.items() if found}
+        wanted[terms.side] = Rate(num=int(terms.rate.cu), den=int(terms.rate.units))
+        spend, issue = wanted.get("spend"), wanted.get("issue")
+        if spend and issue and issue.num * spend.den < spend.num * issue.den:
+            raise SchemaError("$.terms.rate", "the issue rate would be below the spend rate")
+        now_in_force = in_force[terms.side]
+        if now_in_force is None:
+            return None
+        return {
+            "side": terms.side,
+            "rate": f"{now_in_force.rate.num}/{now_in_force.rate.den}",
+        }
+
+    async def enact(self, approval: Approval, terms: wire.RateChange) -> bytes | Refusal:
+        return await onboarding.enact_rate(
+            approval.conn,
+            code=terms.merchant,
+            merchant_no=await _merchant(approval.pool, terms.merchant),
+            side=terms.side,
+            rate=Rate(num=int(terms.rate.cu), den=int(terms.rate.units)),
+            before=await self.current(approval.pool, terms, approval.now),
+            by=approval.by,
+            now=approval.now,
+            effective_at=terms.effective_at or approval.now,
+        )
+
+
+class _Account(_Change):
+    """A cap or a collateral: the writer's to change."""
+
+    def __init__(self, terms: Any, column: str, command: type[SetCap | SetCollateral]) -> None:
+        self.terms, self._column, self._command = terms, column, command
+
+    async def current(self, pool: Pool, terms: Any, now: datetime) -> Terms | None:
+        del now
+        for row in await parties.list_parties(pool):
+            if row["code"] == terms.merchant and row[self._column] is not None:
+                return {self._column: str(row[self._column])}
+        raise SchemaError("$.terms.merchant", f"no merchant has the code {terms.merchant}")
+
+    async def enact(self, approval: Approval, terms: Any) -> bytes | Refusal:
+        change = Change(
+            action=f"{self._column.removesuffix('_cu')}.set",
+            subject=terms.merchant,
+            before=await self.current(approval.pool, terms, approval.now),
+            after={self._column: getattr(terms, self._column)},
+        )
+        return await trail.record(approval.conn, approval.by, change, at=approval.now)
+
+    async def carry_out(
+        self, pool: Pool, clearing: Clearing, terms: Any, *, proposal_no: int, body: bytes
+    ) -> Refusal | None:
+        figures = {self._column: int(getattr(terms, self._column))}
+        command = self._command(
+            caller=HOUSE,
+            key=key_bytes(f"proposal:{proposal_no}"),
+            body=body,
+            merchant_no=await _merchant(pool, terms.merchant),
+            **figures,
+        )
+        [[entry]] = await clearing.submit([command])
+        if entry.kind == Kind.REFUSED:
+            reason = REASON_BY_NUMBER[entry.reason]
+            return Refusal(reason, reason.english)
+        return None
+
+
+class _Tariff(_Change):
+    terms = wire.TariffChange
+
+    def subject(self, terms: Any) -> str:
+        del terms
+        return "HOUSE"
+
+    async def current(self, pool: Pool, terms: wire.TariffChange, now: datetime) -> Terms | None:
+        del terms
+        return {"fee_bps": (await fetch_catalogue(pool)).fee_bps(microseconds(now))}
+
+    async def enact(self, approval: Approval, terms: wire.TariffChange) -> bytes | Refusal:
+        digest = await onboarding.enact_tariff(
+            approval.conn,
+            fee_bps=terms.fee_bps,
+            by=approval.by,
+            now=approval.now,
+            effective_at=approval.now,
+        )
+        return digest or Refusal(Reason.PROPOSAL_OUTDATED, "a fee begins at this very instant")
+
+
+class _Rules(_Change):
+    terms = wire.RulesChange
+
+    async def current(self, pool: Pool, terms: wire.RulesChange, now: datetime) -> Terms | None:
+        merchant_no = await _merchant(pool, terms.merchant)
+        rules = (await fetch_catalogue(pool)).rules_of(merchant_no, microseconds(now))
+        return None if rules is None else onboarding.rules_terms(rules)
+
+    async def enact(self, approval: Approval, terms: wire.RulesChange) -> bytes | Refusal:
+        return await onboarding.enact_rules(
+            approval.conn,
+            code=terms.merchant,
+            merchant_no=await _merchant(approval.pool, terms.merchant),
+            rules=MemberRules(
+                effective_at_us=0,
+                authority=terms.authority,
+                daily_cu=int(terms.daily_cu),
+                daily_orders=terms.daily_orders,
+            ),
+            before=await self.current(approval.pool, terms, approval.now),
+            by=approval.by,
+            now=approval.now,
+            effective_at=approval.now,
+        )
+
+
+class _Join(_Change):
+    terms = wire.JoinTerms
+
+    def subject(self, terms: wire.JoinTerms) -> str:
+        return terms.merchant.code
+
+    async def current(self, pool: Pool, terms: wire.JoinTerms, now: datetime) -> Terms | None:
+        del now
+        merchant_terms(terms.merchant, at="$.terms.merchant")
+        if terms.merchant.code in (await fetch_catalogue(pool)).by_code:
+            raise SchemaError("$.terms.merchant.code", f"{terms.merchant.code} takes part already")
+        return None
+
+    async def enact(self, approval: Approval, terms: wire.JoinTerms) -> bytes | Refusal:
+        wanted = merchant_terms(terms.merchant, at="$.terms.merchant")
+        effective_at = terms.merchant.effective_at or approval.now
+        merchant_no = await onboarding.add_merchant(
+            approval.conn, wanted, now=approval.now, effective_at=effective_at
+        )
+        if merchant_no is None:
+            return Refusal(Reason.MERCHANT_EXISTS, f"{wanted.code} takes part already")
+        change = onboarding.join_change(wanted, effective_at)
+        digest = await trail.record(approval.conn, approval.by, change, at=approval.now)
+        if terms.api_key_sha256 is not None:
+            await enact_key(
+                approval.conn,
+                bytes.fromhex(terms.api_key_sha256),
+                merchant_no=merchant_no,
+                code=wanted.code,
+                label="first",
+                by=approval.by,
+                now=approval.now,
+            )
+        return digest
+
+    async def carry_out(
+        self,
+        pool: Pool,
+        clearing: Clearing,
+        terms: wire.JoinTerms,
+        *,
+        proposal_no: int,
+        body: bytes,
+    ) -> Refusal | None:
+        del proposal_no
+        code = terms.merchant.code
+        merchant_no = await _merchant(pool, code)
+        account = parties.NewAccount(code, merchant_no, int(terms.merchant.cap_cu), body)
+        await parties.open_accounts(clearing, [account])
+        return None
+
+
+class _Connect(_Change):
+    terms = wire.ConnectTerms
+
+    async def current(self, pool: Pool, terms: wire.ConnectTerms, now: datetime) -> Terms | None:
+        del now
+        merchant_no = await _merchant(pool, terms.merchant)
+        if (await fetch_catalogue(pool)).programmes[merchant_no].hosted:
+            raise SchemaError("$.terms.merchant", f"the points of {terms.merchant} are kept here")
+        return await connection_terms(pool, merchant_no)
+
+    async def enact(self, approval: Approval, terms: wire.ConnectTerms) -> bytes | Refusal:
+        folder = open_connection(terms.adapter, terms.settings)
+        if folder.code != terms.merchant:
+            return Refusal(
+                Reason.MERCHANT_NOT_CERTIFIED,
+                f"the adapter is that of {folder.code}, not of {terms.merchant}",
+            )
+        certificate = terms.certificate.encode()
+        answer = check_certificate(
+            certificate,
+            bytes.fromhex(terms.signature),
+            trusted=Keyring.open(approval.keys).trusted(),
+            folder=folder,
+            at=approval.now,
+        )
+        if isinstance(answer, Refusal):
+            return answer
+        return await enact_connection(
+            approval.conn,
+            merchant_no=await _merchant(approval.pool, terms.merchant),
+            code=terms.merchant,
+            folder=terms.adapter,
+            settings=terms.settings,
+            certificate_digest=hashlib.sha256(certificate).digest(),
+            by=approval.by,
+            now=approval.now,
+        )
+
+
+class _Settle(_Change):
+    terms = wire.SettleTerms
+
+    def subject(self, terms: wire.SettleTerms) -> str:
+        return terms.cycle
+
+    async def current(self, pool: Pool, terms: wire.SettleTerms, now: datetime) -> Terms | None:
+        del now
+        for row in await cycles.list_cycles(pool):
+            if row["cycle_id"] == terms.cycle:
+                if row["state"] != "closed":
+                    raise SchemaError("$.terms.cycle", f"{terms.cycle} is {row['state']}")
+                return {
+                    "state": "closed",
+                    "orders": row["orders"],
+                    "gross_cu": str(row["gross_cu"]),
+                }
+        raise SchemaError("$.terms.cycle", f"there is no cycle {terms.cycle}")
+
+    async def enact(self, approval: Approval, terms: wire.SettleTerms) -> bytes | Refusal:
+        change = Change(action="cycle.settle", subject=terms.cycle, after={"settled": True})
+        return await trail.record(approval.conn, approval.by, change, at=approval.now)
+
+    async def carry_out(
+        self,
+        pool: Pool,
+        clearing: Clearing,
+        terms: wire.SettleTerms,
+        *,
+        proposal_no: int,
+        body: bytes,
+    ) -> Refusal | None:
+        del proposal_no
+        for row in await cycles.list_cycles(pool):
+            if row["cycle_id"] == terms.cycle:
+                outcome = await cycles.settle_cycle(clearing, cycle_no=row["cycle_no"], body=body)
+                return outcome if isinstance(outcome, Refusal) else None
+        return Refusal(Reason.CYCLE_NOT_CLOSED, f"there is no cycle {terms.cycle}")
+
+
+class _Key(_Change):
+    terms = wire.KeyTerms
+
+    async def current(self, pool: Pool, terms: wire.KeyTerms, now: datetime) -> Terms | None:
+        del now
+        await _party(pool, terms.merchant)
+        return None
+
+    async def enact(self, approval: Approval, terms: wire.KeyTerms) -> bytes | Refusal:
+        digest = await enact_key(
+            approval.conn,
+            bytes.fromhex(terms.sha256),
+            merchant_no=await _party(approval.pool, terms.merchant),
+            code=terms.merchant,
+            label=terms.label,
+            by=approval.by,
+            now=approval.now,
+        )
+        return digest or Refusal(Reason.PROPOSAL_OUTDATED, "this key is there already")
+
+
+class _CallerKey(_Change):
+    terms = wire.CallerKeyTerms
+
+    def subject(self, terms: wire.CallerKeyTerms) -> str:
+        return self._request(terms).code
+
+    async def current(self, pool: Pool, terms: wire.CallerKeyTerms, now: datetime) -> Terms | None:
+        del now
+        await _party(pool, self._request(terms).code)
+        return None
+
+    async def enact(self, approval: Approval, terms: wire.CallerKeyTerms) -> bytes | Refusal:
+        wanted = self._request(terms)
+        return await enact_registration(
+            approval.conn,
+            wanted,
+            merchant_no=await _party(approval.pool, wanted.code),
+            label=terms.label,
+            overlap_hours=None,
+            action="caller_key.register",
+            by=approval.by,
+            now=approval.now,
+        )
+
+    def _request(self, terms: wire.CallerKeyTerms) -> KeyRequest:
+        wanted = read_csr(terms.csr)
+        if wanted is None:
+            raise SchemaError("$.terms.csr", "Expected a PKCS #10 request of an Ed25519 key (PEM)")
+        return wanted
+
+
+class _Person(_Change):
+    terms: Any = wire.PersonTerms
+
+    def subject(self, terms: Any) -> str:
+        return str(terms.name)
+
+    async def current(self, pool: Pool, terms: Any, now: datetime) -> Terms | None:
+        del now
+        row = await fetch_person(pool, name=terms.name)
+        return None if row is None else {"roles": list(row["roles"])}
+
+    async def enact(self, approval: Approval, terms: Any) -> bytes | Refusal:
+        return await people.add_person(
+            approval.conn,
+            name=terms.name,
+            roles=terms.roles,
+            merchant_no=await _party(approval.pool, terms.merchant),
+            merchant=terms.merchant,
+            invitation=bytes.fromhex(terms.invitation_sha256),
+            second=approval.second,
+            by=approval.by,
+            now=approval.now,
+        )
+
+
+class _Invite(_Person):
+    terms = wire.InviteTerms
+
+    async def enact(self, approval: Approval, terms: wire.InviteTerms) -> bytes | Refusal:
+        return await people.invite_person(
+            approval.conn,
+            name=terms.name,
+            invitation=bytes.fromhex(terms.invitation_sha256),
+            second=approval.second,
+            by=approval.by,
+            now=approval.now,
+        )
+
+
+class _Roles(_Person):
+    terms = wire.RolesTerms
+
+    async def enact(self, approval: Approval, terms: wire.RolesTerms) -> bytes | Refusal:
+        return await people.set_roles(
+            approval.conn, name=terms.name, roles=terms.roles, by=approval.by, now=approval.now
+        )
+
+
+async def _party(pool: Pool, code: str) -> int:
+    """Number of a merchant; 0 for HOUSE."""
+    return HOUSE if code == "HOUSE" else await _merchant(pool, code)
+
+
+ACTIONS: Final[Mapping[str, Controlled]] = {
+    "merchant.join": _Join(),
+    "merchant.connect": _Connect(),
+    "rate.set": _Rate(),
+    "tariff.set": _Tariff(),
+    "member_rules.set": _Rules(),
+    "cap.set": _Account(wire.CapChange, "cap_cu", SetCap),
+    "collateral.set": _Account(wire.CollateralChange, "collateral_cu", SetCollateral),
+    "cycle.settle": _Settle(),
+    "api_key.issue": _Key(),
+    "caller_key.register": _CallerKey(),
+    "person.add": _Person(),
+    "person.invite": _Invite(),
+    "person.set_roles": _Roles(),
+}
+"""Every change that can be proposed, by its name in the trail."""
+
+INVITING: Final = frozenset({"person.add", "person.invite"})
+"""Those whose checker gets the second part of an invitation."""
+MONEY: Final = frozenset({"rate.set", "tariff.set", "cap.set", "collateral.set", "cycle.settle"})
+"""Those that a treasurer must approve."""
+
+
+def terms_of(action: str, terms: object) -> Any:
+    """Read the terms of a change.
+
+    Raises:
+        SchemaError: There is no such change, or its terms are malformed.
+    """
+    if action not in ACTIONS:
+        raise SchemaError("$.action", f"Expected one of {', '.join(ACTIONS)}")
+    try:
+        return msgspec.convert(terms, ACTIONS[action].terms)
+    except msgspec.ValidationError as error:
+        detail, _, path = str(error).partition(" - at `")
+        place = path.removesuffix("`").removeprefix("$")
+        raise SchemaError(f"$.terms{place}", detail) from None
+
+
+def body_of(digest: bytes) -> bytes:
+    """What a command carries of an entry's digest."""
+    return digest[:BODY_BYTES]
