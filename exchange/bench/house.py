@@ -58,6 +58,7 @@ class House:
         dsn: Its database.
         server: The server of that database, which also runs pgbench and the replay.
         operator_key: API key of the operator.
+        signing_key: Raw private key with which the operator signs, hex.
         pids: Tells the processes.
     """
 
@@ -66,6 +67,7 @@ class House:
     dsn: str
     server: EmbeddedServer
     operator_key: str
+    signing_key: str
     pids: Callable[[], Pids]
 
 

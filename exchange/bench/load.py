@@ -15,6 +15,7 @@ import asyncio
 import gc
 import itertools
 import random
+import secrets
 import sys
 import time
 from collections import Counter
@@ -22,8 +23,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, cast
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from exchange.bench import market
+from exchange.signing.keys import thumbprint
+from exchange.signing.request import LIFETIME_SECONDS_MAX, RequestHead, sign_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -32,6 +36,8 @@ Shape = Literal["bulk", "single", "two-phase", "journey"]
 
 BULK_ORDERS: Final = 10_000
 ANSWER_SECONDS_MAX: Final = 60.0
+SIGNED_RATE_MAX: Final = 6_000
+"""Signed single orders that are made for each second."""
 _ID_BYTES: Final = 36
 _ID: Final = b'"order_id":"'
 
@@ -52,6 +58,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         api_keys: The merchants' own, by code, for single orders.
         pairs: (issuer, acceptor) of journeys, in turn.
         decide_by_seconds: When journeys must be answered; None for the usual time.
+        signing_key: Raw private key of the operator (hex), if requests are signed instead of carrying an API key.
     """
 
     port: int
@@ -66,6 +73,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     api_keys: dict[str, str]
     pairs: list[tuple[str, str]] = []
     decide_by_seconds: int | None = None
+    signing_key: str = ""
 
 
 class Sent(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,6 +115,7 @@ class Request:
         stamped: The time that was put in.
         first: Number of the earlier request that this one repeats whole.
         credentials: `Authorization` line, for a call that follows.
+        wish: Key and body of a single order that is signed when the clock is about to start.
     """
 
     head: bytes
@@ -117,6 +126,7 @@ class Request:
     stamped: bytes = b""
     first: int = -1
     credentials: bytes = b""
+    wish: tuple[bytes, bytes] | None = None
 
 
 @dataclass(slots=True)
@@ -224,8 +234,16 @@ def _requests(plan: Plan, bodies: Iterable[tuple[str, bytes]], keys: list[bytes]
         source = number - draw.randrange(2 * plan.callers, 8 * plan.callers)
         if source >= 0 and draw.random() < market.DUPLICATE_SHARE and requests[source].first < 0:
             requests.append(
-                Request(head=b"", first=source, credentials=requests[source].credentials)
+                Request(
+                    head=b"",
+                    first=source,
+                    credentials=requests[source].credentials,
+                    wish=requests[source].wish,
+                )
             )
+            continue
+        if plan.signing_key:
+            requests.append(Request(head=b"", wish=(key, body)))
             continue
         own = credentials[sender]
         head = (
@@ -240,6 +258,46 @@ def _requests(plan: Plan, bodies: Iterable[tuple[str, bytes]], keys: list[bytes]
         else:
             requests.append(Request(head=head + key + tail, credentials=own))
     return requests
+
+
+class Signer:
+    """Signs requests as the operator."""
+
+    def __init__(self, plan: Plan) -> None:
+        """Take the key."""
+        private = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(plan.signing_key))
+        self._private, self._key_id = private, thumbprint(private.public_key())
+        self._authority = f"127.0.0.1:{plan.port}"
+
+    def head(
+        self, target: str, body: bytes | bytearray, content_type: str, key: str | None
+    ) -> bytes:
+        """Everything of a request but its body."""
+        head = RequestHead("POST", self._authority, target, None, content_type, key)
+        signed = sign_request(
+            head,
+            body=body,
+            key_id=self._key_id,
+            private=self._private,
+            nonce=secrets.token_urlsafe(16),
+            created=int(time.time()),
+            lifetime_seconds=LIFETIME_SECONDS_MAX,
+        )
+        fields = {"Host": self._authority, "Content-Type": content_type} | signed
+        fields["Content-Length"] = str(len(body))
+        if key is not None:
+            fields["Idempotency-Key"] = key
+        lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+        return f"POST {target} HTTP/1.1\r\n{lines}\r\n".encode()
+
+    def sign(self, plan: Plan, requests: list[Request]) -> None:
+        """Sign single orders; a repeat has the key of its first and a signature of its own."""
+        stamp = market.stamp(time.time_ns() // 1_000_000) if plan.keys == "uuid7" else b""
+        for request in requests:
+            assert request.wish is not None
+            key, body = request.wish
+            text = (stamp + key[len(stamp) :]).decode()
+            request.head = self.head("/v1/orders", body, "application/json", text) + body
 
 
 # --- sending ---
@@ -318,6 +376,7 @@ class Sender:
         self.sent: dict[int, bytes] = {}
         self._kept = {request.first for request in requests}
         self._two_phase = plan.shape == "two-phase"
+        self._signer = Signer(plan) if plan.signing_key else None
 
     async def connect(self) -> None:
         """Open every caller's connection."""
@@ -384,9 +443,14 @@ class Sender:
         if request.body is not None:
             if self._plan.keys == "uuid7":
                 self._put_time(request)
-            caller.transport.writelines((request.head, request.body))
+            head = request.head
+            if self._signer is not None:
+                head = self._signer.head(
+                    "/v1/orders/bulk", request.body, "application/msgpack", None
+                )
+            caller.transport.writelines((head, request.body))
             return
-        if request.first >= 0:
+        if request.first >= 0 and not request.head:
             data = self.sent[request.first]
         elif request.tail:
             data = request.head + market.stamp(time.time_ns() // 1_000_000) + request.tail
@@ -557,6 +621,10 @@ async def _send(
     plan: Plan, requests: list[Request], sender: Sender, wanted_seconds: float, rate: float
 ) -> Sent:
     first, answered = sender.next, len(sender.answers)
+    if plan.signing_key and plan.shape == "single":
+        # Only now, since a signature counts for two minutes at most, and other loads come before.
+        del requests[first + int(SIGNED_RATE_MAX * wanted_seconds) :]
+        Signer(plan).sign(plan, requests[first:])
     gc.collect()
     gc.disable()
     cpu_before = time.process_time()

@@ -234,6 +234,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         settings: How it was run.
         checkpoints: Checkpoints of the server while the rounds ran.
         loads: By name, pgbench among them.
+        signed_to_unsigned: Rate of signed requests to that of the same ones with API keys.
         isolation: Figures of orders beside a dead merchant.
         cycle: Figures of the cycles.
         replay: Figures of the replays.
@@ -251,6 +252,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     settings: dict[str, int | float | str]
     checkpoints: int
     loads: dict[str, Load]
+    signed_to_unsigned: dict[str, float]
     isolation: dict[str, Spread]
     cycle: dict[str, Spread]
     replay: dict[str, Spread]
@@ -281,6 +283,18 @@ def sum_up_loads(rounds: Sequence[Round]) -> dict[str, Load]:
             wal_bytes_per_order=spread((run.wal_bytes_per_order for run in runs), digits=1),
         )
     return summed
+
+
+def signed_to_unsigned(loads: dict[str, Load]) -> dict[str, float]:
+    """What is left of the rate where requests and answers are signed; medians."""
+    pairs = {
+        "bulk": ("bulk_uuid7_signed", "bulk_uuid7"),
+        "singles": ("single_512_signed", "single_512"),
+    }
+    return {
+        name: round(loads[signed].rate.median / max(0.1, loads[plain].rate.median), 3)
+        for name, (signed, plain) in pairs.items()
+    }
 
 
 def sum_up(records: Sequence[msgspec.Struct]) -> dict[str, Spread]:

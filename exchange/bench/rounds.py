@@ -15,7 +15,7 @@ import msgspec
 
 from deploy.database.databases import drop_database
 from exchange.bench import machine, pgbench
-from exchange.bench.load import BULK_ORDERS, Plan, Sent, Shape
+from exchange.bench.load import BULK_ORDERS, SIGNED_RATE_MAX, Plan, Sent, Shape
 from exchange.bench.merchants import BETWEEN_HEALTHY, LINKED_MEMBERS, WITH_DYING
 from exchange.bench.processes import Failed, run_program
 from exchange.bench.report import (
@@ -58,6 +58,7 @@ class LoadSpec:
         keys: Kind of the keys.
         callers: How many send at once.
         rate_max: Orders that are made beforehand, for each second; whoever is faster has a shorter run.
+        signed: Whether requests are signed and answers too, instead of API keys.
     """
 
     name: str
@@ -65,6 +66,7 @@ class LoadSpec:
     keys: str
     callers: int
     rate_max: int
+    signed: bool = False
 
 
 LOADS: Final = (
@@ -72,6 +74,22 @@ LOADS: Final = (
     LoadSpec(name="bulk_uuid7", shape="bulk", keys="uuid7", callers=4, rate_max=40_000),
     LoadSpec(name="single_64", shape="single", keys="uuid7", callers=64, rate_max=16_000),
     LoadSpec(name="single_512", shape="single", keys="uuid7", callers=512, rate_max=16_000),
+    LoadSpec(
+        name="bulk_uuid7_signed",
+        shape="bulk",
+        keys="uuid7",
+        callers=4,
+        rate_max=40_000,
+        signed=True,
+    ),
+    LoadSpec(
+        name="single_512_signed",
+        shape="single",
+        keys="uuid7",
+        callers=512,
+        rate_max=SIGNED_RATE_MAX,
+        signed=True,
+    ),
     LoadSpec(name="two_phase_512", shape="two-phase", keys="uuid7", callers=512, rate_max=10_000),
 )
 
@@ -278,6 +296,7 @@ class Bench:
             seed=seed,
             operator_key=self.house.operator_key,
             api_keys=self.api_keys,
+            signing_key=self.house.signing_key if spec.signed else "",
         )
 
     async def measure_loads(self, number: int, senders: dict[str, Sending]) -> dict[str, LoadRun]:

@@ -257,6 +257,7 @@ def _replay_files(wanted: _Wanted, home: Home) -> tuple[Path, Path]:
 def _as_house(standing: ClearingHouse, server: EmbeddedServer) -> House:
     """The parts of a clearing house that the benchmark looks at."""
     from exchange.bench.house import House, Pids
+    from exchange.client import load_identity
 
     return House(
         port=urlsplit(standing.url).port or 0,
@@ -264,6 +265,9 @@ def _as_house(standing: ClearingHouse, server: EmbeddedServer) -> House:
         dsn=standing.dsn,
         server=server,
         operator_key=standing.operator_key,
+        signing_key=load_identity(standing.home.operator_identity)
+        .private.private_bytes_raw()
+        .hex(),
         pids=lambda: Pids(
             standing.writer.pid,
             standing.packager.pid,
@@ -288,6 +292,7 @@ def _report(
         FORMAT_VERSION,
         Report,
         hold_against_budgets,
+        signed_to_unsigned,
         sum_up,
         sum_up_loads,
     )
@@ -319,6 +324,7 @@ def _report(
         | _CHECKPOINT_SETTINGS,
         checkpoints=checkpoints,
         loads=loads,
+        signed_to_unsigned=signed_to_unsigned(loads),
         isolation=isolation,
         cycle=cycle,
         replay=replay,
@@ -337,6 +343,8 @@ _NAMES: Final = {
     "bulk_uuid7": "bulk, UUIDv7 keys",
     "single_64": "singles, 64",
     "single_512": "singles, 512",
+    "bulk_uuid7_signed": "bulk, signed",
+    "single_512_signed": "singles, 512, signed",
     "two_phase_512": "two-phase, 512",
     "journeys_64": "between merchants, 64",
 }
@@ -357,6 +365,8 @@ def _show(report: Report) -> None:
     )
     console.print(_loads_table(report))
     console.print(_costs_table(report))
+    told = ", ".join(f"{name} {share:.2f}" for name, share in report.signed_to_unsigned.items())
+    console.print(f"rate of signed requests to that of unsigned ones: {told}")
     console.print(_others_table(report))
     console.print(_budgets_table(report))
     if machine.load_before > 0.3:

@@ -4,17 +4,19 @@ import asyncio
 import contextlib
 import inspect
 import itertools
+import time
 import uuid
 from typing import Any
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from yarl import URL
 
 from adapters.kit import registry
 from deploy import demo
 from exchange.bench import market, report
-from exchange.bench.load import BULK_ORDERS, Answer, Plan, Sender, look, make_requests
+from exchange.bench.load import BULK_ORDERS, Answer, Plan, Sender, Signer, look, make_requests
 from exchange.bench.machine import Machine
 from exchange.bench.merchants import (
     BETWEEN_HEALTHY,
@@ -43,6 +45,8 @@ from exchange.bench.report import (
     sum_up_loads,
 )
 from exchange.bench.rounds import JOURNEYS, LOADS
+from exchange.gateway.plain import Plain, read_plain
+from exchange.signing.request import SignedRequest, is_genuine, read_signed
 from schemas.wire import fields
 from schemas.wire.decoding import BulkDecoder
 from schemas.wire.orders import BulkOrder, OrderTerms
@@ -337,6 +341,29 @@ def a_round(factor):
     )  # fmt: skip
 
 
+def test_signed_orders_are_taken_as_they_are_made():
+    """Each signed single order reads as signed by the operator; a repeat has its first one's key and its own nonce."""
+    private = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+    key = private.private_bytes_raw().hex()
+    wanted = a_plan(shape="single", signing_key=key, orders_max=1_000)
+    requests = make_requests(wanted)
+    Signer(wanted).sign(wanted, requests)
+    nonces = set()
+    read: list[Plain] = []
+    for request in requests:
+        plain = read_plain(request.head, body_max=65_536)
+        assert isinstance(plain, Plain)
+        read.append(plain)
+        signed = read_signed(plain.head, now=int(time.time()), has_body=True)
+        assert isinstance(signed, SignedRequest), signed
+        assert is_genuine(signed, private.public_key())
+        nonces.add(signed.nonce)
+        if request.first >= 0:
+            assert (plain.key, plain.body) == (read[request.first].key, read[request.first].body)
+    assert len(nonces) == len(requests)
+    assert any(request.first >= 0 for request in requests)
+
+
 def test_report_has_the_documented_keys():
     """The JSON of a report has the keys that the records document, and reads back as the same report."""
     rounds = [a_round(1), a_round(2), a_round(5)]
@@ -352,7 +379,8 @@ def test_report_has_the_documented_keys():
             cores=2, cpu="c", memory_bytes=1, system="s", python="p", event_loop="e",
             postgres="18", load_before=0.0, sync_ms=0.1,
         ),
-        settings={"rounds": 3}, checkpoints=1, loads=loads, isolation=isolation, cycle=cycle,
+        settings={"rounds": 3}, checkpoints=1, loads=loads,
+        signed_to_unsigned=report.signed_to_unsigned(loads), isolation=isolation, cycle=cycle,
         replay=replay, memory=Memory(writer=1, gateway=1, order_worker=1, packager=1, postgres=1),
         budgets=hold_against_budgets(loads, isolation, cycle, replay), faults=[], rounds=rounds,
     )  # fmt: skip
