@@ -164,7 +164,7 @@ async def test_a_late_credit_is_reversed(dsn):
         runner = await way.runner()
         way.acceptor.fails(Fault.TIMEOUT_AFTER, operation="credit")
         way.acceptor.fails(Fault.TIMEOUT_BEFORE, operation="status", times=5)
-        wanted = way.wanted(seconds=0.25)
+        wanted = way.wanted(seconds=0.5)
         answer = await runner.order(wanted)
         assert answer.reason == Reason.DECIDED_TOO_LATE.number
         journey = await way.check(wanted, answer)
@@ -179,7 +179,7 @@ async def test_a_late_credit_that_stands_asks_people(dsn):
         runner = await way.runner()
         way.acceptor.fails(Fault.TIMEOUT_AFTER, operation="credit")
         way.acceptor.fails(Fault.TIMEOUT_BEFORE, operation="status", times=5)
-        wanted = way.wanted(seconds=0.25)
+        wanted = way.wanted(seconds=0.5)
         assert (await runner.order(wanted)).reason == Reason.DECIDED_TOO_LATE.number
         journey = await way.ended(wanted)
         assert journey.state is State.CLEARED
@@ -196,7 +196,7 @@ async def test_a_dead_issuer_is_answered_in_time(dsn):
         wanted = way.wanted(seconds=0.2)
         began = asyncio.get_running_loop().time()
         answer = await runner.order(wanted)
-        assert asyncio.get_running_loop().time() - began < 0.35
+        assert asyncio.get_running_loop().time() - began < 0.7
         assert answer.reason == Reason.DECIDED_TOO_LATE.number
         journey = await way.check(wanted, answer)
         assert way.issuer.moved(journey) == [Step.HOLD, Step.RELEASE]
