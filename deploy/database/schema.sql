@@ -63,6 +63,110 @@ ALTER TABLE exchange.connection ALTER COLUMN connection_no ADD GENERATED ALWAYS 
     CACHE 1
 );
 
+CREATE TABLE exchange.dead_letter (
+    endpoint_no integer NOT NULL,
+    letter_no bigint NOT NULL,
+    event_id text NOT NULL,
+    given_up_at timestamp with time zone NOT NULL,
+    attempts integer NOT NULL,
+    last_error text NOT NULL,
+    replay_wanted boolean NOT NULL,
+    delivered_at timestamp with time zone,
+    CONSTRAINT dead_letter_attempts_check CHECK ((attempts > 0))
+);
+
+ALTER TABLE ONLY exchange.dead_letter
+    ADD CONSTRAINT dead_letter_endpoint_no_event_id_key UNIQUE (endpoint_no, event_id);
+
+ALTER TABLE ONLY exchange.dead_letter
+    ADD CONSTRAINT dead_letter_pkey PRIMARY KEY (endpoint_no, letter_no);
+
+GRANT SELECT,INSERT ON TABLE exchange.dead_letter TO tongdui_app;
+
+GRANT UPDATE(attempts) ON TABLE exchange.dead_letter TO tongdui_app;
+
+GRANT UPDATE(last_error) ON TABLE exchange.dead_letter TO tongdui_app;
+
+GRANT UPDATE(replay_wanted) ON TABLE exchange.dead_letter TO tongdui_app;
+
+GRANT UPDATE(delivered_at) ON TABLE exchange.dead_letter TO tongdui_app;
+
+ALTER TABLE exchange.dead_letter ALTER COLUMN letter_no ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME exchange.dead_letter_letter_no_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE exchange.endpoint (
+    endpoint_no integer NOT NULL,
+    merchant_no integer NOT NULL,
+    url text NOT NULL,
+    types text[] NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    seq bigint NOT NULL,
+    notice_no bigint NOT NULL,
+    attempts integer NOT NULL,
+    next_at timestamp with time zone NOT NULL,
+    last_error text NOT NULL,
+    silent boolean NOT NULL,
+    replay_wanted boolean NOT NULL,
+    paused_at timestamp with time zone,
+    removed_at timestamp with time zone,
+    worker uuid,
+    claim_no integer NOT NULL,
+    lease_until timestamp with time zone NOT NULL,
+    CONSTRAINT endpoint_attempts_check CHECK ((attempts >= 0)),
+    CONSTRAINT endpoint_claim_no_check CHECK ((claim_no >= 0)),
+    CONSTRAINT endpoint_merchant_no_check CHECK ((merchant_no >= 0)),
+    CONSTRAINT endpoint_notice_no_check CHECK ((notice_no >= 0)),
+    CONSTRAINT endpoint_seq_check CHECK ((seq >= 0)),
+    CONSTRAINT endpoint_url_check CHECK (((length(url) >= 1) AND (length(url) <= 2000)))
+)
+WITH (fillfactor='20');
+
+ALTER TABLE ONLY exchange.endpoint
+    ADD CONSTRAINT endpoint_pkey PRIMARY KEY (endpoint_no);
+
+CREATE INDEX endpoint_of_merchant ON exchange.endpoint USING btree (merchant_no) WHERE (removed_at IS NULL);
+
+GRANT SELECT,INSERT ON TABLE exchange.endpoint TO tongdui_app;
+
+GRANT UPDATE(seq) ON TABLE exchange.endpoint TO tongdui_app;
+
+GRANT UPDATE(notice_no) ON TABLE exchange.endpoint TO tongdui_app;
+
+GRANT UPDATE(attempts) ON TABLE exchange.endpoint TO tongdui_app;
+
+GRANT UPDATE(next_at) ON TABLE exchange.endpoint TO tongdui_app;
+
+GRANT UPDATE(last_error) ON TABLE exchange.endpoint TO tongdui_app;
+
+GRANT UPDATE(silent) ON TABLE exchange.endpoint TO tongdui_app;
+
+GRANT UPDATE(replay_wanted) ON TABLE exchange.endpoint TO tongdui_app;
+
+GRANT UPDATE(paused_at) ON TABLE exchange.endpoint TO tongdui_app;
+
+GRANT UPDATE(removed_at) ON TABLE exchange.endpoint TO tongdui_app;
+
+GRANT UPDATE(worker) ON TABLE exchange.endpoint TO tongdui_app;
+
+GRANT UPDATE(claim_no) ON TABLE exchange.endpoint TO tongdui_app;
+
+GRANT UPDATE(lease_until) ON TABLE exchange.endpoint TO tongdui_app;
+
+ALTER TABLE exchange.endpoint ALTER COLUMN endpoint_no ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME exchange.endpoint_endpoint_no_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE exchange.expiry_run (
     part smallint NOT NULL,
     through timestamp with time zone NOT NULL
@@ -301,6 +405,22 @@ ALTER TABLE ONLY exchange.member_rules
     ADD CONSTRAINT member_rules_pkey PRIMARY KEY (merchant_no, effective_at);
 
 GRANT SELECT,INSERT ON TABLE exchange.member_rules TO tongdui_app;
+
+CREATE TABLE exchange.notice (
+    notice_no bigint NOT NULL,
+    event_type text NOT NULL,
+    merchant_no integer NOT NULL,
+    at timestamp with time zone NOT NULL,
+    facts jsonb NOT NULL,
+    CONSTRAINT notice_notice_no_check CHECK ((notice_no > 0))
+);
+
+ALTER TABLE ONLY exchange.notice
+    ADD CONSTRAINT notice_pkey PRIMARY KEY (notice_no);
+
+CREATE INDEX notice_of_merchant ON exchange.notice USING btree (merchant_no, event_type, notice_no);
+
+GRANT SELECT,INSERT ON TABLE exchange.notice TO tongdui_app;
 
 CREATE TABLE exchange.order_worker (
     worker uuid NOT NULL,
@@ -930,6 +1050,9 @@ GRANT SELECT ON TABLE settlement.trail_base TO tongdui_app;
 
 ALTER TABLE ONLY exchange.connection
     ADD CONSTRAINT connection_merchant_no_fkey FOREIGN KEY (merchant_no) REFERENCES exchange.programme(merchant_no);
+
+ALTER TABLE ONLY exchange.dead_letter
+    ADD CONSTRAINT dead_letter_endpoint_no_fkey FOREIGN KEY (endpoint_no) REFERENCES exchange.endpoint(endpoint_no);
 
 ALTER TABLE ONLY exchange.journey_line
     ADD CONSTRAINT journey_line_journey_no_fkey FOREIGN KEY (journey_no) REFERENCES exchange.journey(journey_no);

@@ -64,6 +64,10 @@ COMMANDS = {
         "exchange.cli.orders",
         "Show orders between merchants' systems that are stuck, and resolve them.",
     ),
+    "webhooks": (
+        "exchange.cli.webhooks",
+        "Show endpoints of webhooks, resume them, replay what they did not take, rotate the keys.",
+    ),
     "cycle": ("exchange.cli.cycle", "Close the open cycle, or show cycles and their figures."),
     "keys": ("exchange.cli.keys", "List, generate, rotate, revoke and export the signing keys."),
 }

@@ -1,7 +1,7 @@
 """A gateway as a process of its own, as `tongdui serve` starts it.
 
 python -m exchange.cli.gateway --dsn DSN --socket PATH --host HOST --port PORT --home FOLDER
-    [--orders SOCKET …] [--sandbox] [--require-signatures]
+    [--orders SOCKET …] [--sandbox] [--require-signatures] [--private-endpoints]
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ def main() -> None:
     parser.add_argument("--orders", action="append", default=[], type=Path)
     parser.add_argument("--sandbox", action="store_true")
     parser.add_argument("--require-signatures", action="store_true")
+    parser.add_argument("--private-endpoints", action="store_true")
     arguments = parser.parse_args()
     run(
         run_gateway(
@@ -35,6 +36,7 @@ def main() -> None:
             order_paths=arguments.orders,
             sandbox=arguments.sandbox,
             require_signatures=arguments.require_signatures,
+            private_endpoints=arguments.private_endpoints,
         )
     )
 

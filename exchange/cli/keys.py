@@ -88,7 +88,7 @@ def generate() -> None:
     home = this_home()
     home.make()
     keyring = Keyring.create(home.keys, at=datetime.now(UTC))
-    _note(home, keyring)
+    note(home, keyring)
     print(f"made {keyring.keys[-1].key_id} in {keyring.folder}")
 
 
@@ -108,7 +108,7 @@ def rotate(*, overlap_days: int) -> None:
     before = keyring_of(home)
     overlap = timedelta(days=overlap_days)
     keyring = before.rotate(at=now, overlap=overlap)
-    _note(home, keyring)
+    note(home, keyring)
     print(f"made {keyring.keys[-1].key_id}")
     for entry in keyring.keys[:-1]:
         if entry.signs_at(now):
@@ -133,7 +133,7 @@ def revoke(key_id: str, *, yes: bool) -> None:
         )
     now = datetime.now(UTC)
     keyring = keyring.revoke(key_id, at=now)
-    _note(home, keyring)
+    note(home, keyring)
     print(f"revoked {key_id}")
     if not any(entry.signs_at(now) for entry in keyring.keys):
         print("No key signs now: tongdui keys rotate makes a new one.", file=sys.stderr)
@@ -160,7 +160,7 @@ def export(key_id: str | None, target: Path | None) -> None:
         print(f"{key_id} written to {target}")
 
 
-def _note(home: Home, keyring: Keyring) -> None:
+def note(home: Home, keyring: Keyring) -> None:
     """Enter the change in the audit trail; where the ledger is away, its next start does."""
     if not has_ledger(home):
         return

@@ -1,9 +1,9 @@
 """`tongdui serve`: database, writer and gateways as one service that looks after itself.
 
-Order matters. Up: database, migrations, ledger, writer, packager and order workers, gateways. Down: gateways finish the
-requests that they have, order workers what is nearly done, the packager its package, the writer commits what it took,
-and the database stops. A child that
-dies is started again; a writer that another one has fenced off is not, since the ledger is no longer ours.
+Order matters. Up: database, migrations, ledger, writer, packager, order workers and delivery workers, gateways. Down:
+gateways finish the requests that they have, delivery workers the attempts that are under way, order workers what is
+nearly done, the packager its package, the writer commits what it took, and the database stops. A
+child that dies is started again; a writer that another one has fenced off is not, since the ledger is no longer ours.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ class ClearingHouse:
         writer: The writer process.
         packager: The process that cuts packages.
         order_workers: The processes that drive orders between merchants' own systems.
+        delivery_workers: The processes that tell endpoints of events.
         gateways: The gateway processes.
         operator_key: API key of the operator.
         operator_key_is_new: Whether this start made it.
@@ -74,6 +75,7 @@ class ClearingHouse:
     writer: Child
     packager: Child
     order_workers: list[Child]
+    delivery_workers: list[Child]
     gateways: list[Child]
     operator_key: str
     operator_key_is_new: bool
@@ -81,7 +83,10 @@ class ClearingHouse:
 
     async def wait_ended(self) -> str:
         """Wait until a child ends for good; returns why."""
-        everybody = (self.writer, self.packager, *self.order_workers, *self.gateways)
+        everybody = (
+            *(self.writer, self.packager),
+            *(*self.order_workers, *self.delivery_workers, *self.gateways),
+        )
         children = {child.ended: child for child in everybody}
         done, _ = await asyncio.wait(children, return_when=asyncio.FIRST_COMPLETED)
         ended = done.pop()
@@ -96,8 +101,10 @@ async def clearing_house(
     port: int = 0,
     gateways: int = 1,
     order_workers: int = 0,
+    delivery_workers: int = 0,
     sandbox: bool = False,
     require_signatures: bool = True,
+    private_endpoints: bool = False,
     caller_clock: bool = False,
     database_url: str | None = None,
     output: IO[bytes] | None = None,
@@ -110,8 +117,10 @@ async def clearing_house(
         port: TCP port; 0 takes any free one.
         gateways: How many gateway processes share the port.
         order_workers: How many processes drive orders between merchants' own systems.
+        delivery_workers: How many processes tell endpoints of events.
         sandbox: Every merchant's system is a simulator, in the one order worker.
         require_signatures: Whether every request must be signed; else API keys count too.
+        private_endpoints: Webhooks may go to closed networks and over plain HTTP; in a sandbox they may.
         caller_clock: A ledger that is made now takes its time from the callers (replay, demo).
         database_url: The database; None for the private server.
         output: Where the children's output goes; standard error if None.
@@ -142,6 +151,14 @@ async def clearing_house(
             Child(spec=_orders_spec(home, environ, output, number, sandbox=sandbox))
             for number in numbers
         ]
+        deliverers = [
+            Child(
+                spec=_delivery_spec(
+                    home, environ, output, number, private=private_endpoints or sandbox
+                )
+            )
+            for number in range(1, delivery_workers + 1)
+        ]
         sockets = [home.orders_socket(number) for number in numbers]
         children = [
             Child(
@@ -155,6 +172,7 @@ async def clearing_house(
                     orders=sockets,
                     sandbox=sandbox,
                     require_signatures=require_signatures,
+                    private=private_endpoints,
                 )
             )
             for number in range(1, gateways + 1)
@@ -162,9 +180,11 @@ async def clearing_house(
         stack.push_async_callback(writer.stop)
         stack.push_async_callback(packager.stop)
         stack.push_async_callback(_stop_all, workers)
+        stack.push_async_callback(_stop_all, deliverers)
         stack.push_async_callback(_stop_all, children)
         # A gateway waits for the writer before it listens, so all may start at once.
-        await asyncio.gather(*(child.start() for child in (writer, packager, *workers, *children)))
+        everybody = (writer, packager, *workers, *deliverers, *children)
+        await asyncio.gather(*(child.start() for child in everybody))
         keeper = asyncio.create_task(database.keep(), name="keep database")
         stack.push_async_callback(_cancel, keeper)
         yield ClearingHouse(
@@ -175,6 +195,7 @@ async def clearing_house(
             writer=writer,
             packager=packager,
             order_workers=workers,
+            delivery_workers=deliverers,
             gateways=children,
             operator_key=operator_key,
             operator_key_is_new=is_new,
@@ -256,6 +277,7 @@ async def _prepare(home: Home, dsn: str, *, caller_clock: bool) -> tuple[str, bo
     from exchange.cli.context import pool_of
     from exchange.service.access import operator_key
     from exchange.service.key_notes import note_keys
+    from exchange.service.webhook_keys import open_webhook_keys
     from settlement.core.trail import PROGRAM
     from settlement.service.ledger import open_ledger
 
@@ -264,7 +286,9 @@ async def _prepare(home: Home, dsn: str, *, caller_clock: bool) -> tuple[str, bo
     async with pool_of(dsn) as pool:
         async with pool.acquire() as connection:
             await open_ledger(connection, caller_clock=caller_clock)
-        await note_keys(pool, keyring, by=PROGRAM, now=datetime.now(UTC))
+        now = datetime.now(UTC)
+        for each in (keyring, open_webhook_keys(home.keys, now=now)):
+            await note_keys(pool, each, by=PROGRAM, now=now)
         await _register_operator(home, pool)
         is_new = not home.operator_key.exists()
         return await operator_key(pool, home.folder, now=datetime.now(UTC)), is_new
@@ -382,6 +406,31 @@ def _orders_spec(
     )
 
 
+def _delivery_spec(
+    home: Home,
+    environ: Mapping[str, str],
+    output: IO[bytes] | None,
+    number: int,
+    *,
+    private: bool,
+) -> ChildSpec:
+    async def is_ready(_: int) -> bool:
+        return True
+
+    return ChildSpec(
+        name=f"delivery worker {number}",
+        module="exchange.worker.webhooks",
+        arguments=(
+            *("--dsn", f"env:{DSN_VARIABLE}"),
+            *("--keys", str(home.keys), "--packages", str(home.packages)),
+            *(["--private"] if private else []),
+        ),
+        environ=environ,
+        is_ready=is_ready,
+        output=output,
+    )
+
+
 def _gateway_spec(
     home: Home,
     environ: Mapping[str, str],
@@ -393,6 +442,7 @@ def _gateway_spec(
     orders: Sequence[Path],
     sandbox: bool,
     require_signatures: bool,
+    private: bool,
 ) -> ChildSpec:
     async def is_ready(pid: int) -> bool:
         return await asyncio.to_thread(is_listening, pid, port)
@@ -406,6 +456,7 @@ def _gateway_spec(
             *(part for path in orders for part in ("--orders", str(path))),
             *(["--sandbox"] if sandbox else []),
             *(["--require-signatures"] if require_signatures else []),
+            *(["--private-endpoints"] if private else []),
         ),
         environ=environ,
         is_ready=is_ready,
@@ -440,6 +491,18 @@ def _gateway_spec(
     help="Processes that drive orders between merchants' own systems.",
 )
 @click.option(
+    "--delivery-workers",
+    type=click.IntRange(0, 64),
+    default=1,
+    show_default=True,
+    help="Processes that send events to merchants' endpoints.",
+)
+@click.option(
+    "--private-endpoints",
+    is_flag=True,
+    help="Send webhooks into closed networks and over plain HTTP too; in a sandbox that is so anyway.",
+)
+@click.option(
     "--sandbox",
     is_flag=True,
     help="For integrators: every merchant is a simulator, with test members and a key; nothing is real.",
@@ -461,6 +524,8 @@ def serve(
     port: int,
     gateways: int,
     order_workers: int,
+    delivery_workers: int,
+    private_endpoints: bool,
     sandbox: bool,
     require_signatures: bool | None,
     caller_clock: bool,
@@ -482,6 +547,8 @@ def serve(
             port,
             gateways,
             order_workers,
+            delivery_workers,
+            private_endpoints=private_endpoints,
             sandbox=sandbox,
             require_signatures=not sandbox if require_signatures is None else require_signatures,
             caller_clock=caller_clock,
@@ -498,7 +565,9 @@ async def _serve(
     port: int,
     gateways: int,
     order_workers: int,
+    delivery_workers: int,
     *,
+    private_endpoints: bool,
     sandbox: bool,
     require_signatures: bool,
     caller_clock: bool,
@@ -514,6 +583,8 @@ async def _serve(
             port=port,
             gateways=gateways,
             order_workers=order_workers,
+            delivery_workers=delivery_workers,
+            private_endpoints=private_endpoints,
             sandbox=sandbox,
             require_signatures=require_signatures,
             caller_clock=caller_clock,
@@ -560,6 +631,7 @@ def _say_ready(
                 "pid": os.getpid(),
                 "writer_pid": house.writer.pid,
                 "order_worker_pids": [worker.pid for worker in house.order_workers],
+                "delivery_worker_pids": [worker.pid for worker in house.delivery_workers],
                 "gateway_pids": [gateway.pid for gateway in house.gateways],
                 "operator_key": house.operator_key if house.operator_key_is_new else None,
                 "operator_key_file": str(house.home.operator_key),

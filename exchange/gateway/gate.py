@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from dataclasses import dataclass, field
 from enum import Enum
@@ -40,6 +41,7 @@ BULK_BYTES_MAX: Final = 16 * 1024 * 1024
 BODY_SECONDS: Final = 20.0
 IN_FLIGHT_MAX: Final = 4096
 RETRY_SECONDS: Final = 1
+HEARTBEAT_SECONDS: Final = 15.0
 NOBODY: Final = Principal(merchant_no=-1, role="merchant", name="nobody")
 """Who calls a public route: no merchant has this number."""
 BOUND: Final = web.RequestKey("bound", str)
@@ -168,6 +170,15 @@ class Call:
             pieces.append(piece)
         return b"".join(pieces)
 
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Step out of the count of requests in flight, for an answer that lasts as long as its reader wants."""
+        self.gate.in_flight -= 1
+        try:
+            yield
+        finally:
+            self.gate.in_flight += 1
+
     def answer(self, body: bytes, status: int = 200) -> web.Response:
         """Answer with JSON."""
         return web.Response(
@@ -225,6 +236,7 @@ class Gate:
         stopping: Whether nothing new is accepted.
         openapi: The document that describes the routes.
         allowed: Columns of the access matrix that may call a route, by its name.
+        heartbeat_seconds: How long a stream of events is silent before it says that it is there.
     """
 
     services: Services
@@ -234,6 +246,7 @@ class Gate:
     stopping: bool = False
     openapi: bytes = b""
     allowed: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    heartbeat_seconds: float = HEARTBEAT_SECONDS
     _prefix: str = field(default_factory=lambda: secrets.token_hex(4))
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
 

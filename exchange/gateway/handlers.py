@@ -372,8 +372,8 @@ async def get_balances(call: Call) -> web.StreamResponse:
 
 async def get_history(call: Call) -> web.StreamResponse:
     """Show a page of what happened to a member's points."""
-    before = _query_number(call, "before", most=2**63 - 1)
-    limit = _query_number(call, "limit", most=HISTORY_MAX)
+    before = query_number(call, "before", most=2**63 - 1)
+    limit = query_number(call, "limit", most=HISTORY_MAX)
     outcome = await call.services.reports.history(
         _member(call), caller=call.caller, before=before, limit=limit or 50
     )
@@ -382,7 +382,7 @@ async def get_history(call: Call) -> web.StreamResponse:
     return call.answer(JSON.encode(outcome))
 
 
-def _query_number(call: Call, name: str, *, most: int) -> int | None:
+def query_number(call: Call, name: str, *, most: int) -> int | None:
     """A positive whole number from the query.
 
     Raises:

@@ -115,13 +115,17 @@ def _rename(schema: object, names: dict[str, str]) -> Any:
             name = schema["$ref"].rpartition("/")[2]
             renamed["$ref"] = _REF.format(name=names.get(name, name))
         if isinstance(renamed.get("pattern"), str):
-            renamed["pattern"] = renamed["pattern"].replace(r"\A", "^").replace(r"\Z", "$")
+            renamed["pattern"] = _ecma(renamed["pattern"])
         if isinstance(renamed.get("title"), str):
             renamed["title"] = renamed["title"].partition("[")[0]
         return renamed
     if isinstance(schema, list):
         return [_rename(value, names) for value in schema]
     return schema
+
+
+def _ecma(pattern: str) -> str:
+    return pattern.replace(r"\A", "^").replace(r"\Z", "$")
 
 
 def _operation(route: Route, made: dict[tuple[str, str, str], Any]) -> dict[str, Any]:
@@ -163,7 +167,7 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
         "in": "query" if parameter.query else "path",
         "required": not parameter.query,
         "description": parameter.text,
-        "schema": {"type": "string", "pattern": parameter.pattern},
+        "schema": {"type": "string", "pattern": _ecma(parameter.pattern)},
     }
 
 
@@ -209,6 +213,8 @@ def _faults(route: Route) -> list[problems.Fault]:
         faults.append(problems.MALFORMED)
     if route.request:
         faults += [problems.TIMED_OUT, problems.TOO_LARGE, problems.MEDIA_TYPE]
-    if "{cycle}" in route.path or "{key_id}" in route.path or route.path == "/v1/positions":
+    if any(f"{{{name}}}" in route.path for name in ("cycle", "key_id", "endpoint")) or (
+        route.path == "/v1/positions"
+    ):
         faults.append(problems.NOT_FOUND)
     return faults

@@ -89,6 +89,7 @@ STATUS: Final[Mapping[Reason, HTTPStatus]] = {
     Reason.REVERSAL_NOT_OFFERED: HTTPStatus.CONFLICT,
     Reason.SIGNING_KEY_NOT_TAKEN: HTTPStatus.CONFLICT,
     **dict.fromkeys(SIGNATURE_REASONS, HTTPStatus.UNAUTHORIZED),
+    Reason.ENDPOINT_LIMIT_REACHED: HTTPStatus.CONFLICT,
 }
 
 

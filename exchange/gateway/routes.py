@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from exchange.gateway import handlers, key_handlers, people, proposals
+from exchange.gateway import event_handlers, handlers, key_handlers, people, proposals
 from exchange.gateway.gate import BODY_BYTES_MAX, BULK_BYTES_MAX, Who
 from schemas.values.reason import Reason
 from schemas.wire import (
     baskets,
     codes,
     cycles,
+    events,
     fields,
     health,
     keys,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 JSON_TYPE: Final = "application/json"
 MSGPACK_TYPE: Final = "application/msgpack"
+STREAM_TYPE: Final = event_handlers.STREAM_TYPE
 
 _PRICING = (
     Reason.UNKNOWN_MERCHANT,
@@ -151,6 +153,10 @@ _PROPOSAL = Parameter(
 _DECIDING = (Reason.PROPOSAL_NOT_FOUND, Reason.PROPOSAL_DECIDED, Reason.PROPOSAL_EXPIRED)
 _PERSON = Parameter(
     name="name", text="What the person signs in as.", pattern=r"^[a-z0-9][a-z0-9._-]{0,47}$"
+)
+_ENDPOINT = Parameter(name="endpoint", text="The endpoint's number.", pattern=r"^[1-9][0-9]{0,8}$")
+_LIMIT = Parameter(
+    name="limit", text="Most lines of a page.", pattern=r"^[1-9][0-9]{0,2}$", query=True
 )
 
 ROUTES: Final = (
@@ -633,6 +639,120 @@ ROUTES: Final = (
         handler=key_handlers.get_jwks,
         request={},
         response={JSON_TYPE: keys.PublicKeys},
+    ),
+    Route(
+        method="GET",
+        path="/v1/events",
+        summary="What happened, page by page; as server-sent events for `Accept: text/event-stream`.",
+        who=Who.MERCHANT,
+        handler=event_handlers.get_events,
+        request={},
+        response={JSON_TYPE: events.EventsAnswer, STREAM_TYPE: None},
+        parameters=(
+            Parameter(
+                name="after",
+                text="Place after which to begin, as `next` or `Last-Event-ID` gave it out. Left out: a page begins "
+                "with the first event, a stream with the next one.",
+                pattern=events.CURSOR_PATTERN,
+                query=True,
+            ),
+            Parameter(
+                name="types",
+                text="Types of events, separated by commas; all where left out.",
+                pattern=r"^[a-z_.,]*$",
+                query=True,
+            ),
+            _LIMIT,
+        ),
+    ),
+    Route(
+        method="GET",
+        path="/v1/events/keys",
+        summary="Public keys that sign webhooks now.",
+        who=Who.ANYBODY,
+        handler=event_handlers.get_webhook_keys,
+        request={},
+        response={JSON_TYPE: events.WebhookKeysAnswer},
+    ),
+    Route(
+        method="POST",
+        path="/v1/endpoints",
+        summary="Register an endpoint, to which events are sent as webhooks.",
+        who=Who.MERCHANT,
+        handler=event_handlers.post_endpoints,
+        request={JSON_TYPE: events.EndpointRequest},
+        response={JSON_TYPE: events.EndpointView},
+        status=201,
+        refusals=(Reason.ENDPOINT_LIMIT_REACHED,),
+    ),
+    Route(
+        method="GET",
+        path="/v1/endpoints",
+        summary="The caller's endpoints, and how their deliveries stand.",
+        who=Who.MERCHANT,
+        handler=event_handlers.get_endpoints,
+        request={},
+        response={JSON_TYPE: events.EndpointsAnswer},
+    ),
+    Route(
+        method="GET",
+        path="/v1/endpoints/{endpoint}",
+        summary="One endpoint.",
+        who=Who.MERCHANT,
+        handler=event_handlers.get_endpoint,
+        request={},
+        response={JSON_TYPE: events.EndpointView},
+        parameters=(_ENDPOINT,),
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/endpoints/{endpoint}",
+        summary="Send an endpoint nothing more.",
+        who=Who.MERCHANT,
+        handler=event_handlers.delete_endpoint,
+        request={},
+        response={JSON_TYPE: events.EndpointRemoved},
+        parameters=(_ENDPOINT,),
+    ),
+    Route(
+        method="POST",
+        path="/v1/endpoints/{endpoint}/resume",
+        summary="Send an endpoint at once what is next, be it paused or waiting.",
+        who=Who.MERCHANT,
+        handler=event_handlers.post_endpoint_resume,
+        request={},
+        response={JSON_TYPE: events.EndpointView},
+        parameters=(_ENDPOINT,),
+    ),
+    Route(
+        method="GET",
+        path="/v1/endpoints/{endpoint}/dead-letters",
+        summary="Events that an endpoint did not take in all their attempts, oldest first.",
+        who=Who.MERCHANT,
+        handler=event_handlers.get_dead_letters,
+        request={},
+        response={JSON_TYPE: events.DeadLettersAnswer},
+        parameters=(
+            _ENDPOINT,
+            Parameter(
+                name="after",
+                text="Where the page begins, as `next` gave it out.",
+                pattern=r"^[1-9][0-9]{0,17}$",
+                query=True,
+            ),
+            _LIMIT,
+        ),
+    ),
+    Route(
+        method="POST",
+        path="/v1/endpoints/{endpoint}/dead-letters/replay",
+        summary="Try dead letters once more, beside the order.",
+        who=Who.MERCHANT,
+        handler=event_handlers.post_dead_letters_replay,
+        request={JSON_TYPE: events.ReplayRequest},
+        response={JSON_TYPE: events.ReplayAnswer},
+        optional=True,
+        parameters=(_ENDPOINT,),
     ),
     Route(
         method="GET",

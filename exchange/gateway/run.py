@@ -44,6 +44,7 @@ async def run_gateway(
     order_paths: Sequence[Path] = (),
     sandbox: bool = False,
     require_signatures: bool = False,
+    private_endpoints: bool = False,
     reuse_port: bool = True,
     stop: asyncio.Event | None = None,
     ready: Callable[[int], None] = lambda _: None,
@@ -59,6 +60,7 @@ async def run_gateway(
         order_paths: Sockets of the order workers; without one, no order between merchants' own systems is taken.
         sandbox: Whether merchants' systems are simulators, and tills may wish for faults.
         require_signatures: Whether every request must be signed; else API keys count too.
+        private_endpoints: Whether webhooks may go to closed networks.
         reuse_port: Whether other gateway processes listen on the same port.
         stop: Ends the gateway when it is set; signals do too.
         ready: Called with the port once connections are accepted.
@@ -86,6 +88,7 @@ async def run_gateway(
                 order_link=link,
                 sandbox=sandbox,
                 require_signatures=require_signatures,
+                private_endpoints=private_endpoints,
             )
             await operator_key(pool, home, now=services.now())
             await services.proposals.finish()
@@ -133,6 +136,7 @@ async def serve(
             yield int(listener.sockets[0].getsockname()[1])
         finally:
             gate.stopping = True
+            gate.services.feed.stop()
             listener.close()
             await lanes.stop(STOP_SECONDS)
     finally:

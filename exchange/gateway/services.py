@@ -13,6 +13,8 @@ from exchange.service.baskets import BasketDesk
 from exchange.service.bulk import BulkDesk
 from exchange.service.callers import Callers, SignedOnly
 from exchange.service.codes import CodeDesk
+from exchange.service.endpoints import EndpointDesk
+from exchange.service.feed import Feed
 from exchange.service.links import LinkDesk
 from exchange.service.members import Members
 from exchange.service.order_link import OrderLink
@@ -68,6 +70,9 @@ class Services:
         codes: Spending codes.
         purchases: Purchases and accruals.
         reports: Everything that is only read.
+        feed: The stream of events.
+        endpoints: Where webhooks are sent.
+        key_folder: Folder of the house's keys.
         packages: Folder of the settlement packages.
         now_us: Clock, microseconds since 1970.
         sandbox: Whether merchants' systems are simulators, and tills may wish for faults.
@@ -92,6 +97,9 @@ class Services:
     codes: CodeDesk
     purchases: PurchaseDesk
     reports: Reports
+    feed: Feed
+    endpoints: EndpointDesk
+    key_folder: Path
     packages: Path
     now_us: Callable[[], int]
     sandbox: bool = False
@@ -112,6 +120,7 @@ def make_services(
     order_link: OrderLink | None = None,
     sandbox: bool = False,
     require_signatures: bool = False,
+    private_endpoints: bool = False,
 ) -> Services:
     """Put the services of one gateway together.
 
@@ -125,6 +134,7 @@ def make_services(
         order_link: The order workers, opened by the caller; None for none.
         sandbox: Whether merchants' systems are simulators.
         require_signatures: Whether every request must be signed; else API keys count too.
+        private_endpoints: Whether webhooks may go to closed networks and over plain HTTP; in a sandbox they may.
 
     Raises:
         QuoteKeysUnusable: The quotes' key file cannot be used.
@@ -196,6 +206,13 @@ def make_services(
         codes=CodeDesk(shelf=shelf, members=members, quote_keys=quote_keys, now_us=now_us),
         purchases=PurchaseDesk(clearing=clearing, shelf=shelf, members=members),
         reports=Reports(pool=pool, shelf=shelf, members=members, packages=packages, now_us=now_us),
+        feed=Feed(pool),
+        endpoints=EndpointDesk(
+            pool,
+            now=lambda: datetime.fromtimestamp(now_us() / 1_000_000, UTC),
+            private=private_endpoints or sandbox,
+        ),
+        key_folder=home / "keys",
         packages=packages,
         now_us=now_us,
         sandbox=sandbox,

@@ -294,6 +294,12 @@ class Reason(Enum):
         "提案所依据的情况已变化，请重新提交。",
     )
     OWN_PROPOSAL = (89, False, "Nobody approves their own proposal.", "不得复核本人提交的提案。")
+    ENDPOINT_LIMIT_REACHED = (
+        90,
+        True,
+        "There are as many endpoints for webhooks as a merchant may have.",
+        "接收通知的地址数量已达上限。",
+    )
 
     def __init__(self, number: int, retryable: bool, english: str, chinese: str) -> None:  # noqa: FBT001 - the table above reads best without keywords
         """Unpack one row of the catalogue."""

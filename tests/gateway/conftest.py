@@ -163,7 +163,12 @@ AIR = {"issuer": "AIR", "acceptor": "EYE", "member": "anna"}
 
 @contextlib.asynccontextmanager
 async def clearing_house(
-    dsn: str, home: Path, *, order_paths: Sequence[Path] = (), require_signatures: bool = False
+    dsn: str,
+    home: Path,
+    *,
+    order_paths: Sequence[Path] = (),
+    require_signatures: bool = False,
+    private_endpoints: bool = False,
 ) -> AsyncIterator[House]:
     """Run a house with three merchants (AIR and EYE hosted, OWN with its own system) and two members."""
     clock = Clock()
@@ -185,6 +190,7 @@ async def clearing_house(
         now_us=clock,
         order_link=link,
         require_signatures=require_signatures,
+        private_endpoints=private_endpoints,
     )
     app = create_app(services)
     async with (

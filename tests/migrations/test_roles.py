@@ -5,7 +5,7 @@ from deploy.database.embedded import EmbeddedServer
 
 JOURNAL = [
     *("settlement.event", "settlement.flush", "settlement.batch", "settlement.instruction"),
-    *("exchange.journey_line", "exchange.connection", "settlement.trail"),
+    *("exchange.journey_line", "exchange.connection", "exchange.notice", "settlement.trail"),
     *(
         "settlement.four_eyes",
         "exchange.proposal",

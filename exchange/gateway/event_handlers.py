@@ -1,0 +1,207 @@
+"""Handlers of events and of endpoints; like the others, they decide nothing."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from exchange.core.feed import START, Cursor, project
+from exchange.gateway.handlers import json_body, query_number
+from exchange.gateway.render import JSON
+from exchange.service.endpoints import LETTERS_MAX, checked_cursor, checked_types
+from exchange.service.webhook_keys import open_webhook_keys, public_keys
+from schemas.values.faults import Unavailable
+from schemas.values.reason import Refusal
+from schemas.wire.decoding import decode
+from schemas.wire.events import (
+    EndpointRemoved,
+    EndpointRequest,
+    EndpointsAnswer,
+    EventsAnswer,
+    ReplayAnswer,
+    ReplayRequest,
+    WebhookKeysAnswer,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from exchange.gateway.gate import Call
+    from exchange.service.feed import Page
+
+log = structlog.get_logger()
+
+EVENTS_MAX: Final = 500
+EVENTS_USUAL: Final = 100
+STREAM_TYPE: Final = "text/event-stream"
+LISTENERS_MAX: Final = 10_000
+"""Listeners of one gateway process; more are told to come back."""
+RECONNECT_MS: Final = 2_000
+_ENDPOINT = msgspec.json.Decoder(EndpointRequest)
+_REPLAY = msgspec.json.Decoder(ReplayRequest)
+
+
+# --- events ---
+
+
+async def get_events(call: Call) -> web.StreamResponse:
+    """Show a page of events, or stream them to whoever asks for a stream."""
+    types = checked_types(call.request.query.get("types", ""))
+    after = call.request.query.get("after")
+    field = "?after"
+    if after is None and "Last-Event-ID" in call.request.headers:
+        after, field = call.request.headers["Last-Event-ID"], "Last-Event-ID"
+    cursor = None if after is None else checked_cursor(after, field)
+    if STREAM_TYPE in call.request.headers.get("Accept", ""):
+        return await _stream(call, cursor, types)
+    limit = query_number(call, "limit", most=EVENTS_MAX) or EVENTS_USUAL
+    feed = call.services.feed
+    if not feed.listeners:
+        await feed.look()
+    page = await feed.page(call.caller, cursor or START, types=types, limit=limit)
+    offer = await call.services.shelf.offer()
+    answer = EventsAnswer(
+        events=[project(each, call.caller, offer.codes) for _, each in page.events],
+        next=str(page.cursor),
+        more=page.more,
+    )
+    return call.answer(JSON.encode(answer))
+
+
+async def _stream(call: Call, cursor: Cursor | None, types: Sequence[str]) -> web.StreamResponse:
+    """Send events as they come, until the listener leaves or this gateway stops.
+
+    A listener has no queue: it is a place in the stream, and the next page is read when the one before was taken. A
+    heartbeat is an event without data, which readers do not show, and which moves the place from which they resume.
+    """
+    feed = call.services.feed
+    if feed.listeners >= LISTENERS_MAX:
+        raise Unavailable("too many listen", retry_after_seconds=5)
+    response = web.StreamResponse(
+        headers={
+            "Content-Type": STREAM_TYPE,
+            "Cache-Control": "no-store",
+            "X-Accel-Buffering": "no",
+            "X-Request-Id": call.request_id,
+        }
+    )
+    async with feed.listening():
+        if cursor is None:
+            await feed.look()
+            cursor = feed.head
+        await response.prepare(call.request)
+        with contextlib.suppress(ConnectionError), call.aside():
+            await response.write(b"retry: %d\nid: %s\n\n" % (RECONNECT_MS, str(cursor).encode()))
+            while not feed.is_stopping():
+                page = await feed.page(call.caller, cursor, types=types, limit=EVENTS_USUAL)
+                if page.events:
+                    await response.write(await _chunk(call, page))
+                cursor = page.cursor
+                if not page.more and not await feed.wait(
+                    call.caller, cursor, seconds=call.gate.heartbeat_seconds
+                ):
+                    await response.write(b"id: %s\n\n" % str(cursor).encode())
+            await response.write_eof()
+    return response
+
+
+async def _chunk(call: Call, page: Page) -> bytes:
+    offer = await call.services.shelf.offer()
+    return b"".join(
+        b"id: %s\nevent: %s\ndata: %s\n\n"
+        % (
+            str(cursor).encode(),
+            each.event_type.encode(),
+            JSON.encode(project(each, call.caller, offer.codes)),
+        )
+        for cursor, each in page.events
+    )
+
+
+async def get_webhook_keys(call: Call) -> web.StreamResponse:
+    """Public keys that sign webhooks."""
+    now = call.services.now()
+    keyring = open_webhook_keys(call.services.key_folder, now=now)
+    return call.answer(JSON.encode(WebhookKeysAnswer(keys=public_keys(keyring, now=now))))
+
+
+# --- endpoints ---
+
+
+def _endpoint(call: Call) -> int:
+    """The endpoint that the path names; 0, which no endpoint has, for what cannot be one."""
+    text: str = call.request.match_info["endpoint"]
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+
+
+async def post_endpoints(call: Call) -> web.StreamResponse:
+    """Register an endpoint."""
+    wanted = decode(_ENDPOINT, await json_body(call))
+    view = await call.services.endpoints.register(
+        wanted, caller=call.caller, by=call.principal.by()
+    )
+    if isinstance(view, Refusal):
+        return call.refuse(view.reason, view.detail)
+    log.info("endpoint.registered", request_id=call.request_id, endpoint=view.endpoint)
+    return call.answer(JSON.encode(view), 201)
+
+
+async def get_endpoints(call: Call) -> web.StreamResponse:
+    """List the caller's endpoints."""
+    views = await call.services.endpoints.of_caller(caller=call.caller)
+    return call.answer(JSON.encode(EndpointsAnswer(endpoints=views)))
+
+
+async def get_endpoint(call: Call) -> web.StreamResponse:
+    """Show one endpoint."""
+    view = await call.services.endpoints.show(_endpoint(call), caller=call.caller)
+    return call.not_found() if view is None else call.answer(JSON.encode(view))
+
+
+async def delete_endpoint(call: Call) -> web.StreamResponse:
+    """Send an endpoint nothing more."""
+    number = _endpoint(call)
+    if not await call.services.endpoints.remove(number, caller=call.caller, by=call.principal.by()):
+        return call.not_found()
+    log.info("endpoint.removed", request_id=call.request_id, endpoint=number)
+    return call.answer(JSON.encode(EndpointRemoved(endpoint=number)))
+
+
+async def post_endpoint_resume(call: Call) -> web.StreamResponse:
+    """Send at once what is next."""
+    view = await call.services.endpoints.resume(
+        _endpoint(call), caller=call.caller, by=call.principal.by()
+    )
+    if view is None:
+        return call.not_found()
+    log.info("endpoint.resumed", request_id=call.request_id, endpoint=view.endpoint)
+    return call.answer(JSON.encode(view))
+
+
+async def get_dead_letters(call: Call) -> web.StreamResponse:
+    """Show a page of what an endpoint did not take."""
+    answer = await call.services.endpoints.dead_letters(
+        _endpoint(call),
+        caller=call.caller,
+        after=query_number(call, "after", most=2**63 - 1) or 0,
+        limit=query_number(call, "limit", most=LETTERS_MAX) or 50,
+    )
+    return call.not_found() if answer is None else call.answer(JSON.encode(answer))
+
+
+async def post_dead_letters_replay(call: Call) -> web.StreamResponse:
+    """Have dead letters tried once more."""
+    empty = not call.request.body_exists
+    wanted = decode(_REPLAY, b"{}" if empty else await json_body(call))
+    count = await call.services.endpoints.replay(
+        _endpoint(call), caller=call.caller, ids=wanted.ids, by=call.principal.by()
+    )
+    return (
+        call.not_found()
+        if count is None
+        else call.answer(JSON.encode(ReplayAnswer(replayed=count)))
+    )
