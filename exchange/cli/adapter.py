@@ -84,7 +84,12 @@ def new(*, name: str, protocol: str, into: Path | None) -> None:
     """Write the folder of a new adapter, which passes every clause on its own simulator."""
     from adapters.kit import registry
     from adapters.kit.conformance.scaffold import write_folder
+    from exchange.service.hosted import PROTOCOL
 
+    if name == PROTOCOL:
+        raise Unusable(
+            f"{PROTOCOL} stands for the programmes that the house keeps; take another name"
+        )
     folder = write_folder(name, protocol=protocol, into=into or registry.MERCHANTS)
     print(f"wrote {folder}")
     called = name if into is None else folder if "/" in str(folder) else f"./{folder}"

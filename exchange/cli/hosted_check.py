@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+import structlog
 
 from deploy.database.connection import open_pool, open_writer_connection
 from deploy.database.embedded import ephemeral_server
 from deploy.database.migrate import migrate
+from exchange.cli.log import log_to
 from exchange.programme.service.rider import ProgrammeRider
 from exchange.service.hosted_trial import Proving
 from settlement.service.clearing import Writer
@@ -18,7 +21,11 @@ from settlement.service.ledger import open_ledger
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from structlog.typing import EventDict
+
     from adapters.kit.conformance.examination import Finding
+
+DEBUG: Final = 10
 
 
 def check_hosted(*, only: Sequence[str], done: Callable[[], None]) -> list[Finding]:
@@ -31,8 +38,18 @@ def check_hosted(*, only: Sequence[str], done: Callable[[], None]) -> list[Findi
     Raises:
         ServerUnavailable: There is no PostgreSQL that could be started here.
     """
+    log_to(level=DEBUG)
+    # Dropped here and not by level, since one clause listens to everything that is logged.
+    structlog.configure(processors=[_grave_only, *structlog.get_config()["processors"]])
     with ephemeral_server() as server:
         return asyncio.run(_check(server.create_database("trial"), only, done))
+
+
+def _grave_only(_: object, method: str, event: EventDict) -> EventDict:
+    """Let nothing through that is said every day."""
+    if method in ("debug", "info"):
+        raise structlog.DropEvent
+    return event
 
 
 async def _check(dsn: str, only: Sequence[str], done: Callable[[], None]) -> list[Finding]:

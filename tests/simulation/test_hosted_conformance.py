@@ -1,6 +1,9 @@
 """Hosted programmes under the clauses that every merchant's adapter keeps, on a real writer and PostgreSQL."""
 
+import json
 import random
+import subprocess
+import sys
 
 import pytest
 
@@ -9,6 +12,7 @@ from adapters.kit.conformance.examination import Finding
 from adapters.kit.contract import Outcome, Receipt
 from deploy.database.embedded import EmbeddedServer
 from exchange.service import hosted
+from exchange.service.hosted import PROTOCOL
 from exchange.service.hosted_trial import EXEMPT, Proving
 from schemas.values.reason import Reason
 from tests.simulation.ground import open_house
@@ -45,3 +49,21 @@ async def test_a_broken_hosted_programme_fails(
     monkeypatch.setattr(hosted, "_NO_ANSWER", no)
     findings = await examined(server, "unknown.cut", "status.spoilt", "hold.reserves")
     assert [each.verdict for each in findings.values()] == ["passed", "failed", "failed"]
+
+
+def test_the_command_line_tries_hosted_programmes():
+    """`adapter check hosted` makes a server of its own and prints nothing but its report; the name is no folder's."""
+    command = [sys.executable, "-m", "exchange.cli", "adapter"]
+    ran = subprocess.run(
+        [*command, "check", PROTOCOL, "--only", "status.done", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    [told] = json.loads(ran.stdout)
+    assert (told["adapter"], told["passed"]) == (PROTOCOL, True)
+    assert [clause["verdict"] for clause in told["clauses"]] == ["passed"]
+    new = subprocess.run(
+        [*command, "new", PROTOCOL, "--protocol", "soap"], capture_output=True, check=False
+    )
+    assert new.returncode == 2
