@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 from urllib.parse import quote_plus
 
@@ -264,8 +265,9 @@ def signature_holds(
     return said.get("nonce", said["signature"])
 
 
+@lru_cache(maxsize=64)
 def private_key(key: bytes) -> Ed25519PrivateKey:
-    """Read a private key: 32 bytes in Base64, or PEM.
+    """Read a private key, once: 32 bytes in Base64, or PEM. Reading one takes as long as a signature.
 
     Raises:
         ValueError: It is neither.
@@ -282,6 +284,7 @@ def private_key(key: bytes) -> Ed25519PrivateKey:
     raise ValueError("not a private key of Ed25519")
 
 
+@lru_cache(maxsize=64)
 def public_key(key: bytes) -> Ed25519PublicKey:
     """Read a public key: 32 bytes in Base64, or PEM.
 

@@ -41,6 +41,11 @@ TILL: Final = "till"
 
 _ORDERS_A_SECOND: Final = 10
 _LEAST_SPAN_US: Final = 3 * SECOND_US
+_RUSH: Final = 5
+_RUSH_US: Final = 15_000
+_RUSHED: Final = 20
+"""In a history of more than so many orders they come in rushes of a few at a time, within a moment, so that they meet
+in one commit, one frame and one queue."""
 _AHEAD_US_MAX: Final = 20 * SECOND_US
 """How far a merchant's clock may be off all the time: less than any signature allows."""
 _SKEW_SECONDS_MAX: Final = 900.0
@@ -241,7 +246,9 @@ def draw_plan(seed: int, orders: int, *, faults: bool = True) -> Plan:
         seed=seed,
         parts=parts,
         orders=tuple(
-            _draw_spend(_rng(seed, f"order {no}"), no, span_us, len(merchants))
+            _draw_spend(
+                _rng(seed, f"order {no}"), no, _rush_us(seed, no, span_us, orders), len(merchants)
+            )
             for no in range(1, orders + 1)
         ),
         trials=_bounded(
@@ -325,11 +332,19 @@ def _draw_part(rng: random.Random, code: str, orders: int) -> Part:
     )
 
 
-def _draw_spend(rng: random.Random, no: int, span_us: int, merchants: int) -> Spend:
+def _rush_us(seed: int, no: int, span_us: int, orders: int) -> tuple[int, int]:
+    """From when to when an order may be wanted."""
+    if orders <= _RUSHED:
+        return 0, span_us
+    from_us = _rng(seed, f"rush {no // _RUSH}").randrange(span_us)
+    return from_us, from_us + _RUSH_US
+
+
+def _draw_spend(rng: random.Random, no: int, within_us: tuple[int, int], merchants: int) -> Spend:
     issuer, acceptor = rng.sample(range(merchants), 2)
     return Spend(
         no=no,
-        at_us=rng.randrange(span_us),
+        at_us=rng.randrange(*within_us),
         issuer=issuer,
         acceptor=acceptor,
         member=rng.randrange(1_000),
