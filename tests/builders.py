@@ -201,7 +201,9 @@ class BooksBuilder:
         await conn.copy_records_to_table(
             "programme",
             schema_name="exchange",
-            records=[(no, True, "point", 0, 1, 1, 365, 1, 10**9) for no in self.merchants.values()],
+            records=[
+                (no, True, "point", 0, 1, 1, 365, 1, 10**9, False) for no in self.merchants.values()
+            ],
         )
         await conn.executemany(
             "INSERT INTO exchange.rate (rate_no, merchant_no, side, num, den, effective_at) "

@@ -63,6 +63,39 @@ ALTER TABLE exchange.connection ALTER COLUMN connection_no ADD GENERATED ALWAYS 
     CACHE 1
 );
 
+CREATE TABLE exchange.consent (
+    consent_no bigint NOT NULL,
+    member_no bigint NOT NULL,
+    giver integer NOT NULL,
+    receiver integer NOT NULL,
+    purpose text NOT NULL,
+    given_at timestamp with time zone NOT NULL,
+    withdrawn_at timestamp with time zone,
+    CONSTRAINT consent_check CHECK ((receiver <> giver)),
+    CONSTRAINT consent_check1 CHECK ((withdrawn_at >= given_at)),
+    CONSTRAINT consent_purpose_check CHECK (((length(purpose) >= 1) AND (length(purpose) <= 200)))
+);
+
+ALTER TABLE ONLY exchange.consent
+    ADD CONSTRAINT consent_pkey PRIMARY KEY (consent_no);
+
+CREATE INDEX consent_of_member ON exchange.consent USING btree (member_no, receiver);
+
+CREATE INDEX consent_withdrawn ON exchange.consent USING btree (withdrawn_at) WHERE (withdrawn_at IS NOT NULL);
+
+GRANT SELECT,INSERT ON TABLE exchange.consent TO tongdui_app;
+
+GRANT UPDATE(withdrawn_at) ON TABLE exchange.consent TO tongdui_app;
+
+ALTER TABLE exchange.consent ALTER COLUMN consent_no ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME exchange.consent_consent_no_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE exchange.dead_letter (
     endpoint_no integer NOT NULL,
     letter_no bigint NOT NULL,
@@ -177,6 +210,25 @@ ALTER TABLE ONLY exchange.expiry_run
 
 GRANT SELECT,INSERT,UPDATE ON TABLE exchange.expiry_run TO tongdui_app;
 
+CREATE TABLE exchange.house_key (
+    name text NOT NULL,
+    wrapped bytea NOT NULL,
+    master_id text NOT NULL,
+    wrapped_at timestamp with time zone NOT NULL,
+    CONSTRAINT house_key_name_check CHECK ((name = ANY (ARRAY['members'::text, 'lookup'::text, 'token'::text])))
+);
+
+ALTER TABLE ONLY exchange.house_key
+    ADD CONSTRAINT house_key_pkey PRIMARY KEY (name);
+
+GRANT SELECT,INSERT ON TABLE exchange.house_key TO tongdui_app;
+
+GRANT UPDATE(wrapped) ON TABLE exchange.house_key TO tongdui_app;
+
+GRANT UPDATE(master_id) ON TABLE exchange.house_key TO tongdui_app;
+
+GRANT UPDATE(wrapped_at) ON TABLE exchange.house_key TO tongdui_app;
+
 CREATE TABLE exchange.journey (
     journey_no bigint NOT NULL,
     key uuid NOT NULL,
@@ -232,6 +284,10 @@ CREATE INDEX journey_open ON exchange.journey USING btree (worker) WHERE (ended_
 CREATE INDEX journey_stuck ON exchange.journey USING btree (stuck_since) WHERE (stuck_since IS NOT NULL);
 
 GRANT SELECT,INSERT ON TABLE exchange.journey TO tongdui_app;
+
+GRANT UPDATE(issuer_member) ON TABLE exchange.journey TO tongdui_app;
+
+GRANT UPDATE(acceptor_member) ON TABLE exchange.journey TO tongdui_app;
 
 GRANT UPDATE(worker) ON TABLE exchange.journey TO tongdui_app;
 
@@ -348,8 +404,9 @@ GRANT SELECT ON TABLE exchange.lot_balance TO tongdui_app;
 
 CREATE TABLE exchange.member (
     member_no bigint NOT NULL,
-    reference text NOT NULL,
+    reference text,
     enrolled_at timestamp with time zone NOT NULL,
+    erased_at timestamp with time zone,
     CONSTRAINT member_member_no_check CHECK ((member_no > 0))
 );
 
@@ -359,20 +416,56 @@ ALTER TABLE ONLY exchange.member
 ALTER TABLE ONLY exchange.member
     ADD CONSTRAINT member_reference_key UNIQUE (reference);
 
+CREATE INDEX member_erased ON exchange.member USING btree (erased_at) WHERE (erased_at IS NOT NULL);
+
 GRANT SELECT,INSERT ON TABLE exchange.member TO tongdui_app;
+
+GRANT UPDATE(reference) ON TABLE exchange.member TO tongdui_app;
+
+GRANT UPDATE(erased_at) ON TABLE exchange.member TO tongdui_app;
+
+CREATE TABLE exchange.member_key (
+    member_no bigint NOT NULL,
+    wrapped bytea NOT NULL,
+    made_at timestamp with time zone NOT NULL
+);
+
+ALTER TABLE ONLY exchange.member_key
+    ADD CONSTRAINT member_key_pkey PRIMARY KEY (member_no);
+
+GRANT SELECT,INSERT,DELETE ON TABLE exchange.member_key TO tongdui_app;
 
 CREATE TABLE exchange.member_link (
     member_no bigint NOT NULL,
     merchant_no integer NOT NULL,
-    merchant_member text NOT NULL,
+    merchant_member text,
     linked_at timestamp with time zone NOT NULL,
+    sealed bytea,
+    CONSTRAINT member_link_check CHECK (((merchant_member IS NULL) <> (sealed IS NULL))),
     CONSTRAINT member_link_merchant_member_check CHECK (((length(merchant_member) >= 1) AND (length(merchant_member) <= 128)))
 );
 
 ALTER TABLE ONLY exchange.member_link
     ADD CONSTRAINT member_link_pkey PRIMARY KEY (member_no, merchant_no);
 
-GRANT SELECT,INSERT,UPDATE ON TABLE exchange.member_link TO tongdui_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE exchange.member_link TO tongdui_app;
+
+CREATE TABLE exchange.member_name (
+    digest bytea NOT NULL,
+    member_no bigint NOT NULL,
+    scope integer NOT NULL,
+    sealed bytea NOT NULL,
+    named_at timestamp with time zone NOT NULL,
+    CONSTRAINT member_name_digest_check CHECK ((length(digest) = 32)),
+    CONSTRAINT member_name_scope_check CHECK ((scope >= 0))
+);
+
+ALTER TABLE ONLY exchange.member_name
+    ADD CONSTRAINT member_name_pkey PRIMARY KEY (digest);
+
+CREATE INDEX member_name_of_member ON exchange.member_name USING btree (member_no, scope);
+
+GRANT SELECT,INSERT,DELETE ON TABLE exchange.member_name TO tongdui_app;
 
 CREATE TABLE exchange.member_order (
     member_no bigint NOT NULL,
@@ -506,6 +599,7 @@ CREATE TABLE exchange.programme (
     valid_days integer NOT NULL,
     units_min bigint NOT NULL,
     units_max bigint NOT NULL,
+    own_names boolean DEFAULT false NOT NULL,
     CONSTRAINT programme_check CHECK ((units_max >= units_min)),
     CONSTRAINT programme_earn_den_check CHECK ((earn_den > 0)),
     CONSTRAINT programme_earn_num_check CHECK ((earn_num >= 0)),
@@ -1051,17 +1145,26 @@ GRANT SELECT ON TABLE settlement.trail_base TO tongdui_app;
 ALTER TABLE ONLY exchange.connection
     ADD CONSTRAINT connection_merchant_no_fkey FOREIGN KEY (merchant_no) REFERENCES exchange.programme(merchant_no);
 
+ALTER TABLE ONLY exchange.consent
+    ADD CONSTRAINT consent_member_no_fkey FOREIGN KEY (member_no) REFERENCES exchange.member(member_no);
+
 ALTER TABLE ONLY exchange.dead_letter
     ADD CONSTRAINT dead_letter_endpoint_no_fkey FOREIGN KEY (endpoint_no) REFERENCES exchange.endpoint(endpoint_no);
 
 ALTER TABLE ONLY exchange.journey_line
     ADD CONSTRAINT journey_line_journey_no_fkey FOREIGN KEY (journey_no) REFERENCES exchange.journey(journey_no);
 
+ALTER TABLE ONLY exchange.member_key
+    ADD CONSTRAINT member_key_member_no_fkey FOREIGN KEY (member_no) REFERENCES exchange.member(member_no);
+
 ALTER TABLE ONLY exchange.member_link
     ADD CONSTRAINT member_link_member_no_fkey FOREIGN KEY (member_no) REFERENCES exchange.member(member_no);
 
 ALTER TABLE ONLY exchange.member_link
     ADD CONSTRAINT member_link_merchant_no_fkey FOREIGN KEY (merchant_no) REFERENCES exchange.programme(merchant_no);
+
+ALTER TABLE ONLY exchange.member_name
+    ADD CONSTRAINT member_name_member_no_fkey FOREIGN KEY (member_no) REFERENCES exchange.member(member_no);
 
 ALTER TABLE ONLY exchange.member_rules
     ADD CONSTRAINT member_rules_merchant_no_fkey FOREIGN KEY (merchant_no) REFERENCES exchange.programme(merchant_no);

@@ -31,6 +31,7 @@ from exchange.bench.processes import Failed
 from exchange.service.shelf import STALE_SECONDS
 from exchange.store.catalogue import fetch_catalogue
 from exchange.store.connections import insert_connection
+from schemas.wire.members import EnrolRequest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -161,7 +162,10 @@ async def _linked(operator: Operator, shop: Shop, number: int, *, last: bool) ->
     """Link one member; False if the merchant is not reached yet, and this was not the last time to try."""
     proof = registry.find(shop.shipped).manifest.sandbox.proof
     body = {"merchant": shop.code, "merchant_member": _account(number), "proof": proof}
-    path = f"/v1/members/{market.member_name(number)}/links"
+    named = EnrolRequest(members=[market.member_name(number)])
+    enrolled = await operator.call("POST", "/v1/members", msgspec.json.encode(named))
+    [token] = enrolled["tokens"]
+    path = f"/v1/members/{token}/links"
     try:
         await operator.call("POST", path, msgspec.json.encode(body))
     except Failed:

@@ -56,6 +56,10 @@ COMMANDS = {
         "exchange.cli.proposal",
         "Propose changes that need a second person, and approve or reject those of others.",
     ),
+    "member": (
+        "exchange.cli.member",
+        "Export and erase members, show their tokens, and change the master key.",
+    ),
     "adapter": (
         "exchange.cli.adapter",
         "Start, try, certify and simulate the adapter of a merchant's own system.",

@@ -95,6 +95,9 @@ merchant.add_command(protect)
 @click.option("--valid-days", type=click.IntRange(1, 36_500), default=365, show_default=True)
 @click.option("--own-system", is_flag=True, help="The merchant keeps its points itself.")
 @click.option(
+    "--own-names", is_flag=True, help="It calls members by names of its own, unknown to others."
+)
+@click.option(
     "--from-file",
     "programmes",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -116,6 +119,7 @@ def add(
     valid_days: int,
     *,
     own_system: bool,
+    own_names: bool,
     programmes: Path | None,
     as_json: bool,
 ) -> None:
@@ -147,6 +151,7 @@ def add(
                 earn=earn or (0, 1),
                 valid_days=valid_days,
                 cap_cu=cap,
+                own_names=own_names,
             )
         except ValueError as error:
             raise click.UsageError(str(error)) from error

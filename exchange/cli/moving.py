@@ -93,6 +93,8 @@ async def _import(
 ) -> Imported:
     from exchange.service.members import Members
     from exchange.service.moving import import_balances
+    from exchange.service.shelf import Shelf
+    from exchange.service.vaults import VaultDoor
 
     async with pool_of(dsn) as pool, clearing_of(home, dsn) as clearing:
         programme = await _programme(pool, code)
@@ -101,7 +103,9 @@ async def _import(
         return await import_balances(
             pool,
             clearing=clearing,
-            members=Members(pool, lambda: datetime.now(UTC)),
+            members=Members(
+                pool, VaultDoor(pool, home.keys), Shelf(pool), lambda: datetime.now(UTC)
+            ),
             merchant_no=programme.merchant_no,
             code=code,
             lines=lines,
@@ -114,12 +118,16 @@ async def _import(
 
 async def _export(dsn: str, code: str, out: Path) -> Exported:
     from exchange.service.moving import export_merchant
+    from exchange.service.vaults import VaultDoor
+    from schemas.values.ids import HOUSE
     from settlement.service.inquiry import ledger_now_us
 
     async with pool_of(dsn) as pool:
         programme = await _programme(pool, code)
         return await export_merchant(
             pool,
+            vault=await VaultDoor(pool, this_home().keys).vault(),
+            scope=programme.merchant_no if programme.own_names else HOUSE,
             merchant_no=programme.merchant_no,
             code=code,
             now_us=await ledger_now_us(pool, now_us=time_ns() // 1000),

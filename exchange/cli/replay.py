@@ -138,6 +138,7 @@ def _replay(
                     return await replay_file(
                         pool=pool,
                         connect=lambda: open_writer_connection(dsn),
+                        keys=home.keys,
                         purchases=purchases,
                         programmes=programmes,
                         out=folder,

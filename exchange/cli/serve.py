@@ -324,6 +324,7 @@ async def _check_sandbox(home: Home, dsn: str, *, sandbox: bool) -> Prepared | N
     """
     from exchange.cli.context import own_writer, pool_of
     from exchange.service.sandbox_setup import is_empty, prepare_sandbox
+    from exchange.service.vaults import VaultDoor
 
     marker = home.folder / "sandbox"
     if not sandbox:
@@ -338,7 +339,8 @@ async def _check_sandbox(home: Home, dsn: str, *, sandbox: bool) -> Prepared | N
             )
         marker.touch()
         async with own_writer(dsn) as clearing:
-            return await prepare_sandbox(pool, clearing, now=datetime.now(UTC))
+            door = VaultDoor(pool, home.keys)
+            return await prepare_sandbox(pool, clearing, door, now=datetime.now(UTC))
 
 
 def _writer_spec(home: Home, environ: Mapping[str, str], output: IO[bytes] | None) -> ChildSpec:

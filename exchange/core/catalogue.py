@@ -31,6 +31,7 @@ class Programme:
         valid_days: Life of an earned lot in days of 24 hours.
         units_min: Fewest smallest units that one order may spend.
         units_max: Most smallest units that one order may spend.
+        own_names: Whether the merchant calls members by names of its own, which mean nothing to others.
     """
 
     merchant_no: int
@@ -44,6 +45,7 @@ class Programme:
     valid_days: int
     units_min: int
     units_max: int
+    own_names: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

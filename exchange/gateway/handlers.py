@@ -46,7 +46,13 @@ from schemas.wire.cycles import CloseRequest, CyclesAnswer
 from schemas.wire.decoding import BulkDecoder, decode
 from schemas.wire.fields import instant_text
 from schemas.wire.health import HealthAnswer, ReadyAnswer
-from schemas.wire.members import EnrolAnswer, EnrolRequest, LinkAnswer, LinkRequest
+from schemas.wire.members import (
+    ConsentRequest,
+    EnrolAnswer,
+    EnrolRequest,
+    LinkAnswer,
+    LinkRequest,
+)
 from schemas.wire.merchants import MerchantAnswer, MerchantRequest, MerchantsAnswer
 from schemas.wire.orders import BulkOrder, OrderTerms, UncheckedOrder, texts_are_sound
 from schemas.wire.purchases import AccrualAnswer, AccrualRequest, BulkPurchase
@@ -74,6 +80,7 @@ _CODE = msgspec.json.Decoder(CodeRequest)
 order_decoder: Any = msgspec.json.Decoder(OrderTerms[fields.UnitDigits])
 _ACCRUAL = msgspec.json.Decoder(AccrualRequest)
 _ENROL = msgspec.json.Decoder(EnrolRequest)
+_CONSENT = msgspec.json.Decoder(ConsentRequest)
 _LINK = msgspec.json.Decoder(LinkRequest)
 _MERCHANT = msgspec.json.Decoder(MerchantRequest)
 _CLOSE = msgspec.json.Decoder(CloseRequest)
@@ -145,9 +152,9 @@ def _order_id(call: Call) -> uuid.UUID | None:
 
 
 def _member(call: Call) -> str:
-    """The member that the path names; one that cannot exist is looked up as nobody."""
-    text: str = call.request.match_info["reference"]
-    return text if re.match(fields.MEMBER_PATTERN, text) else "?"
+    """The token in the path; a reference is nobody here, since URLs are logged wherever they pass."""
+    text: str = call.request.match_info["token"]
+    return text if re.match(fields.MEMBER_TOKEN_PATTERN, text) else "?"
 
 
 def _packed_answer(call: Call, body: bytes) -> web.Response:
@@ -322,9 +329,13 @@ async def post_members(call: Call) -> web.StreamResponse:
     """Enrol members."""
     wanted = decode(_ENROL, await json_body(call))
     references = set(wanted.members)
-    await call.services.members.enrol(references)
+    await call.services.members.enrol(references, caller=call.caller)
+    tokens = await call.services.members.tokens(references, caller=call.caller)
     log.info("members.enrolled", request_id=call.request_id, members=len(references))
-    return call.answer(JSON.encode(EnrolAnswer(enrolled=len(references))))
+    answer = EnrolAnswer(
+        enrolled=len(references), tokens=[tokens[reference] for reference in wanted.members]
+    )
+    return call.answer(JSON.encode(answer))
 
 
 async def post_codes(call: Call) -> web.StreamResponse:
@@ -351,6 +362,7 @@ async def post_links(call: Call) -> web.StreamResponse:
     member = _member(call)
     linked = await call.services.links.link_member(
         member,
+        caller=call.caller,
         merchant=wanted.merchant,
         merchant_member=wanted.merchant_member,
         proof=wanted.proof,
@@ -360,6 +372,35 @@ async def post_links(call: Call) -> web.StreamResponse:
     log.info("member.linked", request_id=call.request_id, merchant=wanted.merchant)
     answer = LinkAnswer(member=member, merchant=wanted.merchant, merchant_member=linked)
     return call.answer(JSON.encode(answer), 201)
+
+
+async def post_consents(call: Call) -> web.StreamResponse:
+    """Record a member's consent."""
+    wanted = decode(_CONSENT, await json_body(call))
+    given = await call.services.consents.give(_member(call), wanted, caller=call.caller)
+    if isinstance(given, Refusal):
+        return call.refuse(given.reason, given.detail)
+    log.info("consent.given", request_id=call.request_id, consent_no=given.consent_no)
+    return call.answer(JSON.encode(given), 201)
+
+
+async def get_consents(call: Call) -> web.StreamResponse:
+    """Show a member's consents."""
+    outcome = await call.services.consents.list(_member(call), caller=call.caller)
+    if isinstance(outcome, Refusal):
+        return call.refuse(outcome.reason, outcome.detail, status=HTTPStatus.NOT_FOUND)
+    return call.answer(JSON.encode(outcome))
+
+
+async def post_withdraw(call: Call) -> web.StreamResponse:
+    """End a member's consent, and show what is left."""
+    text: str = call.request.match_info["consent_no"]
+    consent_no = int(text) if re.match(r"\A[0-9]{1,18}\Z", text) else 0
+    outcome = await call.services.consents.withdraw(_member(call), consent_no, caller=call.caller)
+    if isinstance(outcome, Refusal):
+        return call.refuse(outcome.reason, outcome.detail, status=HTTPStatus.NOT_FOUND)
+    log.info("consent.withdrawn", request_id=call.request_id, consent_no=consent_no)
+    return call.answer(JSON.encode(outcome))
 
 
 async def get_balances(call: Call) -> web.StreamResponse:

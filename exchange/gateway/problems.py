@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
@@ -31,6 +32,8 @@ SIGNATURE_REASONS: Final = (
     Reason.DIGEST_MISMATCH,
 )
 """Why a signed request is not taken; any route that is not public may answer them."""
+
+_NAME_IN_PATH: Final = re.compile(r"^/v1/members/(?!mt_[a-z2-7]{26}(?:/|$))[^/]*")
 
 STATUS: Final[Mapping[Reason, HTTPStatus]] = {
     Reason.NET_DEBIT_CAP_EXCEEDED: HTTPStatus.CONFLICT,
@@ -90,6 +93,8 @@ STATUS: Final[Mapping[Reason, HTTPStatus]] = {
     Reason.SIGNING_KEY_NOT_TAKEN: HTTPStatus.CONFLICT,
     **dict.fromkeys(SIGNATURE_REASONS, HTTPStatus.UNAUTHORIZED),
     Reason.ENDPOINT_LIMIT_REACHED: HTTPStatus.CONFLICT,
+    Reason.UNKNOWN_CONSENT: HTTPStatus.NOT_FOUND,
+    Reason.MEMBER_HAS_POINTS: HTTPStatus.CONFLICT,
 }
 
 
@@ -199,7 +204,7 @@ def refusal_problem(
 
     Args:
         reason: Why.
-        instance: Path of the request.
+        instance: Path of the request; who is named in it by anything but a token is left out.
         request_id: Names the exchange.
         detail: Sentence about this case; the reason's own by default.
         order_id: The order that was refused.
@@ -211,7 +216,7 @@ def refusal_problem(
         status=int(status or STATUS[reason]),
         detail=detail or reason.english,
         detail_zh=reason.chinese,
-        instance=instance,
+        instance=_NAME_IN_PATH.sub("/v1/members/-", instance),
         reason=reason.code,
         retryable=reason.retryable,
         order_id=order_id,
@@ -231,7 +236,7 @@ def fault_problem(
 
     Args:
         fault: What is wrong.
-        instance: Path of the request.
+        instance: Path of the request; who is named in it by anything but a token is left out.
         request_id: Names the exchange.
         detail: Sentence about this case; the fault's own by default.
         field: Path of the bad field.
@@ -242,7 +247,7 @@ def fault_problem(
         status=int(fault.status),
         detail=detail or fault.detail,
         detail_zh=fault.detail_zh,
-        instance=instance,
+        instance=_NAME_IN_PATH.sub("/v1/members/-", instance),
         reason=fault.code,
         retryable=fault.retryable,
         field=field,

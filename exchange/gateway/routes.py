@@ -140,7 +140,12 @@ _ORDER_ID = Parameter(
     text="The order's id.",
     pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
 )
-_MEMBER = Parameter(name="reference", text="The member's reference.", pattern=r"^[!-~]{1,64}$")
+_MEMBER = Parameter(
+    name="token",
+    text="The caller's token of the member; `POST /v1/members` tells it.",
+    pattern=r"^mt_[a-z2-7]{26}$",
+)
+_CONSENT = Parameter(name="consent_no", text="The consent's number.", pattern=r"^[0-9]{1,18}$")
 _KEY_ID = Parameter(
     name="key_id", text="The key's id, its thumbprint.", pattern=r"^[0-9A-Za-z_-]{43}$"
 )
@@ -320,7 +325,7 @@ ROUTES: Final = (
     ),
     Route(
         method="POST",
-        path="/v1/members/{reference}/codes",
+        path="/v1/members/{token}/codes",
         summary="Make a single-use spending code for a member who agreed; it counts for a minute.",
         who=Who.MERCHANT,
         handler=handlers.post_codes,
@@ -332,7 +337,7 @@ ROUTES: Final = (
     ),
     Route(
         method="POST",
-        path="/v1/members/{reference}/links",
+        path="/v1/members/{token}/links",
         summary="Link a member's account at a merchant's own system, which authenticates the member.",
         who=Who.MERCHANT,
         handler=handlers.post_links,
@@ -348,8 +353,42 @@ ROUTES: Final = (
         ),
     ),
     Route(
+        method="POST",
+        path="/v1/members/{token}/consents",
+        summary="Record that a member agreed to be made known to another merchant; tells that one's token.",
+        who=Who.MERCHANT,
+        handler=handlers.post_consents,
+        request={JSON_TYPE: members.ConsentRequest},
+        response={JSON_TYPE: members.ConsentView},
+        status=201,
+        parameters=(_MEMBER,),
+        refusals=(Reason.UNKNOWN_MERCHANT, Reason.SAME_MERCHANT, Reason.UNKNOWN_MEMBER),
+    ),
+    Route(
         method="GET",
-        path="/v1/members/{reference}/balances",
+        path="/v1/members/{token}/consents",
+        summary="What a member agreed to, newest first; a merchant sees its own side.",
+        who=Who.MERCHANT,
+        handler=handlers.get_consents,
+        request={},
+        response={JSON_TYPE: members.ConsentsAnswer},
+        parameters=(_MEMBER,),
+        refusals=(Reason.UNKNOWN_MEMBER,),
+    ),
+    Route(
+        method="POST",
+        path="/v1/members/{token}/consents/{consent_no}/withdraw",
+        summary="End a consent; the receiver's token then names nobody. Again is harmless.",
+        who=Who.MERCHANT,
+        handler=handlers.post_withdraw,
+        request={},
+        response={JSON_TYPE: members.ConsentsAnswer},
+        parameters=(_MEMBER, _CONSENT),
+        refusals=(Reason.UNKNOWN_MEMBER, Reason.UNKNOWN_CONSENT),
+    ),
+    Route(
+        method="GET",
+        path="/v1/members/{token}/balances",
         summary="A member's live points: of the caller's programme, or of all for the house.",
         who=Who.MERCHANT,
         handler=handlers.get_balances,
@@ -360,7 +399,7 @@ ROUTES: Final = (
     ),
     Route(
         method="GET",
-        path="/v1/members/{reference}/history",
+        path="/v1/members/{token}/history",
         summary="What happened to a member's points, newest first.",
         who=Who.MERCHANT,
         handler=handlers.get_history,

@@ -13,6 +13,7 @@ from exchange.service.baskets import BasketDesk
 from exchange.service.bulk import BulkDesk
 from exchange.service.callers import Callers, SignedOnly
 from exchange.service.codes import CodeDesk
+from exchange.service.consents import ConsentDesk
 from exchange.service.endpoints import EndpointDesk
 from exchange.service.feed import Feed
 from exchange.service.links import LinkDesk
@@ -31,6 +32,7 @@ from exchange.service.shelf import Shelf
 from exchange.service.signatures import Signatures
 from exchange.service.signing_keys import KeyDesk
 from exchange.service.vault import Vault
+from exchange.service.vaults import VaultDoor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,6 +70,7 @@ class Services:
         links: Members' accounts at merchants' own systems.
         baskets: Bills that points of several issuers pay.
         codes: Spending codes.
+        consents: What members agreed to.
         purchases: Purchases and accruals.
         reports: Everything that is only read.
         feed: The stream of events.
@@ -93,6 +96,7 @@ class Services:
     reversals: ReversalDesk
     bulk: BulkDesk
     links: LinkDesk
+    consents: ConsentDesk
     baskets: BasketDesk
     codes: CodeDesk
     purchases: PurchaseDesk
@@ -141,16 +145,15 @@ def make_services(
     """
     shelf = Shelf(pool)
     now = datetime.fromtimestamp(now_us() / 1_000_000, UTC)
-    members = Members(pool, lambda: datetime.fromtimestamp(now_us() / 1_000_000, UTC))
+
+    def clock() -> datetime:
+        return datetime.fromtimestamp(now_us() / 1_000_000, UTC)
+
+    door = VaultDoor(pool, home / "keys")
+    members = Members(pool, door, shelf, clock)
     packages = home / "packages"
     link = order_link or OrderLink((), now_us=now_us)
-    links = LinkDesk(
-        pool=pool,
-        shelf=shelf,
-        members=members,
-        order_link=link,
-        now=lambda: datetime.fromtimestamp(now_us() / 1_000_000, UTC),
-    )
+    links = LinkDesk(pool=pool, shelf=shelf, members=members, door=door, order_link=link, now=clock)
     passage = Passage(pool=pool, links=links, order_link=link, now_us=now_us)
     quote_keys = open_quote_keys(home / "keys", now=now)
     orders = OrderDesk(
@@ -195,6 +198,7 @@ def make_services(
             clearing=clearing, shelf=shelf, members=members, orders=orders, now_us=now_us
         ),
         links=links,
+        consents=ConsentDesk(pool=pool, shelf=shelf, members=members, now=clock),
         baskets=BasketDesk(
             clearing=clearing,
             shelf=shelf,

@@ -99,7 +99,7 @@ class BasketDesk:
         catalogue = offer.catalogue
         if caller not in (HOUSE, catalogue.by_code.get(wanted.acceptor)):
             raise Forbidden("a bill is sent by its acceptor")
-        known = await known_members(self._members, [wanted.member])
+        known = await known_members(self._members, [wanted.member], caller=caller)
         head = (caller, key_bytes(key), body_digest(wanted.canonical()))
         parts = [
             self._order(catalogue, wanted, part, head, known.get(wanted.member, 0))

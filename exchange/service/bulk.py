@@ -175,9 +175,9 @@ class BulkDesk:
         offer = await self._shelf.offer_with(
             *{code for code in {*texts.issuers, *texts.acceptors} if code is not None}
         )
-        known: Mapping[str, int] = await self._members.find(())
+        known: Mapping[str, int] = await self._members.find((), caller=caller)
         if None in map(known.get, texts.members):
-            known = await known_members(self._members, set(texts.members))
+            known = await known_members(self._members, set(texts.members), caller=caller)
         now_us = self._now_us()
         table, plain = _plain_orders(offer, texts, known=known, caller=caller, now_us=now_us)
         others: dict[int, Order] = {}

@@ -74,7 +74,7 @@ class CodeDesk:
 
         Args:
             wanted: The request, whose `check` has passed.
-            member: The member's reference.
+            member: The member, as the caller names them.
             caller: Merchant number of the sender; 0 for the house.
 
         Returns:
@@ -99,7 +99,7 @@ class CodeDesk:
                 return Refusal(Reason.UNKNOWN_MERCHANT, f"no merchant has the code {code}")
         if issuer == wanted.acceptor:
             return Refusal(Reason.SAME_MERCHANT, f"{issuer} is both issuer and acceptor")
-        known = await known_members(self._members, [member])
+        known = await known_members(self._members, [member], caller=caller)
         if member not in known:
             return Refusal(Reason.UNKNOWN_MEMBER, Reason.UNKNOWN_MEMBER.english)
         deadline_us = self._now_us() + self._code_us

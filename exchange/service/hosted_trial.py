@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import hashlib
 import itertools
 from collections import Counter
 from contextlib import asynccontextmanager
@@ -30,7 +31,7 @@ from exchange.programme.store.calls import fetch_left
 from exchange.service.hosted import PROTOCOL, STEPS, HostedAdapter, manifest_of
 from exchange.service.hosted_database import DatabaseRecords
 from exchange.service.onboarding import MerchantTerms, register_merchant
-from exchange.store.members import insert_members
+from exchange.store.members import SealedName, insert_members
 from schemas.values.faults import Unavailable
 from schemas.values.ids import HOUSE, new_uuid7
 from schemas.values.rate import Rate
@@ -297,8 +298,16 @@ class Proving:
         assert isinstance(merchant_no, int)
         await insert_members(
             self._pool,
-            references=list(members),
-            surrogates=[int(member) for member in members],
+            names=[
+                SealedName(
+                    digest=hashlib.sha256(f"{code} {member}".encode()).digest(),
+                    member_no=int(member),
+                    scope=HOUSE,
+                    sealed=b"",
+                    wrapped=b"",
+                )
+                for member in members
+            ],
             now=now,
         )
         await self._clearing.submit(

@@ -12,6 +12,7 @@ from adapters.kit.reference import step_of
 from exchange.programme.core.calls import BY_CALL
 from exchange.programme.core.command import Accrual
 from exchange.service.orders import body_digest
+from exchange.service.privacy import names_of
 from exchange.store import leaving
 from schemas.files.balances import write_balances
 from schemas.files.csv_text import BOM, LINE_END, text_field
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from asyncpg import Pool, Record
 
     from exchange.service.members import Members
+    from exchange.vault.sealing import Vault
     from schemas.files.balances import BalanceLine
     from settlement.service.clearing import Clearing
 
@@ -112,7 +114,7 @@ async def import_balances(
     await trail.ask(pool, by, Change(action="points.import", subject=code, after=after), at=now)
     for start in range(0, len(lines), TOGETHER):
         part = lines[start : start + TOGETHER]
-        known = await members.enrol({line.member for line in part})
+        known = await members.enrol({line.member for line in part}, caller=merchant_no)
         given = [line for line in part if line.units]
         answers = await clearing.submit(
             [
@@ -141,6 +143,8 @@ async def import_balances(
 async def export_merchant(
     pool: Pool,
     *,
+    vault: Vault,
+    scope: int,
     merchant_no: int,
     code: str,
     now_us: int,
@@ -152,10 +156,13 @@ async def export_merchant(
 
     `balances.csv` can be imported again; `events.csv` holds every event with the merchant as issuer or
     acceptor, with the member only where the points are the merchant's; `export.json` holds counts,
-    control totals and the SHA-256 of both. All are of one instant.
+    control totals and the SHA-256 of both. All are of one instant. Members stand there as the merchant
+    calls them; who was erased stands nowhere.
 
     Args:
         pool: Connections of the program.
+        vault: The house's keys, which open members' names.
+        scope: Whose names the merchant calls members by; see `Shelf.scope_of`.
         merchant_no: The merchant.
         code: Its code.
         now_us: Lots that expired by then are left out.
@@ -170,14 +177,25 @@ async def export_merchant(
     with (folder / "events.csv").open("x", encoding="utf-8", newline="") as file:
         file.write(BOM + ",".join(_EVENT_COLUMNS) + LINE_END)
         async with leaving.snapshot(pool) as conn:
-            lots = [
-                (row["reference"], row["units"], row["expires_at_us"])
-                async for row in leaving.lots_of(
-                    conn, part=PART, merchant_no=merchant_no, at_us=now_us
-                )
-            ]
+            names = await names_of(
+                conn,
+                vault,
+                member_nos=await leaving.members_of(conn, part=PART, merchant_no=merchant_no),
+                scope=scope,
+                merchant_no=merchant_no,
+            )
+            lots = sorted(
+                [
+                    (names[row["member_no"]], row["units"], row["expires_at_us"])
+                    async for row in leaving.lots_of(
+                        conn, part=PART, merchant_no=merchant_no, at_us=now_us
+                    )
+                    if row["member_no"] in names
+                ],
+                key=lambda lot: (lot[0], lot[2]),
+            )
             async for row in leaving.events_of(conn, part=PART, merchant_no=merchant_no):
-                file.write(_event_line(row) + LINE_END)
+                file.write(_event_line(row, names.get(row["member_no"], "")) + LINE_END)
                 events += 1
     with (folder / "balances.csv").open("x", encoding="utf-8", newline="") as file:
         file.writelines(write_balances(lots))
@@ -200,7 +218,7 @@ async def export_merchant(
     return exported
 
 
-def _event_line(row: Record) -> str:
+def _event_line(row: Record, member: str) -> str:
     reason = REASON_BY_NUMBER[row["reason"]].code if row["reason"] else ""
     order = ""
     if row["kind"] in BY_CALL:
@@ -215,7 +233,7 @@ def _event_line(row: Record) -> str:
             Kind(row["kind"]).name.lower(),
             row["issuer"] or "",
             row["acceptor"] or "",
-            text_field(row["member"] or ""),
+            text_field(member),
             *(
                 str(row[name])
                 for name in ("units", "debit_cu", "value_cu", "fee_cu", "credited_units")

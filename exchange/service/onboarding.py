@@ -43,6 +43,7 @@ class MerchantTerms:
         cap_cu: Net debit cap, CU.
         units_min: Fewest smallest units an order may spend.
         units_max: Most smallest units an order may spend.
+        own_names: Whether the merchant calls members by names of its own, which mean nothing to others.
     """
 
     code: str
@@ -57,6 +58,7 @@ class MerchantTerms:
     cap_cu: int
     units_min: int = 1
     units_max: int = 10**12
+    own_names: bool = False
 
     def __post_init__(self) -> None:
         """Refuse terms under which a round trip gains.
@@ -317,6 +319,7 @@ async def add_merchant(
         valid_days=terms.valid_days,
         units_min=terms.units_min,
         units_max=terms.units_max,
+        own_names=terms.own_names,
     )
     for side, rate in (("spend", terms.spend), ("issue", terms.issue)):
         await store.insert_rate(

@@ -109,10 +109,12 @@ def body_digest(canonical: tuple[object, ...]) -> bytes:
 _PACKER: Final = msgspec.msgpack.Encoder()
 
 
-async def known_members(members: Members, references: Iterable[str]) -> Mapping[str, int]:
-    """Surrogates of those references that can be a member's at all and are."""
+async def known_members(
+    members: Members, names: Iterable[str], *, caller: int
+) -> Mapping[str, int]:
+    """Surrogates of those names that can be a member's at all and are, as the caller names them."""
     return await members.find(
-        [reference for reference in references if reference.isascii() and reference.isprintable()]
+        [name for name in names if name.isascii() and name.isprintable()], caller=caller
     )
 
 
@@ -284,7 +286,14 @@ class OrderDesk:
         offer = await self._shelf.offer_with(
             *{code for each in terms for code in (each.issuer, each.acceptor) if code is not None}
         )
-        known = await known_members(self._members, {each.member for each in terms})
+        names: dict[int, set[str]] = {}
+        for each in asked:
+            if isinstance(each, Wish):
+                names.setdefault(each.caller, set()).add(each.terms.member)
+        known = {
+            caller: await known_members(self._members, wanted, caller=caller)
+            for caller, wanted in names.items()
+        }
         now_us = self._now_us()
         cache: TermsByPair = {}
         answers: list[Entry | SchemaError | Forbidden | asyncio.Task[Entry]] = []
@@ -298,7 +307,7 @@ class OrderDesk:
             command: Order | End | SchemaError | Forbidden
             if isinstance(each, Wish):
                 command = each.terms.fault() or self.command(
-                    offer, each, known=known, cache=cache, now_us=now_us
+                    offer, each, known=known[each.caller], cache=cache, now_us=now_us
                 )
             elif isinstance(each, Ending):
                 command = _end_command(each)

@@ -52,7 +52,9 @@ class PurchaseDesk:
         )
         by_code, programmes = offer.catalogue.by_code, offer.catalogue.programmes
         known = await known_members(
-            self._members, {wish.member for wish in wishes if not isinstance(wish, SchemaError)}
+            self._members,
+            {wish.member for wish in wishes if not isinstance(wish, SchemaError)},
+            caller=caller,
         )
         forbidden = Forbidden("a merchant sends its own purchases only")
         answers: list[Answer | SchemaError | Forbidden] = []
@@ -91,7 +93,8 @@ class PurchaseDesk:
         if caller not in (HOUSE, merchant_no):
             raise Forbidden("a merchant gives its own points only")
         programme = offer.catalogue.programmes.get(merchant_no)
-        member_no = (await known_members(self._members, (wish.member,))).get(wish.member, 0)
+        known = await known_members(self._members, (wish.member,), caller=caller)
+        member_no = known.get(wish.member, 0)
         reason = 0
         if programme is None:
             reason = Reason.UNKNOWN_MERCHANT.number

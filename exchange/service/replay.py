@@ -31,6 +31,8 @@ from exchange.programme.service.rider import ProgrammeRider
 from exchange.programme.service.totals import count_lots
 from exchange.service.members import Members
 from exchange.service.onboarding import MerchantTerms, register_merchants, set_tariff
+from exchange.service.shelf import Shelf
+from exchange.service.vaults import VaultDoor
 from schemas.files.programmes import parse_programmes
 from schemas.files.purchases import parse_purchases
 from schemas.values.faults import Unavailable
@@ -94,6 +96,7 @@ async def replay(
     *,
     pool: Pool,
     connect: Callable[[], Awaitable[Connection]],
+    keys: Path,
     purchases: Path,
     programmes: Path,
     out: Path,
@@ -107,6 +110,7 @@ async def replay(
     Args:
         pool: Connections to the replay's own migrated database.
         connect: Opens the writer's connections to it.
+        keys: Folder of the master key, where none is named.
         purchases: `occurred_at,member,merchant,amount_fen,discount_fen`.
         programmes: The programmes file (TOML).
         out: Folder for `positions.csv` and `summary.json`.
@@ -120,7 +124,10 @@ async def replay(
     terms, digest = await asyncio.to_thread(_read_inputs, purchases, programmes, out)
     async with _writer(pool, connect) as writer:
         await register_programmes(pool, writer, terms)
-        await _Run(pool=pool, writer=writer, digest=digest, progress=progress).feed(purchases)
+        members = Members(pool, VaultDoor(pool, keys), Shelf(pool), lambda: datetime.now(UTC))
+        await _Run(
+            pool=pool, writer=writer, members=members, digest=digest, progress=progress
+        ).feed(purchases)
     await packages_stand()
     summary = await _summarise(pool, out, began)
     (out / "summary.json").write_bytes(
@@ -189,6 +196,7 @@ class _Run:
     Attributes:
         pool: Connections to the replay's own database.
         writer: The books; every other writer was fenced out.
+        members: Who is enrolled.
         digest: SHA-256 of the file.
         progress: Told how many lines were handled.
         cycle_no: The cycle that is open once everything that was sent is decided.
@@ -197,6 +205,7 @@ class _Run:
 
     pool: Pool
     writer: Writer
+    members: Members
     digest: bytes
     progress: Callable[[int], None]
     cycle_no: int = 0
@@ -207,7 +216,6 @@ class _Run:
         merchants = {
             row["code"]: row["merchant_no"] for row in await parties.list_parties(self.pool)
         }
-        members = Members(self.pool, lambda: datetime.now(UTC))
         key = await ledger.last_line_key(self.pool)
         booked_line = line_of_key(key) if key else 0
         known = set()
@@ -229,7 +237,7 @@ class _Run:
                     ]
                     self.progress(len(lines) - len(fresh))
                     await self._book(
-                        fresh, merchants, await members.enrol({line.member for line in fresh})
+                        fresh, merchants, await self.members.enrol({line.member for line in fresh})
                     )
             if week:
                 after = datetime.fromisoformat(week) + timedelta(days=7)

@@ -178,9 +178,9 @@ class Reports:
 
     # Members --------------------------------------------------------------------------------------
 
-    async def balances(self, reference: str, *, caller: int) -> BalancesAnswer | Refusal:
+    async def balances(self, token: str, *, caller: int) -> BalancesAnswer | Refusal:
         """Live points of a member, or UNKNOWN_MEMBER; a merchant sees its own programme only."""
-        member_no = (await self._members.find([reference])).get(reference)
+        member_no = (await self._members.find([token], caller=caller)).get(token)
         if member_no is None:
             return Refusal(Reason.UNKNOWN_MEMBER, Reason.UNKNOWN_MEMBER.english)
         wall_us = self._now_us()
@@ -211,20 +211,20 @@ class Reports:
                 )
             )
         views.sort(key=lambda view: view.merchant)
-        return BalancesAnswer(member=reference, as_of=instant_text(now_us), balances=views)
+        return BalancesAnswer(member=token, as_of=instant_text(now_us), balances=views)
 
     async def history(
-        self, reference: str, *, caller: int, before: int | None, limit: int
+        self, token: str, *, caller: int, before: int | None, limit: int
     ) -> HistoryAnswer | Refusal:
         """A page of what happened to a member's points, newest first, or UNKNOWN_MEMBER.
 
         Args:
-            reference: The member.
+            token: The member, as the caller names them.
             caller: A merchant sees the events in which it is issuer or acceptor.
             before: Sequence number below which the page begins; None for the newest.
             limit: Most lines, at most 500.
         """
-        member_no = (await self._members.find([reference])).get(reference)
+        member_no = (await self._members.find([token], caller=caller)).get(token)
         if member_no is None:
             return Refusal(Reason.UNKNOWN_MEMBER, Reason.UNKNOWN_MEMBER.english)
         rows = await fetch_history(
@@ -238,7 +238,7 @@ class Reports:
         offer = await self._shelf.offer()
         lines = [_history_line(row, offer.codes.get) for row in rows]
         return HistoryAnswer(
-            member=reference,
+            member=token,
             lines=lines,
             next_before=lines[-1].seq if len(lines) == limit else None,
         )

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Final
 from adapters.kit import registry
 from exchange.service.access import issue_api_key
 from exchange.service.connecting import connect_merchant
+from exchange.service.links import link
 from exchange.service.members import Members
 from exchange.service.onboarding import MerchantTerms, register_merchant
+from exchange.service.shelf import Shelf
 from exchange.store.catalogue import fetch_catalogue
-from exchange.store.links import write_link
 from schemas.values.rate import Rate
 from schemas.values.reason import Refusal
 from settlement.core.trail import PROGRAM
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from asyncpg import Pool
 
     from adapters.kit.folder import Folder
+    from exchange.service.vaults import VaultDoor
     from settlement.service.clearing import Clearing
 
 TILL: Final = "noodle-house"
@@ -51,16 +53,19 @@ async def is_empty(pool: Pool) -> bool:
     return not (await fetch_catalogue(pool)).by_code
 
 
-async def prepare_sandbox(pool: Pool, clearing: Clearing, *, now: datetime) -> Prepared:
+async def prepare_sandbox(
+    pool: Pool, clearing: Clearing, door: VaultDoor, *, now: datetime
+) -> Prepared:
     """Register, connect and link whatever is missing; a second time only a new key is made.
 
     Args:
         pool: The database.
         clearing: The writer.
+        door: The vault.
         now: Instant.
     """
     codes = registry.names()
-    members = Members(pool, lambda: now)
+    members = Members(pool, door, Shelf(pool), lambda: now)
     known = await members.enrol(MEMBERS)
     by_code = (await fetch_catalogue(pool)).by_code
     for code in codes:
@@ -81,8 +86,9 @@ async def prepare_sandbox(pool: Pool, clearing: Clearing, *, now: datetime) -> P
         accounts = folder.manifest.sandbox.members
         richest = sorted(accounts, key=lambda member: (-accounts[member], member))
         for member, theirs in zip(MEMBERS, richest, strict=False):
-            await write_link(
+            await link(
                 pool,
+                await door.vault(),
                 member_no=known[member],
                 merchant_no=merchant_no,
                 merchant_member=theirs,

@@ -8,7 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from exchange.store.catalogue import fetch_catalogue
-from schemas.values.ids import HOUSE_CODES
+from schemas.values.ids import HOUSE, HOUSE_CODES
 from settlement.service import parties
 
 if TYPE_CHECKING:
@@ -64,6 +64,13 @@ class Shelf:
                 _ = self._begin()
                 return offer
         return await asyncio.shield(self._begin())
+
+    async def scope_of(self, merchant_no: int) -> int:
+        """Whose names a merchant calls members by: its own number, or 0 for the house's."""
+        if merchant_no == HOUSE:
+            return HOUSE
+        programme = (await self.offer()).catalogue.programmes.get(merchant_no)
+        return merchant_no if programme is not None and programme.own_names else HOUSE
 
     async def offer_with(self, *codes: str) -> Offer:
         """The snapshot, read anew if it does not know one of these merchants and may be behind."""

@@ -40,6 +40,7 @@ def merchant_terms(wanted: MerchantRequest, *, at: str = "$") -> MerchantTerms:
             cap_cu=int(wanted.cap_cu),
             units_min=int(wanted.units_min),
             units_max=int(wanted.units_max),
+            own_names=wanted.own_names,
         )
     except ValueError as error:
         raise SchemaError(f"{at}.issue", str(error)) from None

@@ -82,7 +82,7 @@ async def _fetch_programmes(conn: Connection | Pool, *, hosted_only: bool) -> li
         for row in await conn.fetch(
             """
             SELECT p.merchant_no, m.code, m.name, p.hosted, p.unit, p.scale, p.earn_num, p.earn_den,
-                   p.valid_days, p.units_min, p.units_max
+                   p.valid_days, p.units_min, p.units_max, p.own_names
               FROM exchange.programme AS p
               JOIN settlement.merchant AS m USING (merchant_no)
              WHERE p.hosted OR NOT $1

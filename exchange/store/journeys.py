@@ -168,7 +168,9 @@ async def update_journeys(conn: Connection, *, changes: Sequence[Change]) -> dic
             UPDATE exchange.journey AS j
                SET state = c.state, order_seq = c.order_seq, accepted_at = c.accepted_at, reason = c.reason,
                    verdict = CASE WHEN j.verdict = 0 THEN c.verdict ELSE j.verdict END,
-                   stuck_since = c.stuck_since, stuck_why = c.stuck_why, ended_at = c.ended_at
+                   stuck_since = c.stuck_since, stuck_why = c.stuck_why, ended_at = c.ended_at,
+                   issuer_member = CASE WHEN c.ended_at IS NULL THEN j.issuer_member ELSE '' END,
+                   acceptor_member = CASE WHEN c.ended_at IS NULL THEN j.acceptor_member ELSE '' END
               FROM unnest(
                     $1::bigint[], $2::int[], $3::smallint[], $4::bigint[], $5::timestamptz[], $6::smallint[],
                     $7::smallint[], $8::timestamptz[], $9::text[], $10::timestamptz[]

@@ -23,18 +23,30 @@ async def snapshot(pool: Pool) -> AsyncIterator[Connection]:
         yield conn  # type: ignore[misc] # a pool's connection is one in all but its base class
 
 
+async def members_of(conn: Connection, *, part: int, merchant_no: int) -> list[int]:
+    """Members who ever had points of a programme, or spent some."""
+    rows = await conn.fetch(
+        """
+        SELECT DISTINCT member_no FROM settlement.event
+         WHERE part = $1 AND (issuer = $2 OR acceptor = $2) AND member_no > 0
+        """,
+        part,
+        merchant_no,
+    )
+    return [row["member_no"] for row in rows]
+
+
 async def lots_of(
     conn: Connection, *, part: int, merchant_no: int, at_us: int
 ) -> AsyncIterator[Record]:
-    """Live lots of a programme with their members' references, by member and expiry."""
+    """Live lots of a programme, by member and expiry."""
     query = conn.cursor(
         """
-        SELECT m.reference, l.units, (extract(epoch FROM l.expires_at) * 1000000)::bigint AS expires_at_us
+        SELECT l.member_no, l.units, (extract(epoch FROM l.expires_at) * 1000000)::bigint AS expires_at_us
           FROM exchange.lot_balance AS l
-          JOIN exchange.member AS m ON m.member_no = l.member_no
          WHERE l.part = $1 AND l.merchant_no = $2 AND l.units > 0
                AND l.expires_at > 'epoch'::timestamptz + $3::bigint * interval '1 microsecond'
-         ORDER BY m.reference, l.expires_at, l.lot_no
+         ORDER BY l.member_no, l.expires_at, l.lot_no
         """,
         part,
         merchant_no,
@@ -54,12 +66,11 @@ async def events_of(conn: Connection, *, part: int, merchant_no: int) -> AsyncIt
                (extract(epoch FROM e.at) * 1000000)::bigint AS at_us,
                (extract(epoch FROM e.occurred_at) * 1000000)::bigint AS occurred_at_us,
                (extract(epoch FROM o.at) * 1000000)::bigint AS order_at_us,
-               CASE WHEN e.issuer = $2 THEN m.reference END AS member
+               CASE WHEN e.issuer = $2 THEN e.member_no END AS member_no
           FROM settlement.event AS e
           LEFT JOIN settlement.event AS o ON o.part = e.part AND o.seq = e.order_seq
           LEFT JOIN settlement.merchant AS i ON i.merchant_no = e.issuer
           LEFT JOIN settlement.merchant AS a ON a.merchant_no = e.acceptor
-          LEFT JOIN exchange.member AS m ON m.member_no = e.member_no
          WHERE e.part = $1 AND (e.issuer = $2 OR e.acceptor = $2)
          ORDER BY e.seq
         """,

@@ -22,13 +22,15 @@ async def insert_programme(
     valid_days: int,
     units_min: int,
     units_max: int,
+    own_names: bool,
 ) -> None:
     """Add a merchant's programme; `earn` is smallest units for so many fen."""
     await conn.execute(
         """
         INSERT INTO exchange.programme
-               (merchant_no, hosted, unit, scale, earn_num, earn_den, valid_days, units_min, units_max)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+               (merchant_no, hosted, unit, scale, earn_num, earn_den, valid_days, units_min, units_max,
+                own_names)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
         """,
         merchant_no,
         hosted,
@@ -38,6 +40,7 @@ async def insert_programme(
         valid_days,
         units_min,
         units_max,
+        own_names,
     )
 
 

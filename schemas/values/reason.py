@@ -301,6 +301,20 @@ class Reason(Enum):
         "接收通知的地址数量已达上限。",
     )
 
+    UNKNOWN_CONSENT = (
+        91,
+        False,
+        "The member gave no such consent.",
+        "会员没有该项授权。",
+    )
+
+    MEMBER_HAS_POINTS = (
+        92,
+        True,
+        "The member has points that would be lost.",
+        "会员尚有积分，将会丧失。",
+    )
+
     def __init__(self, number: int, retryable: bool, english: str, chinese: str) -> None:  # noqa: FBT001 - the table above reads best without keywords
         """Unpack one row of the catalogue."""
         self.number = number

@@ -20,8 +20,9 @@ from schemas.values.ids import KEY_PATTERN, MERCHANT_CODE_PATTERN
 AmountT = TypeVar("AmountT", bound=int | str)
 
 FEN_LIMIT: Final = AMOUNT_LIMIT // CU_PER_FEN
-MEMBER_PATTERN: Final = r"\A[\x21-\x7e]{1,64}\Z"
-"""References of members stand in paths and logs of partners' systems, so they are visible ASCII."""
+MEMBER_PATTERN: Final = r"\A(?!mt_)[\x21-\x7e]{1,64}\Z"
+"""References of members stand in partners' systems, so they are visible ASCII; `mt_` begins a token."""
+MEMBER_TOKEN_PATTERN: Final = r"\Amt_[a-z2-7]{26}\Z"  # noqa: S105 - what one looks like
 REFERENCE_FORBIDDEN: Final = r"\x00-\x1f\x7f-\x9f\ud800-\udfff"
 REFERENCE_PATTERN: Final = rf"\A[^{REFERENCE_FORBIDDEN}]{{0,35}}\Z"
 """35 characters is what ISO 20022 leaves for a reference; a control character has no place in one."""
@@ -79,8 +80,20 @@ MerchantName = Annotated[str, Meta(min_length=1, max_length=48, description="A m
 MerchantCode = Annotated[
     str, Meta(pattern=MERCHANT_CODE_PATTERN, description="A merchant's public code.")
 ]
-MemberName = Annotated[str, Meta(min_length=1, max_length=64, description="A member's reference.")]
+MemberName = Annotated[
+    str,
+    Meta(
+        min_length=1, max_length=64, description="A member's token, or a reference of the caller's."
+    ),
+]
 """As callers name a member who may not exist; who is enrolled has a `MemberReference`."""
+MemberToken = Annotated[
+    str,
+    Meta(
+        pattern=MEMBER_TOKEN_PATTERN,
+        description="What the caller calls a member in URLs and answers.",
+    ),
+]
 MemberReference = Annotated[
     str, Meta(pattern=MEMBER_PATTERN, description="A member's reference: visible ASCII.")
 ]

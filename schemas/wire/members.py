@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from schemas.wire.decoding import BULK_MAX
-from schemas.wire.fields import Count, CuDigits, MemberReference, MerchantName
+from schemas.wire.fields import Count, CuDigits, MemberReference, MemberToken, MerchantName
 
 
 class EnrolRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -19,13 +19,15 @@ class EnrolRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class EnrolAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """How many of the references are enrolled now: all of them.
+    """What the members are called from now on.
 
     Attributes:
         enrolled: Count of different references.
+        tokens: The caller's token of each member, in the order of the request.
     """
 
     enrolled: int
+    tokens: list[MemberToken]
 
 
 class LinkRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -46,12 +48,12 @@ class LinkAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """A link that was made.
 
     Attributes:
-        member: The member here.
+        member: The member's token.
         merchant: The merchant.
         merchant_member: The member's id there, as the merchant's system spells it.
     """
 
-    member: str
+    member: MemberToken
     merchant: str
     merchant_member: str
 
@@ -92,12 +94,12 @@ class BalancesAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """Live points of a member: a merchant sees its own programme, the house sees all.
 
     Attributes:
-        member: The member's reference.
+        member: The member's token.
         as_of: Instant of the answer.
         balances: By merchant code.
     """
 
-    member: str
+    member: MemberToken
     as_of: str
     balances: list[BalanceView]
 
@@ -139,11 +141,57 @@ class HistoryAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """A page of a member's history, newest first: a merchant sees its own part of it.
 
     Attributes:
-        member: The member's reference.
+        member: The member's token.
         lines: At most as many as asked for.
         next_before: Ask with `before` set to this for the next page; null on the last.
     """
 
-    member: str
+    member: MemberToken
     lines: list[HistoryLine]
     next_before: Count | None
+
+
+class ConsentRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a member agreed to: to be made known to another merchant.
+
+    Attributes:
+        receiver: Code of the merchant that may know the member from now on.
+        purpose: What for, as the member read it.
+        giver: Code of the merchant whose member it is; said by the house, left out by the merchant itself.
+    """
+
+    receiver: MerchantName
+    purpose: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    giver: MerchantName | None = None
+
+
+class ConsentView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A recorded consent.
+
+    Attributes:
+        consent_no: Its number.
+        giver: Code of the merchant that gives.
+        receiver: Code of the merchant that receives.
+        purpose: What for.
+        given_at: When the member agreed.
+        withdrawn_at: When the member withdrew it; left out while it counts.
+        token: What the receiver calls the member; in the answer to the request that recorded the consent.
+    """
+
+    consent_no: Count
+    giver: str
+    receiver: str
+    purpose: str
+    given_at: str
+    withdrawn_at: str | None = None
+    token: MemberToken | None = None
+
+
+class ConsentsAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Consents of a member: a merchant sees those in which it is giver or receiver.
+
+    Attributes:
+        consents: Newest first.
+    """
+
+    consents: list[ConsentView]

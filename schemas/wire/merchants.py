@@ -39,6 +39,7 @@ class MerchantRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         cap_cu: Net debit cap.
         units_min: Fewest smallest units of one order.
         units_max: Most smallest units of one order.
+        own_names: Whether the merchant calls members by names of its own; else by their references at the house.
         effective_at: From when the rates are in force; now where left out.
     """
 
@@ -55,6 +56,7 @@ class MerchantRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     valid_days: Annotated[int, msgspec.Meta(ge=1, le=36_500)] = 365
     units_min: PositiveDigits = "1"
     units_max: PositiveDigits = str(AMOUNT_LIMIT // 1000)
+    own_names: bool = False
     effective_at: Instant | None = None
 
 

@@ -150,6 +150,12 @@ class House:
         assert answer.status == 201, answer.raw
         return answer
 
+    async def token(self, member: str, caller: str = "house") -> str:
+        """What a caller calls a member, who is enrolled if need be."""
+        answer = await self.call("POST", "/v1/members", {"members": [member]}, caller=caller)
+        assert answer.status == 200, answer.raw
+        return str(answer.body["tokens"][0])
+
     async def net(self) -> dict[str, int]:
         """Figures of the open cycle other than 0."""
         answer = await self.call("GET", "/v1/positions")

@@ -48,7 +48,7 @@ def outcomes(answer: Answer) -> list[str]:
 
 async def units(house: House) -> dict[str, str]:
     """Anna's live points."""
-    answer = await house.call("GET", "/v1/members/anna/balances")
+    answer = await house.call("GET", f"/v1/members/{await house.token('anna')}/balances")
     return {each["merchant"]: each["units"] for each in answer.body["balances"]}
 
 

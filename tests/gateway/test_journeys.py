@@ -29,8 +29,10 @@ from exchange.service.hosted import hosting
 from exchange.service.hosted_database import DatabaseRecords
 from exchange.service.journey_database import DatabaseJourneys
 from exchange.service.journeys import Connected, Journeys
+from exchange.service.links import link
 from exchange.service.sandbox import SandboxPlan, parse_wishes
 from exchange.service.stuck import find_journey, list_stuck, resolve
+from exchange.service.vaults import VaultDoor
 from exchange.store.connections import insert_connection
 from exchange.worker.orders_app import make_app
 from schemas.values.faults import SchemaError
@@ -73,7 +75,7 @@ class Town:
         """Link Anna's account."""
         return await self.house.call(
             "POST",
-            "/v1/members/anna/links",
+            f"/v1/members/{await self.house.token('anna')}/links",
             {"merchant": code, "merchant_member": MEMBERS[code], "proof": proof},
         )
 
@@ -258,7 +260,9 @@ async def hosted_units(town: Town, code: str = "AIR") -> list[int]:
     assert (await audit(town.house.pool)).differences == []
     async with audit_snapshot(town.house.pool) as conn:
         assert (await audit_lots(conn)).differences == []
-    answer = await town.house.call("GET", f"/v1/members/anna/balances?merchant={code}")
+    answer = await town.house.call(
+        "GET", f"/v1/members/{await town.house.token('anna')}/balances?merchant={code}"
+    )
     return [int(lot["units"]) for each in answer.body["balances"] for lot in each["lots"]]
 
 
@@ -275,7 +279,8 @@ async def test_hosted_points_travel_to_a_system_of_its_own(town: Town):
     assert (
         await town.order(issuer="AIR", acceptor=MALL, kind="exchange", key="k")
     ).raw == cleared.raw
-    history = (await town.house.call("GET", "/v1/members/anna/history?limit=1")).body["lines"][0]
+    path = f"/v1/members/{await town.house.token('anna')}/history?limit=1"
+    history = (await town.house.call("GET", path)).body["lines"][0]
     assert (history["kind"], history["units"], history["order_id"]) == (
         "taken",
         "100",
@@ -421,8 +426,14 @@ def test_wishes_are_read_and_kept_for_their_order():
 async def test_without_a_worker(dsn: str, tmp_path: Path):
     """An order for a connected merchant is turned away, not refused, while no order worker is there."""
     async with clearing_house(dsn, tmp_path) as house:
-        await house.pool.execute(
-            "INSERT INTO exchange.member_link SELECT member_no, 3, 'x', now() FROM exchange.member"
+        anna = (await house.services.members.find(["anna"]))["anna"]
+        assert await link(
+            house.pool,
+            await VaultDoor(house.pool, tmp_path / "keys").vault(),
+            member_no=anna,
+            merchant_no=3,
+            merchant_member="x",
+            now=house.services.now(),
         )
         await insert_connection(
             house.pool,
@@ -438,7 +449,7 @@ async def test_without_a_worker(dsn: str, tmp_path: Path):
         assert (answer.status, answer.reason) == (503, "unavailable")
         linking = await house.call(
             "POST",
-            "/v1/members/anna/links",
+            f"/v1/members/{await house.token('anna')}/links",
             {"merchant": "OWN", "merchant_member": "T-1001", "proof": PROOF},
         )
         assert linking.status == 503

@@ -119,9 +119,11 @@ async def test_answers_fit_the_document(house: House):
         {"key": "3", "member": "anna", "merchant": "EYE", "amount_fen": "9", "discount_fen": "7"}
     ]
     check("post", "/v1/purchases/bulk", await house.call("POST", "/v1/purchases/bulk", purchases))
+    anna = await house.token("anna")
     for path in (
-        "/v1/members/{reference}/balances",
-        "/v1/members/{reference}/history",
+        "/v1/members/{token}/balances",
+        "/v1/members/{token}/consents",
+        "/v1/members/{token}/history",
         "/v1/merchants",
         "/v1/positions",
         "/v1/cycles",
@@ -129,7 +131,7 @@ async def test_answers_fit_the_document(house: House):
         "/healthz",
         "/readyz",
     ):
-        real = path.format(reference="anna", cycle="c1")
+        real = path.format(token=anna, cycle="c1")
         check("get", path, await house.call("GET", real))
 
 

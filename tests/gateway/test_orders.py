@@ -36,7 +36,7 @@ async def test_order_of_a_hosted_issuer_clears_at_once(house: House):
     assert shown.status == 200
     assert shown.body["status"] == "cleared"
     assert (shown.body["rate_cu"], shown.body["rate_units"]) == ("333", "1")
-    balances = await house.call("GET", "/v1/members/anna/balances")
+    balances = await house.call("GET", f"/v1/members/{await house.token('anna')}/balances")
     assert balances.body["balances"][0]["units"] == "9990"
 
 
@@ -44,7 +44,7 @@ async def test_exchange_gives_new_points_at_the_acceptor(house: House):
     """An exchange spends miles and makes a lot of the acceptor's points, in the same order."""
     answer = await house.order(PLAIN | {"kind": "exchange"})
     assert answer.body["credited_units"] == "33"
-    balances = await house.call("GET", "/v1/members/anna/balances")
+    balances = await house.call("GET", f"/v1/members/{await house.token('anna')}/balances")
     assert {each["merchant"]: each["units"] for each in balances.body["balances"]} == {
         "AIR": "9990",
         "EYE": "33",

@@ -33,7 +33,8 @@ async def reverse(
 
 async def points(house: House, member: str, merchant: str) -> int:
     """Live points of a member."""
-    answer = await house.call("GET", f"/v1/members/{member}/balances", caller=merchant)
+    path = f"/v1/members/{await house.token(member, merchant)}/balances"
+    answer = await house.call("GET", path, caller=merchant)
     return sum(int(each["units"]) for each in answer.body["balances"])
 
 
@@ -57,7 +58,8 @@ async def test_parts_add_up_to_the_order(house: House):
     assert [each["reversal_id"] for each in shown["reversals"]] == [
         each.body["reversal_id"] for each in parts
     ]
-    history = (await house.call("GET", "/v1/members/anna/history", caller="AIR")).body["lines"]
+    path = f"/v1/members/{await house.token('anna', 'AIR')}/history"
+    history = (await house.call("GET", path, caller="AIR")).body["lines"]
     assert [(each["kind"], each["units"]) for each in history[:4]] == [
         ("reversed", "666"), ("reversed", "334"), ("reversed", "1"), ("cleared", "1001"),
     ]  # fmt: skip

@@ -281,6 +281,7 @@ async def set_up(served: Served, shops: dict[str, Shop]) -> None:
             assert answer.status == 201, await answer.text()
         async with http.post("/v1/members", json={"members": ["anna"]}) as answer:
             assert answer.status == 200
+            [anna] = (await answer.json())["tokens"]
         award = {"merchant": HOSTED, "member": "anna", "units": str(POINTS)}
         async with http.post(
             "/v1/accruals", json=award, headers={"Idempotency-Key": "award"}
@@ -294,7 +295,7 @@ async def set_up(served: Served, shops: dict[str, Shop]) -> None:
             }
             deadline = time.monotonic() + 40
             while True:
-                async with http.post("/v1/members/anna/links", json=link) as answer:
+                async with http.post(f"/v1/members/{anna}/links", json=link) as answer:
                     if answer.status == 201:
                         break
                     assert time.monotonic() < deadline, await answer.text()

@@ -112,6 +112,7 @@ async def test_lines_that_were_refused_are_not_sent_again(dsn, tmp_path):
         await replay(
             pool=pool,
             connect=lambda: open_writer_connection(dsn),
+            keys=tmp_path / "keys",
             purchases=tmp_path / "purchases.csv",
             programmes=tmp_path / "programmes.toml",
             out=tmp_path / "out",

@@ -18,6 +18,7 @@ from exchange.programme.core.command import MemberOrder
 from exchange.service.journey_database import DatabaseJourneys
 from exchange.store.connections import fetch_connections, insert_connection
 from exchange.store.links import fetch_links, write_link
+from exchange.store.members import SealedName, insert_members
 from schemas.values.faults import Unavailable
 from schemas.values.ids import order_id
 from settlement.core.command import Order
@@ -315,7 +316,8 @@ async def test_connections_and_links(pool, dsn):
         )
     [row] = await fetch_connections(pool)
     assert (row["code"], row["folder"], row["settings"]) == ("AIR", "new", '{"port": 7}')
-    await pool.execute("INSERT INTO exchange.member VALUES (9, 'anna', $1)", now)
-    for theirs in ("A-1", "A-2"):
-        await write_link(pool, member_no=9, merchant_no=1, merchant_member=theirs, now=now)
-    assert await fetch_links(pool, pairs=[(9, 1), (9, 2), (8, 1)]) == {(9, 1): "A-2"}
+    name = SealedName(digest=bytes(32), member_no=9, scope=0, sealed=b"name", wrapped=b"key")
+    await insert_members(pool, names=[name], now=now)
+    for theirs in (b"A-1", b"A-2"):
+        await write_link(pool, member_no=9, merchant_no=1, sealed=theirs, now=now)
+    assert await fetch_links(pool, pairs=[(9, 1), (9, 2), (8, 1)]) == {(9, 1): (b"A-2", b"key")}

@@ -1,0 +1,113 @@
+"""Nothing personal is written: canaries go through every kind of request, and everything written is searched."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tests.cli.conftest import Command
+from tests.cli.test_serve import Serving, serving
+
+__all__ = ["serving"]
+
+NAMES = ("Canary-Anna-51c9", "Canary-Nobody-83ba", "Canary-Path-2d7e", "Canary-Ben-90aa")
+ACCOUNT, WRONG, PROOF = "T-1001", "Canary-Account-6f0b", "Canary-Proof-11fe"
+CANARY = re.compile("|".join([*NAMES, WRONG, PROOF, "[Cc]anary"]).encode())
+
+
+def written(home: Path) -> Iterator[tuple[Path, bytes]]:
+    """Every file that the installation wrote, but for the database's own."""
+    for path in home.rglob("*"):
+        if path.is_file() and home / "database" not in path.parents:
+            yield path, path.read_bytes()
+
+
+def test_no_canary_is_in_what_was_written(
+    tongdui: Command, serving: Callable[..., Serving], tell_figure: Callable[[str], None]
+):
+    """Names, accounts and proofs, right, wrong and malformed, are in no log, metric, error, URL or package."""
+    server = serving(tongdui, "--sandbox")
+    anna, nobody, in_path, ben = NAMES
+    answers: list[bytes] = []
+
+    def send(method: str, path: str, body: object = None, *, key: str | None = None) -> int:
+        status, data = server.call(method, path, body, key=key)
+        # An answer may repeat an account that stood in its own request, and nothing else.
+        answers.append(data if status >= 400 else b"")
+        return status
+
+    enrolled = server.json("POST", "/v1/members", {"members": [anna, ben]})
+    token = enrolled["tokens"][0]
+    link = {"merchant": "till-town", "merchant_member": ACCOUNT, "proof": "246810"}
+    assert send("POST", f"/v1/members/{token}/links", link) == 201
+    assert (
+        send(
+            "POST", f"/v1/members/{token}/links", link | {"merchant_member": WRONG, "proof": PROOF}
+        )
+        >= 400
+    )
+    assert send("POST", f"/v1/members/{token}/links", link | {"proof": PROOF}) >= 400
+    order = {"issuer": "till-town", "acceptor": "noodle-house", "units": "100"}
+    assert send("POST", "/v1/orders", order | {"member": anna}, key="1") == 201
+    for number, (member, more) in enumerate(
+        [
+            (nobody, {}),
+            (ben, {}),
+            (anna, {"units": "99999999"}),
+            (anna, {"units": anna}),
+            (anna, {"acceptor": anna}),
+            (anna, {"phone": anna}),
+            (anna + " ", {}),
+            (anna, {"code": anna}),
+        ]
+    ):
+        assert (
+            send("POST", "/v1/orders", order | {"member": member} | more, key=f"k{number}") >= 400
+        )
+    for page in ("balances", "history", "consents"):
+        assert send("GET", f"/v1/members/{in_path}/{page}") == 404
+        assert send("GET", f"/v1/members/{token}/{page}") == 200
+    assert send("GET", f"/v1/members/{token}/history?limit={anna}") == 400
+    assert send("POST", "/v1/members", {"members": [anna, 7]}) == 400
+    assert send("POST", "/v1/baskets", {"member": anna, "parts": anna}, key="b") == 400
+    assert send("POST", "/v1/purchases/bulk", [{"member": anna, "key": anna}]) < 500
+    assert send("POST", "/v1/cycles/close", {"next": "c9"}) < 500
+    metrics = server.call("GET", "/metrics")[1]
+    assert server.stop() == 0
+    out, err = server.process.popen.communicate()
+    places = {
+        "standard output": out.encode(),
+        "standard error": err.encode(),
+        "metrics": metrics,
+        **{f"answer {place}": data for place, data in enumerate(answers)},
+        **{str(path): data for path, data in written(server.home)},
+    }
+    found = {place: CANARY.findall(data) for place, data in places.items() if CANARY.search(data)}
+    assert found == {}
+    assert len(places["standard error"]) > 0
+    tell_figure(
+        f"canaries: {len(answers)} requests, {len(places)} places with "
+        f"{sum(map(len, places.values()))} bytes searched, none found"
+    )
+
+
+def test_member_commands(tongdui: Command, serving: Callable[..., Serving], tmp_path: Path):
+    """A member is exported to a file of the caller's own and erased once; a wrong name is not repeated."""
+    server = serving(tongdui)
+    server.json("POST", "/v1/members", {"members": ["anna"]})
+    token = tongdui("member", "token", "anna").stdout.strip()
+    assert re.fullmatch(r"mt_[a-z2-7]{26}", token)
+    assert tongdui("member", "export", "anna", "--out", tmp_path / "a.json").returncode == 0
+    assert (tmp_path / "a.json").stat().st_mode & 0o777 == 0o600
+    names = json.loads((tmp_path / "a.json").read_text())["names"]
+    assert [each["name"] for each in names] == ["anna"]
+    for wrong in ("nobody", "mt_" + 26 * "a"):
+        unknown = tongdui("member", "token", wrong)
+        assert unknown.returncode == 2
+        assert wrong not in unknown.stderr
+    assert tongdui("member", "erase", token).returncode == 2
+    erased = tongdui("member", "erase", token, "--yes", "--why", "asked by letter")
+    assert erased.returncode == 0, erased.stderr
+    assert tongdui("member", "export", "anna", "--out", tmp_path / "b.json").returncode == 2
+    audited = tongdui("audit")
+    assert audited.returncode == 0, audited.stdout

@@ -1,0 +1,172 @@
+"""The vault: master keys of each kind, and what is sealed under keys that they wrap."""
+
+import os
+import secrets
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exchange.vault.master import (
+    LocalMasterKey,
+    MasterKeyUnusable,
+    ModuleMasterKey,
+    make_master_key,
+    open_master_key,
+)
+from exchange.vault.sealing import MemberKey, SealBroken, Vault
+
+MODULES = [
+    path
+    for path in map(
+        Path,
+        ("/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so"),
+    )
+    if path.exists() and shutil.which("softhsm2-util")
+]
+
+
+def test_a_master_key_is_made_once_for_its_owner_alone(tmp_path):
+    """Without a name the file in the folder serves; it is made once, and refused when others may read it."""
+    first = open_master_key(tmp_path, environment={})
+    path = tmp_path / "master.key"
+    assert path.stat().st_mode & 0o777 == 0o600
+    make_master_key(path)
+    again = open_master_key(tmp_path, environment={})
+    assert again.unwrap(first.wrap(b"secret", name="n"), name="n") == b"secret"
+    path.chmod(0o640)
+    with pytest.raises(MasterKeyUnusable, match="chmod 600"):
+        open_master_key(tmp_path, environment={})
+
+
+def test_a_master_key_that_is_named(tmp_path):
+    """A file and an environment variable say the same key; one that is named is never made."""
+    make_master_key(tmp_path / "k")
+    text = (tmp_path / "k").read_text().strip()
+    by_file = open_master_key(
+        tmp_path, environment={"TONGDUI_MASTER_KEY": f"file:{tmp_path / 'k'}"}
+    )
+    by_name = open_master_key(tmp_path, environment={"TONGDUI_MASTER_KEY": "env:K", "K": text})
+    assert by_file.master_id == by_name.master_id
+    assert by_file.unwrap(by_name.wrap(b"x", name="n"), name="n") == b"x"
+    assert not (tmp_path / "master.key").exists()
+
+
+@pytest.mark.parametrize(
+    ("named", "told"),
+    [
+        ("file:/nowhere/k", "cannot read"),
+        ("env:K", "holds no key|has 32 bytes"),
+        ("env:SHORT", "has 32 bytes, not 2"),
+        ("env:", "reads file:"),
+        ("00112233", "reads file:"),
+        ("pkcs11:token=t", "module-path"),
+    ],
+)
+def test_a_master_key_that_cannot_be_used(tmp_path, named, told):
+    """Each fault says what to do, and none repeats the key."""
+    environment = {"TONGDUI_MASTER_KEY": named, "SHORT": "a1b2", "K": "not hex"}
+    with pytest.raises(MasterKeyUnusable, match=told) as caught:
+        open_master_key(tmp_path, environment=environment)
+    assert "a1b2" not in str(caught.value)
+    assert "00112233" not in str(caught.value)
+
+
+@given(secret=st.binary(min_size=1, max_size=64), place=st.integers(0, 10_000))
+def test_what_is_wrapped_opens_under_its_name_alone(secret, place):
+    """Another key, another name or one altered bit: refused."""
+    key = LocalMasterKey(bytes(range(32)))
+    wrapped = key.wrap(secret, name="members")
+    assert key.unwrap(wrapped, name="members") == secret
+    spot = place % len(wrapped)
+    altered = wrapped[:spot] + bytes([wrapped[spot] ^ 1]) + wrapped[spot + 1 :]
+    for opener, data, name in (
+        (key, altered, "members"),
+        (key, wrapped, "lookup"),
+        (LocalMasterKey(bytes(32)), wrapped, "members"),
+    ):
+        with pytest.raises(MasterKeyUnusable):
+            opener.unwrap(data, name=name)
+
+
+@given(text=st.text(max_size=70), place=st.integers(0, 10_000))
+def test_what_is_sealed_opens_in_its_place_alone(text, place):
+    """A member's text opens with the member's key where it was sealed, unaltered, and nowhere else."""
+    vault = Vault(members=bytes(32), lookup=bytes(32), token=bytes(32))
+    key, wrapped = vault.make_member_key(7)
+    sealed = key.seal(text, place="name 3")
+    assert vault.open_member_key(7, wrapped).open(sealed, place="name 3") == text
+    spot = place % len(sealed)
+    altered = sealed[:spot] + bytes([sealed[spot] ^ 1]) + sealed[spot + 1 :]
+    for opener, data, where in (
+        (key, altered, "name 3"),
+        (key, sealed, "name 4"),
+        (MemberKey(secrets.token_bytes(32)), sealed, "name 3"),
+    ):
+        with pytest.raises(SealBroken):
+            opener.open(data, place=where)
+    with pytest.raises(SealBroken):
+        vault.open_member_key(8, wrapped)
+
+
+def test_a_digest_is_of_its_scope():
+    """The same name of two merchants has two digests, and another house has others."""
+    vault = Vault(members=bytes(32), lookup=bytes(32), token=bytes(32))
+    other = Vault(members=bytes(32), lookup=bytes(31) + b"x", token=bytes(32))
+    found = {
+        vault.digest("anna", scope=0),
+        vault.digest("anna", scope=1),
+        other.digest("anna", scope=0),
+    }
+    assert len(found) == 3
+
+
+@pytest.mark.skipif(not MODULES, reason="this machine has no SoftHSM")
+def test_a_master_key_behind_pkcs11(tmp_path, monkeypatch):
+    """A key that SoftHSM keeps wraps and unwraps; a wrong PIN, label or altered bytes are refused."""
+    import pkcs11
+
+    (tmp_path / "tokens").mkdir()
+    (tmp_path / "softhsm2.conf").write_text(f"directories.tokendir = {tmp_path / 'tokens'}\n")
+    monkeypatch.setenv("SOFTHSM2_CONF", str(tmp_path / "softhsm2.conf"))
+    subprocess.run(
+        [
+            "softhsm2-util",
+            "--init-token",
+            "--free",
+            "--label",
+            "house",
+            "--pin",
+            "1234",
+            "--so-pin",
+            "12345678",
+        ],
+        check=True,
+        capture_output=True,
+        env=os.environ,
+    )
+    module = str(MODULES[0])
+    with (
+        pkcs11.lib(module).get_token(token_label="house").open(user_pin="1234", rw=True) as session
+    ):
+        session.generate_key(pkcs11.KeyType.AES, 256, label="master", store=True)
+    uri = f"pkcs11:token=house;object=master?module-path={module}"
+    key = open_master_key(tmp_path, environment={"TONGDUI_MASTER_KEY": uri, "TONGDUI_PIN": "1234"})
+    wrapped = key.wrap(b"thirty-two bytes of a house's key", name="lookup")
+    assert b"thirty" not in wrapped
+    assert key.unwrap(wrapped, name="lookup") == b"thirty-two bytes of a house's key"
+    for opener, data, name in (
+        (key, wrapped, "token"),
+        (key, wrapped[:-1] + bytes([wrapped[-1] ^ 1]), "lookup"),
+        (ModuleMasterKey(uri, pin="9999"), wrapped, "lookup"),
+        (
+            ModuleMasterKey(uri.replace("object=master", "object=other"), pin="1234"),
+            wrapped,
+            "lookup",
+        ),
+    ):
+        with pytest.raises(MasterKeyUnusable):
+            opener.unwrap(data, name=name)
