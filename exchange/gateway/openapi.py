@@ -11,6 +11,7 @@ import msgspec
 from exchange.gateway import problems
 from exchange.gateway.gate import Who
 from exchange.gateway.routes import MSGPACK_TYPE
+from exchange.signing.request import ALGORITHM, FIELDS, REQUEST_TAG, TARGET
 from schemas.wire.problems import Problem
 
 if TYPE_CHECKING:
@@ -20,6 +21,26 @@ if TYPE_CHECKING:
 
 _REF: Final = "#/components/schemas/{name}"
 _GENERIC: Final = re.compile(r"\A(?P<base>[A-Za-z]+)[_\[]")
+
+_SCHEMES: Final = {
+    "signature": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "Signature",
+        "description": (
+            "HTTP message signature (RFC 9421) with Ed25519, label of `Signature-Input`, over "
+            f"{' '.join(TARGET)} and, where the request has them, {' '.join(FIELDS)}; with `created`, `expires`, "
+            f'`nonce`, `keyid`, alg="{ALGORITHM}" and tag="{REQUEST_TAG}". A body has a `Content-Digest` (RFC 9530, '
+            "sha-256). The answer is signed over `@status`, `content-type`, `content-digest` and the request's "
+            "`signature`, by a key of `/.well-known/jwks.json`."
+        ),
+    },
+    "apiKey": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key, in a sandbox alone; or the token of a person's session.",
+    },
+}
 
 
 def make_openapi(routes: Iterable[Route], *, version: str) -> dict[str, Any]:
@@ -64,7 +85,7 @@ def make_openapi(routes: Iterable[Route], *, version: str) -> dict[str, Any]:
             "schemas": {
                 names.get(name, name): _rename(schema, names) for name, schema in components.items()
             },
-            "securitySchemes": {"apiKey": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": _SCHEMES,
         },
     }
     # Through JSON once: defaults are tuples in Python, and readers of the document want arrays.
@@ -157,7 +178,7 @@ def _operation(route: Route, made: dict[tuple[str, str, str], Any]) -> dict[str,
             },
         }
     if route.who is not Who.ANYBODY:
-        operation["security"] = [{"apiKey": []}]
+        operation["security"] = [{"signature": []}, {"apiKey": []}]
     return operation
 
 

@@ -44,11 +44,13 @@ class Signed:
     Attributes:
         house: The running house.
         trusted: Its public keys.
+        operator: The key with which the house itself calls.
     """
 
     def __init__(self, house: House, trusted: Trusted) -> None:
         self.house = house
         self.trusted = trusted
+        self.operator = HOUSE_KEY
         self.url = f"http://127.0.0.1:{house.port}"
 
     def client(
