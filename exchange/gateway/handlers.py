@@ -13,6 +13,7 @@ import structlog
 from aiohttp import web
 
 from adapters.kit.simulator.faults import FAULT_HEADER
+from exchange.gateway.advice import problem_page, render_page
 from exchange.gateway.archive import zip_stream
 from exchange.gateway.gate import Call, MediaTypeError
 from exchange.gateway.metrics import CONTENT_TYPE as METRICS_TYPE
@@ -611,6 +612,23 @@ async def _database_answers(call: Call) -> bool:
 async def get_metrics(call: Call) -> web.StreamResponse:
     """Figures of this process."""
     return web.Response(body=call.gate.metrics.render(), headers={"Content-Type": METRICS_TYPE})
+
+
+async def get_problem(call: Call) -> web.StreamResponse:
+    """Explain a problem: as a page for browsers, else as JSON."""
+    page = problem_page(call.request.match_info["code"])
+    if page is None:
+        return call.not_found()
+    if "text/html" in call.request.headers.get("Accept", ""):
+        return web.Response(
+            body=render_page(page),
+            headers={
+                "Content-Type": "text/html; charset=utf-8",
+                "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+                "X-Request-Id": call.request_id,
+            },
+        )
+    return call.answer(JSON.encode(page))
 
 
 async def get_openapi(call: Call) -> web.StreamResponse:

@@ -224,18 +224,17 @@ def _responses(route: Route, made: dict[tuple[str, str, str], Any]) -> dict[str,
 
 def _faults(route: Route) -> list[problems.Fault]:
     """Faults that can come before any business on this route."""
+    names = ("cycle", "key_id", "endpoint", "code")
     faults = []
+    if any(f"{{{name}}}" in route.path for name in names) or route.path == "/v1/positions":
+        faults.append(problems.NOT_FOUND)
     if route.who is not Who.ANYBODY:
-        faults = [problems.UNAUTHENTICATED, problems.FORBIDDEN]
+        faults += [problems.UNAUTHENTICATED, problems.FORBIDDEN]
     elif not route.request:
-        return []
+        return faults
     faults.append(problems.UNAVAILABLE)
     if route.request or any(parameter.query for parameter in route.parameters):
         faults.append(problems.MALFORMED)
     if route.request:
         faults += [problems.TIMED_OUT, problems.TOO_LARGE, problems.MEDIA_TYPE]
-    if any(f"{{{name}}}" in route.path for name in ("cycle", "key_id", "endpoint")) or (
-        route.path == "/v1/positions"
-    ):
-        faults.append(problems.NOT_FOUND)
     return faults

@@ -16,7 +16,8 @@ from schemas.wire.problems import Problem
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PROBLEM_BASE: Final = "urn:tongdui:problem:"
+PROBLEM_BASE: Final = "/problems/"
+"""A relative reference (RFC 9457 §3.1.1): it leads to the page of the very gateway that answered."""
 CONTENT_TYPE: Final = "application/problem+json"
 
 SIGNATURE_REASONS: Final = (

@@ -19,6 +19,7 @@ from schemas.wire import (
     members,
     merchants,
     orders,
+    problems,
     purchases,
     quotes,
     reversals,
@@ -819,6 +820,18 @@ ROUTES: Final = (
         handler=handlers.get_metrics,
         request={},
         response={"text/plain": None},
+    ),
+    Route(
+        method="GET",
+        path="/problems/{code}",
+        summary="What a problem means and what to do about it; a page for `Accept: text/html`.",
+        who=Who.ANYBODY,
+        handler=handlers.get_problem,
+        request={},
+        response={JSON_TYPE: problems.ProblemPage, "text/html": None},
+        parameters=(
+            Parameter(name="code", text="The problem's code.", pattern=r"^[a-z][a-z_]{0,47}$"),
+        ),
     ),
     Route(
         method="GET",

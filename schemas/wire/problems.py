@@ -14,7 +14,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An `application/problem+json` body.
 
     Attributes:
-        type: URN that ends in the reason's permanent code.
+        type: Address where the problem is explained; ends in the reason's permanent code.
         title: The reason in words.
         status: HTTP status.
         detail: What a person needs to understand this case.
@@ -59,3 +59,27 @@ def reason_problem(reason: Reason, detail: str | None = None) -> ElementProblem:
         detail_zh=reason.chinese,
         retryable=reason.retryable,
     )
+
+
+class ProblemPage(msgspec.Struct, frozen=True, kw_only=True):
+    """What stands at a problem's address.
+
+    Attributes:
+        type: The address.
+        reason: Permanent code of the reason.
+        status: HTTP status that it usually has.
+        retryable: Whether the same wish may succeed later, under a new key.
+        meaning: What it means.
+        meaning_zh: The same in Chinese.
+        advice: What a caller does about it.
+        advice_zh: The same in Chinese.
+    """
+
+    type: str
+    reason: str
+    status: int
+    retryable: bool
+    meaning: str
+    meaning_zh: str
+    advice: str
+    advice_zh: str

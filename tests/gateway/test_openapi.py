@@ -20,6 +20,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from exchange.gateway.advice import ADVICE, problem_page
 from exchange.gateway.problems import FAULTS, STATUS
 from exchange.gateway.routes import ROUTES
 from schemas.values.reason import Reason
@@ -84,6 +85,28 @@ def test_every_reason_has_a_status_and_every_code_is_its_own():
     assert STATUS.keys() == set(Reason)
     codes = [reason.code for reason in Reason] + [fault.code for fault in FAULTS]
     assert len(codes) == len(set(codes))
+
+
+async def test_every_problem_is_explained_at_its_address(house: House):
+    """The `type` of a problem leads to what it means and what to do, in English and Chinese."""
+    codes = {reason.code for reason in Reason} | {fault.code for fault in FAULTS}
+    assert ADVICE.keys() == codes, (
+        "exchange/gateway/advice.py says what to do about each code, and no other"
+    )
+    for code in codes:
+        page = problem_page(code)
+        assert page is not None
+        assert page.advice.endswith(".")
+        assert page.advice_zh.endswith("。")
+    refused = await house.order({"member": "anna"})
+    told = await house.call("GET", refused.body["type"], caller=None)
+    assert (told.status, told.body["reason"]) == (200, refused.reason)
+    shown = await house.call(
+        "GET", refused.body["type"], caller=None, headers={"Accept": "text/html,*/*"}
+    )
+    assert shown.headers["Content-Type"].startswith("text/html")
+    assert told.body["advice_zh"].encode() in shown.raw
+    assert (await house.call("GET", "/problems/nonsense", caller=None)).reason == "not_found"
 
 
 async def test_answers_fit_the_document(house: House):
