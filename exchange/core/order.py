@@ -290,7 +290,7 @@ _OF_BOOKS: Final[Mapping[State, Ask]] = {
     State.DROPPING: Ask.VOID,
     State.UNPINNING: Ask.VOID_PROVEN,
 }
-_CALLS: Final[Mapping[State, Step]] = {
+CALLS: Final[Mapping[State, Step]] = {
     State.ACCEPTED: Step.HOLD,
     State.PINNED: Step.CREDIT,
     State.POSTED: Step.CAPTURE,
@@ -298,7 +298,8 @@ _CALLS: Final[Mapping[State, Step]] = {
     State.RECALLING: Step.REVERSE_CREDIT,
     State.OWING: Step.CREDIT,
 }
-_SENDS: Final = {state: Send(step=step) for state, step in _CALLS.items()}
+"""States that call for something to be sent, and which call it is."""
+_SENDS: Final = {state: Send(step=step) for state, step in CALLS.items()}
 _INQUIRIES: Final = {state: Inquire(step=step) for state, step in WAITING.items()}
 AT_ISSUER: Final = frozenset({Step.HOLD, Step.CAPTURE, Step.RELEASE})
 """Steps that the issuer's system takes; the acceptor's takes the others."""
@@ -332,7 +333,7 @@ def next_step(state: State, means: Means, *, was: Event = Event.WAS_REFUSED) -> 
         return Ask.PIN if means.credits else Ask.POST
     if state is State.POSTED and not means.captures:
         return Event.SPARED
-    if state in _CALLS:
+    if state in CALLS:
         return _SENDS[state]
     if state is State.UNDONE:
         return was
@@ -386,7 +387,7 @@ TIME_OUTS: Final = (
     ),
     (
         "the escalation",
-        frozenset(set(WAITING) | set(_CALLS)),
+        frozenset(set(WAITING) | set(CALLS)),
         "the order is shown by `tongdui orders stuck`, and goes on trying",
     ),
 )

@@ -24,6 +24,7 @@ from adapters.kit.guard import checked
 from exchange.core.journey import Line, Source, Verdict
 from exchange.core.order import (
     BOOKED,
+    CALLS,
     ENDS,
     LATE_STATES,
     LET_GO,
@@ -389,7 +390,7 @@ class Drive:
         for line in self._inbox:
             if line.step is waiting:
                 continue
-            if line.step is _CALL_OF.get(self.state) and line.source is Source.PEOPLE:
+            if line.step is CALLS.get(self.state) and line.source is Source.PEOPLE:
                 continue
             known = line.step in calls.numbers
             done = line.outcome is Outcome.DONE
@@ -492,7 +493,7 @@ class Drive:
     def _backoff_seconds(self) -> float:
         """Twice as long each time, up to the merchant's limit, less a random part of up to a half."""
         step = WAITING.get(self.state)
-        limits = self._calls.at(step or _CALL_OF[self.state]).manifest.limits
+        limits = self._calls.at(step or CALLS[self.state]).manifest.limits
         longest = min(
             limits.inquiry_max_seconds,
             limits.inquiry_first_seconds * float(1 << min(self._attempts, 30)),
@@ -508,7 +509,7 @@ class Drive:
         elif self.state in LATE_STATES and self.record.verdict is Verdict.LATE:
             return False
         self._wake.clear()
-        step = WAITING.get(self.state) or _CALL_OF.get(self.state)
+        step = WAITING.get(self.state) or CALLS.get(self.state)
         if self._inbox.has(step):
             return False
         with contextlib.suppress(TimeoutError):
@@ -519,7 +520,7 @@ class Drive:
 
     async def _escalate_if_due(self, why: str) -> None:
         """Ask people when the merchant's attempts are used up, or the time is."""
-        step = WAITING.get(self.state) or _CALL_OF[self.state]
+        step = WAITING.get(self.state) or CALLS[self.state]
         waited_us = self._roads.now_us() - self._since_us
         if (
             self._attempts >= self._calls.at(step).manifest.limits.attempts
@@ -536,11 +537,3 @@ class Drive:
 
 
 _STANDS: Final = "the till heard no, but the credit stands ({why}): the order goes forward"
-_CALL_OF: Final = {
-    State.ACCEPTED: Step.HOLD,
-    State.PINNED: Step.CREDIT,
-    State.POSTED: Step.CAPTURE,
-    State.VOIDED: Step.RELEASE,
-    State.RECALLING: Step.REVERSE_CREDIT,
-    State.OWING: Step.CREDIT,
-}

@@ -329,6 +329,7 @@ class Reason(Enum):
 
 
 REASON_BY_NUMBER = {reason.number: reason for reason in Reason}
+REASON_BY_CODE = {reason.code: reason for reason in Reason}
 
 
 @dataclass(frozen=True, slots=True)

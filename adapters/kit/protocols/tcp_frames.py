@@ -40,7 +40,7 @@ from adapters.kit.manifest import MANIFEST_FILE, settings_as
 from adapters.kit.protocols.moves import Moves
 from adapters.kit.tls import TlsSettings, client_tls
 from schemas.values.faults import SchemaError
-from schemas.values.reason import Reason
+from schemas.values.reason import REASON_BY_CODE, Reason
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -99,14 +99,13 @@ def reasons_of(settings: Settings, *, where: str) -> dict[int, Reason]:
     Raises:
         SchemaError: A result has a fixed meaning already, or a reason is not in the catalogue.
     """
-    by_code = {reason.code: reason for reason in Reason}
     reasons = {}
     for text, code in settings.results.items():
         if int(text) in _RESERVED:
             raise SchemaError(f"{where}.{text}", "This result has a fixed meaning")
-        if code not in by_code:
+        if code not in REASON_BY_CODE:
             raise SchemaError(f"{where}.{text}", f"No reason has the code {code!r}")
-        reasons[int(text)] = by_code[code]
+        reasons[int(text)] = REASON_BY_CODE[code]
     return reasons
 
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from adapters.kit.amount import units_of
 from adapters.kit.contract import Outcome, Receipt, Step
-from adapters.kit.protocols.form_sign.settings import reason_of
 from adapters.kit.protocols.moves import stated, unknown
+from adapters.kit.protocols.words import reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -31,8 +31,9 @@ from adapters.kit.protocols.form_sign import wire
 from adapters.kit.protocols.form_sign.answers import receipt_of
 from adapters.kit.protocols.form_sign.bill import INSTANT, read_bill
 from adapters.kit.protocols.form_sign.notify import Listener
-from adapters.kit.protocols.form_sign.settings import read_settings, reason_of
+from adapters.kit.protocols.form_sign.settings import read_settings
 from adapters.kit.protocols.moves import Moves, unknown
+from adapters.kit.protocols.words import reason_of
 from adapters.kit.signers import aside, read_signer, read_verifier
 from schemas.values.faults import SchemaError
 from schemas.values.reason import Reason

@@ -5,7 +5,7 @@ The names that most gateways share are the defaults, so that a manifest says onl
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Final, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
 
@@ -13,9 +13,9 @@ from adapters.kit.contract import Step
 from adapters.kit.http import HttpSettings
 from adapters.kit.manifest import MANIFEST_FILE, settings_as
 from adapters.kit.protocols.form_sign.wire import Charset  # noqa: TC001 - msgspec reads it when it runs
+from adapters.kit.protocols.words import check_each_once, check_reasons
 from adapters.kit.signers import SignType  # noqa: TC001 - the same
 from schemas.values.faults import SchemaError
-from schemas.values.reason import Reason
 
 if TYPE_CHECKING:
     from adapters.kit.folder import Folder
@@ -200,7 +200,8 @@ class Settings(HttpSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     statement: Statement = Statement()
 
 
-REASONS: Final = {reason.code: reason for reason in Reason}
+_SIGNED_WITH: Final = frozenset({"sign", "sign_type"})
+"""Pairs that every gateway has, under these names."""
 
 
 def read_settings(folder: Folder) -> Settings:
@@ -211,28 +212,10 @@ def read_settings(folder: Folder) -> Settings:
     """
     settings = settings_as(folder.manifest, Settings)
     where = f"{folder.where(MANIFEST_FILE)}.settings"
-    for code, reason in settings.codes.items():
-        if reason not in REASONS:
-            raise SchemaError(f"{where}.codes.{code}", f"No reason is called {reason!r}")
-    _each_once(settings.fields, f"{where}.fields")
-    _each_once(settings.methods, f"{where}.methods")
+    check_reasons(settings.codes, f"{where}.codes")
+    check_each_once(settings.fields, f"{where}.fields", taken=_SIGNED_WITH)
+    check_each_once(settings.methods, f"{where}.methods", taken=_SIGNED_WITH)
     names = settings.statement.steps
     if len(names) != len(Step) or len(set(names.values())) != len(names):
         raise SchemaError(f"{where}.statement.steps", "Expected one name for each step")
     return settings
-
-
-def reason_of(settings: Settings, code: str) -> Reason | None:
-    """The reason that a code means; None for a code that decides nothing."""
-    if code == settings.not_found:
-        return Reason.CALL_NOT_FOUND
-    name = settings.codes.get(code)
-    return REASONS[name] if name else None
-
-
-def _each_once(names: Fields | Methods, where: str) -> None:
-    seen: set[str] = set()
-    for key, name in cast("dict[str, str]", msgspec.structs.asdict(names)).items():
-        if name in seen or name in {"sign", "sign_type"}:
-            raise SchemaError(f"{where}.{key}", f"{name!r} stands for something else already")
-        seen.add(name)

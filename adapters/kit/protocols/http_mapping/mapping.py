@@ -21,7 +21,7 @@ from adapters.kit.protocols.http_mapping.figures import (  # noqa: TC001 - msgsp
 )
 from adapters.kit.protocols.http_mapping.template import placeholders
 from schemas.values.faults import SchemaError
-from schemas.values.reason import Reason
+from schemas.values.reason import REASON_BY_CODE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from adapters.kit.manifest import Manifest
 
 MAPPING_FILE: Final = "mapping.toml"
-REASON_BY_CODE: Final = {reason.code: reason for reason in Reason}
 
 _Status = Annotated[int, msgspec.Meta(ge=100, le=599)]
 _Statuses = Annotated[tuple[_Status, ...], msgspec.Meta(min_length=1)]

@@ -17,11 +17,11 @@ from adapters.kit.protocols.http_mapping.figures import (
     read_json,
     write_json,
 )
-from adapters.kit.protocols.http_mapping.mapping import REASON_BY_CODE, StatementOperation
+from adapters.kit.protocols.http_mapping.mapping import StatementOperation
 from adapters.kit.protocols.http_mapping.template import filled
 from adapters.kit.reference import step_of
 from schemas.values.faults import SchemaError
-from schemas.values.reason import Reason
+from schemas.values.reason import REASON_BY_CODE, Reason
 
 if TYPE_CHECKING:
     from adapters.kit.protocols.http_mapping.mapping import Mapping, Operation, Rule

@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from adapters.kit.files import Layout
 from schemas.values.faults import SchemaError
-from schemas.values.reason import Reason
+from schemas.values.reason import REASON_BY_CODE, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -139,12 +139,11 @@ def check_settings(settings: Settings, *, where: str) -> dict[str, Reason | None
         _check_fields(file, names, f"{where}.{kind}")
     if NUMBER_MARK not in settings.request.name:
         raise SchemaError(f"{where}.request.name", f"Has no {NUMBER_MARK}")
-    by_code = {reason.code: reason for reason in Reason}
     meanings: dict[str, Reason | None] = {}
     for result, code in settings.results.items():
-        if code != DONE_RESULT and code not in by_code:
+        if code != DONE_RESULT and code not in REASON_BY_CODE:
             raise SchemaError(f"{where}.results.{result}", f"No reason has the code {code!r}")
-        meanings[result] = by_code.get(code)
+        meanings[result] = REASON_BY_CODE.get(code)
     if None not in meanings.values():
         raise SchemaError(f"{where}.results", f"No result means {DONE_RESULT!r}")
     return meanings

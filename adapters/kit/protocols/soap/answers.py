@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from adapters.kit.contract import Outcome, Receipt, Step
 from adapters.kit.protocols.moves import stated, unknown
 from adapters.kit.protocols.soap import wire
-from adapters.kit.protocols.soap.settings import reason_of
+from adapters.kit.protocols.words import reason_of
 from schemas.values.amounts import AMOUNT_LIMIT
 from schemas.values.faults import SchemaError
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Final, cast
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
 from adapters.kit.contract import Step
 from adapters.kit.http import HttpSettings
 from adapters.kit.manifest import MANIFEST_FILE, settings_as
+from adapters.kit.protocols.words import check_each_once, check_reasons
 from schemas.values.faults import SchemaError
-from schemas.values.reason import Reason
 
 if TYPE_CHECKING:
     from adapters.kit.folder import Folder
@@ -138,9 +138,6 @@ class Settings(HttpSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     kinds: Kinds = Kinds()
 
 
-REASONS: Final = {reason.code: reason for reason in Reason}
-
-
 def read_settings(folder: Folder) -> Settings:
     """Read and check a folder's settings.
 
@@ -152,30 +149,12 @@ def read_settings(folder: Folder) -> Settings:
     where = folder.where(MANIFEST_FILE)
     if folder.manifest.spend.way == "hold":
         raise SchemaError(f"{where}.spend.way", 'This protocol burns: expected "burn" or "none"')
-    for code, reason in settings.codes.items():
-        if reason not in REASONS:
-            raise SchemaError(f"{where}.settings.codes.{code}", f"No reason is called {reason!r}")
+    check_reasons(settings.codes, f"{where}.settings.codes")
     tables: dict[str, msgspec.Struct] = {
         "operations": settings.operations,
         "fields": settings.fields,
         "kinds": settings.kinds,
     }
     for table, names in tables.items():
-        _each_once(names, f"{where}.settings.{table}")
+        check_each_once(names, f"{where}.settings.{table}")
     return settings
-
-
-def reason_of(settings: Settings, code: str) -> Reason | None:
-    """The reason that a code means; None for a code that decides nothing."""
-    if code == settings.not_found:
-        return Reason.CALL_NOT_FOUND
-    name = settings.codes.get(code)
-    return REASONS[name] if name else None
-
-
-def _each_once(names: msgspec.Struct, where: str) -> None:
-    seen: set[str] = set()
-    for key, name in cast("dict[str, str]", msgspec.structs.asdict(names)).items():
-        if name in seen:
-            raise SchemaError(f"{where}.{key}", f"{name!r} stands for something else already")
-        seen.add(name)
