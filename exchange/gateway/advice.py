@@ -139,6 +139,14 @@ ADVICE: Final[Mapping[str, tuple[str, str]]] = {
         "Wait and look the order up: it ends by itself.",
         "请稍候并查询订单，将自动完成。",
     ),
+    "unknown_consent": (
+        "List the member's consents; each has its number.",
+        "请先查询会员的授权记录，其中列有编号。",
+    ),
+    "member_has_points": (
+        "Tell the member what would be lost, and ask again with their word for it.",
+        "请告知会员将丧失的积分，征得同意后再提交。",
+    ),
     "order_not_cleared": (
         "Void an accepted order; only a cleared one is reversed.",
         "已受理的订单请撤销；仅已清算订单可冲正。",
