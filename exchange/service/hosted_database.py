@@ -22,7 +22,10 @@ KNOWN_MAX: Final = 100_000
 
 
 class DatabaseRecords:
-    """`exchange.service.hosted.Records` over a pool; members are remembered, because none is ever removed."""
+    """`exchange.service.hosted.Records` over a pool.
+
+    Members are remembered: whoever is erased meanwhile gets no new orders, and what was begun is ended.
+    """
 
     def __init__(self, pool: Pool, *, now_us: Callable[[], int]) -> None:
         """Take the pool, and the clock that says which points live."""

@@ -40,6 +40,7 @@ from schemas.values.ids import order_id, order_text
 from settlement.core.trail import PROGRAM
 from settlement.service.audit import audit, audit_snapshot
 from tests.gateway.conftest import Answer, House, clearing_house, merchant, soon
+from tests.gateway.test_codes import code_of, protect
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -305,6 +306,23 @@ async def test_hosted_points_come_back_when_the_other_system_takes_no_call(town:
 
     await soon(back)
     assert await town.house.net() == {}
+
+
+async def test_hosted_points_that_travel_need_what_their_members_asked_for(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+):
+    """Rule A1 holds for points that travel: no proof, nothing taken; with a code each order of a bulk request goes."""
+    monkeypatch.setattr("exchange.programme.service.rider.CATALOGUE_SECONDS", -1.0)
+    await town.link(MALL)
+    await town.house.accrue("anna", "AIR", 100)
+    await protect(town.house, "AIR", "code")
+    wish = {"issuer": "AIR", "acceptor": MALL, "member": "anna", "units": "10", "kind": "exchange"}
+    assert (await town.house.order(wish)).reason == "member_not_authorised"
+    code = await code_of(town.house, acceptor=MALL)
+    bulk = [wish | {"key": "b1", "code": code}, wish | {"key": "b2", "code": code}]
+    answer = await town.house.call("POST", "/v1/orders/bulk", bulk)
+    assert [each["status"] for each in answer.body] == ["cleared", "refused"]
+    assert await hosted_units(town) == [90]
 
 
 async def test_points_of_a_system_of_its_own_become_hosted_points(town: Town):
