@@ -11,6 +11,7 @@ import click
 from exchange.cli.context import Unusable, keyring_of, run, this_home
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Mapping
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -44,6 +45,10 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     multiple=True,
     help="Public key (PEM) of the operator; this installation's own where left out.",
 )
+@click.option("--ca", type=_FILE, help="Authority (PEM) of the clearing house's TLS certificate.")
+@click.option(
+    "--cert", type=_FILE, help="Mutual TLS: own certificate and private key in one PEM file."
+)
 @click.pass_context
 def call(
     context: click.Context,
@@ -54,6 +59,8 @@ def call(
     url: str,
     identity: Path | None,
     trust: tuple[Path, ...],
+    ca: Path | None,
+    cert: Path | None,
 ) -> None:
     """Send one signed request and print its verified answer.
 
@@ -69,7 +76,8 @@ def call(
         raise Unusable(f"there is no {home.operator_identity} yet: name a key with --identity")
     who = load_identity(identity or home.operator_identity)
     trusted = load_trusted(trust) if trust else keyring_of(home).trusted()
-    answer = run(_ask(url, who, trusted, method.upper(), path, _read(body), key))
+    asked = _ask(url, who, trusted, method.upper(), path, _read(body), key, _tls(ca, cert))
+    answer = run(asked)
     sys.stdout.buffer.write(answer.body)
     if answer.content_type.partition(";")[0].endswith("json"):
         sys.stdout.buffer.write(b"\n")
@@ -85,12 +93,23 @@ async def _ask(
     path: str,
     body: bytes | None,
     key: str | None,
+    tls: ssl.SSLContext,
 ) -> Answer:
     from exchange.client import SignedClient
 
-    async with SignedClient.open(url, who, trusted) as client:
+    async with SignedClient.open(url, who, trusted, tls=tls) as client:
         # What carries no key may be a wish that counts twice; only the caller knows.
         return await client.call(method, path, body, key=key, again=bool(key) or method == "GET")
+
+
+def _tls(ca: Path | None, cert: Path | None) -> ssl.SSLContext:
+    """Whom to believe, and what to show; the machine's authorities and nothing by default."""
+    import ssl
+
+    context = ssl.create_default_context(cafile=ca)
+    if cert is not None:
+        context.load_cert_chain(cert)
+    return context
 
 
 def _read(body: str | None) -> bytes | None:

@@ -1,7 +1,8 @@
 """A gateway as a process of its own, as `tongdui serve` starts it.
 
 python -m exchange.cli.gateway --dsn DSN --socket PATH --host HOST --port PORT --home FOLDER
-    [--orders SOCKET …] [--sandbox] [--require-signatures] [--private-endpoints]
+    [--orders SOCKET …] [--sandbox] [--require-signatures]
+    [--tls-cert FILE --tls-key FILE [--tls-client-ca FILE]] [--private-endpoints]
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import argparse
 from pathlib import Path
 
 from exchange.cli.context import run
-from exchange.gateway.run import run_gateway
+from exchange.gateway.run import Tls, run_gateway
 
 
 def main() -> None:
@@ -24,6 +25,9 @@ def main() -> None:
     parser.add_argument("--orders", action="append", default=[], type=Path)
     parser.add_argument("--sandbox", action="store_true")
     parser.add_argument("--require-signatures", action="store_true")
+    parser.add_argument("--tls-cert", type=Path)
+    parser.add_argument("--tls-key", type=Path)
+    parser.add_argument("--tls-client-ca", type=Path)
     parser.add_argument("--private-endpoints", action="store_true")
     arguments = parser.parse_args()
     run(
@@ -36,6 +40,13 @@ def main() -> None:
             order_paths=arguments.orders,
             sandbox=arguments.sandbox,
             require_signatures=arguments.require_signatures,
+            tls=Tls(
+                cert=arguments.tls_cert,
+                key=arguments.tls_key,
+                client_ca=arguments.tls_client_ca,
+            )
+            if arguments.tls_cert
+            else None,
             private_endpoints=arguments.private_endpoints,
         )
     )

@@ -15,6 +15,7 @@ import signal
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from time import monotonic
 from typing import IO, TYPE_CHECKING, Final
 
@@ -36,15 +37,16 @@ from exchange.cli.supervise import Child, ChildSpec, is_listening, is_socket_ser
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
-    from pathlib import Path
 
     from asyncpg import Pool
 
     from deploy.database.embedded import EmbeddedServer
+    from exchange.gateway.run import Tls
     from exchange.service.sandbox_setup import Prepared
 
 log = structlog.get_logger()
 
+_PEM: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 DATABASE_LOOK_SECONDS: Final = 0.5
 DSN_VARIABLE: Final = "TONGDUI_CHILD_DSN"
 
@@ -105,6 +107,7 @@ async def clearing_house(
     sandbox: bool = False,
     require_signatures: bool = True,
     private_endpoints: bool = False,
+    tls: Tls | None = None,
     caller_clock: bool = False,
     database_url: str | None = None,
     output: IO[bytes] | None = None,
@@ -121,6 +124,7 @@ async def clearing_house(
         sandbox: Every merchant's system is a simulator, in the one order worker.
         require_signatures: Whether every request must be signed; else API keys count too.
         private_endpoints: Webhooks may go to closed networks and over plain HTTP; in a sandbox they may.
+        tls: Certificates of the gateways; None for plain HTTP.
         caller_clock: A ledger that is made now takes its time from the callers (replay, demo).
         database_url: The database; None for the private server.
         output: Where the children's output goes; standard error if None.
@@ -173,6 +177,7 @@ async def clearing_house(
                     sandbox=sandbox,
                     require_signatures=require_signatures,
                     private=private_endpoints,
+                    tls=tls,
                 )
             )
             for number in range(1, gateways + 1)
@@ -189,7 +194,7 @@ async def clearing_house(
         stack.push_async_callback(_cancel, keeper)
         yield ClearingHouse(
             home=home,
-            url=f"http://{f'[{host}]' if ':' in host else host}:{port}",
+            url=f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}",
             dsn=database.dsn,
             server=database.server,
             writer=writer,
@@ -445,6 +450,7 @@ def _gateway_spec(
     sandbox: bool,
     require_signatures: bool,
     private: bool,
+    tls: Tls | None,
 ) -> ChildSpec:
     async def is_ready(pid: int) -> bool:
         return await asyncio.to_thread(is_listening, pid, port)
@@ -458,6 +464,8 @@ def _gateway_spec(
             *(part for path in orders for part in ("--orders", str(path))),
             *(["--sandbox"] if sandbox else []),
             *(["--require-signatures"] if require_signatures else []),
+            *(["--tls-cert", str(tls.cert), "--tls-key", str(tls.key)] if tls else []),
+            *(["--tls-client-ca", str(tls.client_ca)] if tls and tls.client_ca else []),
             *(["--private-endpoints"] if private else []),
         ),
         environ=environ,
@@ -514,6 +522,13 @@ def _gateway_spec(
     default=None,
     help="Whether callers must sign, so that API keys do not count. On, but for a sandbox.",
 )
+@click.option("--tls-cert", type=_PEM, help="Certificate chain: the gateways end TLS themselves.")
+@click.option("--tls-key", type=_PEM, help="Its private key.")
+@click.option(
+    "--tls-client-ca",
+    type=_PEM,
+    help="Mutual TLS: callers must show a certificate of this authority.",
+)
 @click.option(
     "--caller-clock",
     is_flag=True,
@@ -530,6 +545,9 @@ def serve(
     private_endpoints: bool,
     sandbox: bool,
     require_signatures: bool | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_client_ca: Path | None,
     caller_clock: bool,
     as_json: bool,
 ) -> None:
@@ -542,6 +560,7 @@ def serve(
     log_to()
     if sandbox and (caller_clock or order_workers != 1):
         raise click.UsageError("a sandbox has one order worker, and its own clock")
+    tls = _tls(tls_cert, tls_key, tls_client_ca)
     why = run(
         _serve(
             home,
@@ -553,12 +572,33 @@ def serve(
             private_endpoints=private_endpoints,
             sandbox=sandbox,
             require_signatures=not sandbox if require_signatures is None else require_signatures,
+            tls=tls,
             caller_clock=caller_clock,
             as_json=as_json,
         )
     )
     if why:
         raise Unusable(why)
+
+
+def _tls(cert: Path | None, key: Path | None, client_ca: Path | None) -> Tls | None:
+    """The certificates that were named, once they are known to be usable.
+
+    Raises:
+        Unusable: They are not; better said here than by every gateway.
+    """
+    from exchange.gateway.run import Tls
+
+    if cert is None and key is None and client_ca is None:
+        return None
+    if cert is None or key is None:
+        raise click.UsageError("--tls-cert and --tls-key belong together")
+    tls = Tls(cert=cert, key=key, client_ca=client_ca)
+    try:
+        tls.context()
+    except OSError as error:
+        raise Unusable(f"the certificates cannot be used: {error}") from error
+    return tls
 
 
 async def _serve(
@@ -572,6 +612,7 @@ async def _serve(
     private_endpoints: bool,
     sandbox: bool,
     require_signatures: bool,
+    tls: Tls | None,
     caller_clock: bool,
     as_json: bool,
 ) -> str | None:
@@ -589,6 +630,7 @@ async def _serve(
             private_endpoints=private_endpoints,
             sandbox=sandbox,
             require_signatures=require_signatures,
+            tls=tls,
             caller_clock=caller_clock,
             database_url=os.environ.get("DATABASE_URL") or None,
         ) as house:

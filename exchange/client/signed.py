@@ -22,6 +22,7 @@ from exchange.signing.request import RequestHead, sign_request
 from schemas.values.faults import Unavailable
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Mapping
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -100,10 +101,21 @@ class SignedClient:
         *,
         patience_seconds: float = PATIENCE_SECONDS,
         timeout_seconds: float = 30.0,
+        tls: ssl.SSLContext | None = None,
     ) -> AsyncIterator[SignedClient]:
-        """A client for the length of the block."""
+        """A client for the length of the block.
+
+        Args:
+            url: Where the clearing house is.
+            identity: The key that signs.
+            trusted: The operator's public keys, by their ids.
+            patience_seconds: For how long a request is sent again while nobody answers it.
+            timeout_seconds: How long one answer is waited for.
+            tls: Authorities and, for mutual TLS, the own certificate; the machine's authorities by default.
+        """
         timeout = aiohttp.ClientTimeout(total=timeout_seconds)
-        async with aiohttp.ClientSession(timeout=timeout) as session:
+        connector = aiohttp.TCPConnector(ssl=tls or True)
+        async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
             yield cls(session, url, identity, trusted, patience_seconds=patience_seconds)
 
     async def call(

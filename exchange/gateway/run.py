@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import ssl
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -34,6 +36,34 @@ LINGER_SECONDS: Final = 1.0
 """How long the rest of a body that was answered early is still read, so that the answer arrives."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """Certificates of a gateway that ends TLS itself.
+
+    Attributes:
+        cert: Its certificate and what leads from it to a root (PEM).
+        key: The private key (PEM).
+        client_ca: Whose certificates callers must show (mutual TLS); None for any caller.
+    """
+
+    cert: Path
+    key: Path
+    client_ca: Path | None = None
+
+    def context(self) -> ssl.SSLContext:
+        """What the sockets use.
+
+        Raises:
+            OSError: A file cannot be used.
+        """
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=self.client_ca)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(self.cert, self.key)
+        if self.client_ca is not None:
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+
 async def run_gateway(
     *,
     dsn: str,
@@ -45,6 +75,7 @@ async def run_gateway(
     sandbox: bool = False,
     require_signatures: bool = False,
     private_endpoints: bool = False,
+    tls: Tls | None = None,
     reuse_port: bool = True,
     stop: asyncio.Event | None = None,
     ready: Callable[[int], None] = lambda _: None,
@@ -61,13 +92,16 @@ async def run_gateway(
         sandbox: Whether merchants' systems are simulators, and tills may wish for faults.
         require_signatures: Whether every request must be signed; else API keys count too.
         private_endpoints: Whether webhooks may go to closed networks.
+        tls: Certificates; None for plain HTTP, behind a proxy that ends TLS.
         reuse_port: Whether other gateway processes listen on the same port.
         stop: Ends the gateway when it is set; signals do too.
         ready: Called with the port once connections are accepted.
 
     Raises:
         Unavailable: The writer does not answer.
+        OSError: A certificate or key cannot be used.
     """
+    context = None if tls is None else tls.context()
     stop = stop or asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -95,7 +129,7 @@ async def run_gateway(
             app = create_app(services)
             async with (
                 link.opened(),
-                serve(app, host=host, port=port, reuse_port=reuse_port) as bound,
+                serve(app, host=host, port=port, reuse_port=reuse_port, tls=context) as bound,
             ):
                 ready(bound)
                 log.info("gateway.started", host=host, port=bound)
@@ -109,7 +143,12 @@ async def run_gateway(
 
 @contextlib.asynccontextmanager
 async def serve(
-    app: web.Application, *, host: str, port: int, reuse_port: bool = False
+    app: web.Application,
+    *,
+    host: str,
+    port: int,
+    reuse_port: bool = False,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[int]:
     """Listen for the block; at its end accept nothing new and let what is in flight finish.
 
@@ -130,7 +169,7 @@ async def serve(
     lanes = Lanes(gate, runner.server)
     try:
         listener = await asyncio.get_running_loop().create_server(
-            lanes, host, port, reuse_port=reuse_port, backlog=BACKLOG
+            lanes, host, port, reuse_port=reuse_port, backlog=BACKLOG, ssl=tls
         )
         try:
             yield int(listener.sockets[0].getsockname()[1])
