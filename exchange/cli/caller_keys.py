@@ -94,7 +94,10 @@ def list_caller_keys(code: str | None, *, as_json: bool) -> None:
     out().print(table)
 
 
-@caller_key.command()
+# One id in 64 begins with a hyphen, and is no option.
+@caller_key.command(
+    context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]}
+)
 @click.argument("key_id")
 @accountable
 @click.pass_context

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def test_a_merchant_gets_a_key_calls_with_it_and_loses_it(tongdui: Command, tmp_path: Path):
-    """Over TLS, from the merchant's own key file to its registration, a signed call, a rotation and a revocation at once."""
+    """Over TLS, from the merchant's own key file to its registration, a signed call, a rotation and a revocation."""
     made_alone = "req -x509 -newkey ed25519 -nodes -days 2 -keyout gw.key -out gw.pem -subj /CN=gw"
     subprocess.run(
         ["openssl", *made_alone.split(), "-addext", "subjectAltName=IP:127.0.0.1"],
@@ -95,3 +95,10 @@ def test_a_call_says_what_it_cannot_use(with_ledger: Command, tmp_path: Path):
     done = with_ledger("call", "GET", "/v1/cycles", "--identity", loose)
     assert "chmod 600" in assert_one_sentence(done)
     assert with_ledger("call", "GET", "v1/cycles").returncode == 2
+
+
+def test_a_key_id_may_begin_as_an_option_does(with_ledger: Command):
+    """One id in 64 begins with a hyphen; it is looked up all the same."""
+    for name in ("-WhKH_TJsaLnYcAp6A2ljZhBEgQh5VrjIKjYwZmMn5o", "-h" + "a" * 41, "--" + "a" * 41):
+        done = with_ledger("merchant", "key", "revoke", name)
+        assert "there is no key" in assert_one_sentence(done, 1)
