@@ -542,6 +542,7 @@ CREATE TABLE exchange.person (
     totp_step bigint DEFAULT 0 NOT NULL,
     failures integer DEFAULT 0 NOT NULL,
     next_try_at timestamp with time zone NOT NULL,
+    oidc_subject text,
     CONSTRAINT person_credentials_together CHECK (((password_hash IS NULL) = (totp_sealed IS NULL))),
     CONSTRAINT person_failures_check CHECK ((failures >= 0)),
     CONSTRAINT person_invitation_check CHECK ((length(invitation) = 32)),
@@ -549,11 +550,15 @@ CREATE TABLE exchange.person (
     CONSTRAINT person_invitation_second_check CHECK ((length(invitation_second) = 32)),
     CONSTRAINT person_merchant_no_check CHECK ((merchant_no >= 0)),
     CONSTRAINT person_name_check CHECK ((name ~ '^[a-z0-9][a-z0-9._-]{0,47}$'::text)),
+    CONSTRAINT person_oidc_subject_check CHECK (((length(oidc_subject) >= 1) AND (length(oidc_subject) <= 255))),
     CONSTRAINT person_roles_check CHECK ((cardinality(roles) > 0))
 );
 
 ALTER TABLE ONLY exchange.person
     ADD CONSTRAINT person_name_key UNIQUE (name);
+
+ALTER TABLE ONLY exchange.person
+    ADD CONSTRAINT person_oidc_subject_key UNIQUE (oidc_subject);
 
 ALTER TABLE ONLY exchange.person
     ADD CONSTRAINT person_pkey PRIMARY KEY (person_no);
@@ -579,6 +584,8 @@ GRANT UPDATE(totp_step) ON TABLE exchange.person TO tongdui_app;
 GRANT UPDATE(failures) ON TABLE exchange.person TO tongdui_app;
 
 GRANT UPDATE(next_try_at) ON TABLE exchange.person TO tongdui_app;
+
+GRANT UPDATE(oidc_subject) ON TABLE exchange.person TO tongdui_app;
 
 ALTER TABLE exchange.person ALTER COLUMN person_no ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME exchange.person_person_no_seq

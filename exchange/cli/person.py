@@ -145,6 +145,24 @@ def roles(name: str, roles: tuple[str, ...]) -> None:
 
 @person.command()
 @click.argument("name")
+@click.argument("subject")
+@accountable
+def link(name: str, subject: str) -> None:
+    """Say that NAME is SUBJECT at the identity provider of oidc.toml, through which they may sign in then."""
+    from exchange.service import people
+
+    async def work(pool: Pool) -> bytes | Refusal:
+        by = await acting(pool)
+        async with pool.acquire() as conn, conn.transaction():
+            return await people.link_person(
+                conn, name=name, subject=subject, by=by, now=datetime.now(UTC)
+            )
+
+    _done(_with_pool(work), f"{name} is {subject} at the identity provider")
+
+
+@person.command()
+@click.argument("name")
 @accountable
 def disable(name: str) -> None:
     """Shut NAME out for good, and end their sessions at once."""

@@ -12,6 +12,7 @@ from exchange.gateway import problems
 from exchange.gateway.gate import Who
 from exchange.gateway.routes import MSGPACK_TYPE
 from exchange.signing.request import ALGORITHM, FIELDS, REQUEST_TAG, TARGET
+from schemas.values.reason import Reason
 from schemas.wire.problems import Problem
 
 if TYPE_CHECKING:
@@ -206,7 +207,7 @@ def _responses(route: Route, made: dict[tuple[str, str, str], Any]) -> dict[str,
         reasons.setdefault(int(problems.STATUS[reason]), []).append(reason.code)
     for reason in route.refusals:
         status = int(problems.STATUS[reason])
-        if route.method == "GET":
+        if route.method == "GET" and reason is not Reason.SIGN_IN_REFUSED:
             # A path that names nothing is 404, whatever the reason is called.
             status = int(HTTPStatus.NOT_FOUND)
         reasons.setdefault(status, []).append(reason.code)
@@ -230,6 +231,8 @@ def _faults(route: Route) -> list[problems.Fault]:
         faults.append(problems.NOT_FOUND)
     if route.who is not Who.ANYBODY:
         faults += [problems.UNAUTHENTICATED, problems.FORBIDDEN]
+    elif "/oidc" in route.path:
+        return [problems.NOT_FOUND, problems.UNAVAILABLE]
     elif not route.request:
         return faults
     faults.append(problems.UNAVAILABLE)

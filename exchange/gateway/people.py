@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import structlog
@@ -10,6 +10,7 @@ import structlog
 from exchange.gateway.handlers import check_json
 from exchange.gateway.render import JSON
 from exchange.service.access import bearer_of
+from exchange.service.oidc import FLOW_SECONDS
 from exchange.service.people import accept_invitation, disable_person, list_people
 from exchange.service.sessions import IDLE
 from schemas.files.instant import microseconds
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from exchange.gateway.gate import Call
+    from exchange.service.sessions import Opened
+
+FLOW_COOKIE: Final = "tongdui-oidc"
 
 log = structlog.get_logger()
 
@@ -42,6 +46,10 @@ async def post_session(call: Call) -> web.StreamResponse:
     """Sign in."""
     wanted = decode(_SIGN_IN, await _body(call))
     opened = await call.services.sessions.sign_in(wanted.name, wanted.password, wanted.code)
+    return await _opened(call, opened, status=201)
+
+
+async def _opened(call: Call, opened: Opened | Refusal, *, status: int) -> web.Response:
     if isinstance(opened, Refusal):
         return call.refuse(opened.reason, opened.detail)
     log.info("session.opened", request_id=call.request_id, person=opened.person.name)
@@ -53,7 +61,44 @@ async def post_session(call: Call) -> web.StreamResponse:
         ends_at=instant_text(microseconds(opened.ends_at)),
         idle_seconds=int(IDLE.total_seconds()),
     )
-    return call.answer(JSON.encode(answer), 201)
+    return call.answer(JSON.encode(answer), status)
+
+
+async def get_session_oidc(call: Call) -> web.StreamResponse:
+    """Send a browser to the identity provider."""
+    provider = call.services.provider
+    if provider is None:
+        return call.not_found()
+    address, cookie = await provider.begin()
+    response = call.answer(b"", 302)
+    response.headers["Location"] = address
+    response.set_cookie(
+        FLOW_COOKIE,
+        cookie.decode(),
+        max_age=FLOW_SECONDS,
+        path="/v1/session/oidc",
+        httponly=True,
+        samesite="Lax",
+        secure=provider.settings.redirect_uri.startswith("https:"),
+    )
+    return response
+
+
+async def get_session_oidc_callback(call: Call) -> web.StreamResponse:
+    """Open a session for whom the identity provider vouches for."""
+    provider, query = call.services.provider, call.request.query
+    if provider is None:
+        return call.not_found()
+    subject = await provider.end(
+        cookie=call.request.cookies.get(FLOW_COOKIE, ""),
+        state=query.get("state", ""),
+        code=query.get("code", ""),
+    )
+    if isinstance(subject, Refusal):
+        return call.refuse(subject.reason, subject.detail)
+    response = await _opened(call, await call.services.sessions.vouched(subject), status=200)
+    response.del_cookie(FLOW_COOKIE, path="/v1/session/oidc")
+    return response
 
 
 async def get_session(call: Call) -> web.StreamResponse:

@@ -580,6 +580,34 @@ ROUTES: Final = (
         response={JSON_TYPE: wire_people.EndedAnswer},
     ),
     Route(
+        method="GET",
+        path="/v1/session/oidc",
+        summary="Sends a browser to the identity provider, where one is configured.",
+        who=Who.ANYBODY,
+        handler=people.get_session_oidc,
+        request={},
+        response={},
+        status=302,
+    ),
+    Route(
+        method="GET",
+        path="/v1/session/oidc/callback",
+        summary="Where the identity provider sends a browser back: opens a session.",
+        who=Who.ANYBODY,
+        handler=people.get_session_oidc_callback,
+        request={},
+        response={JSON_TYPE: wire_people.SessionAnswer},
+        parameters=(
+            Parameter(
+                name="code", text="From the provider.", pattern=r"^[ -~]{1,2000}$", query=True
+            ),
+            Parameter(
+                name="state", text="From the provider.", pattern=r"^[ -~]{1,200}$", query=True
+            ),
+        ),
+        refusals=(Reason.SIGN_IN_REFUSED,),
+    ),
+    Route(
         method="POST",
         path="/v1/session/invitation",
         summary="Take an invitation up: choose a password, get an authenticator's seed and recovery codes.",

@@ -18,6 +18,7 @@ from exchange.service.endpoints import EndpointDesk
 from exchange.service.feed import Feed
 from exchange.service.links import LinkDesk
 from exchange.service.members import Members
+from exchange.service.oidc import IdentityProvider, read_settings
 from exchange.service.order_link import OrderLink
 from exchange.service.orders import QUOTE_SECONDS, OrderDesk
 from exchange.service.passage import Passage
@@ -63,6 +64,7 @@ class Services:
         vault: Seals what their one-time codes come from.
         passwords: Hashes their passwords.
         proposals: Changes that need two people.
+        provider: Through whom people may sign in as well; None where none is configured.
         shelf: What is offered.
         members: Enrolment and look-up.
         orders: Quotes and orders.
@@ -90,6 +92,7 @@ class Services:
     vault: Vault
     passwords: Passwords
     proposals: ProposalDesk
+    provider: IdentityProvider | None
     shelf: Shelf
     members: Members
     orders: OrderDesk
@@ -173,6 +176,7 @@ def make_services(
         keys=SignedOnly() if require_signatures else ApiKeys(pool),
         now=lambda: datetime.fromtimestamp(now_us() / 1_000_000, UTC),
     )
+    oidc = read_settings(home)
     return Services(
         pool=pool,
         clearing=clearing,
@@ -184,6 +188,7 @@ def make_services(
         answer_keys=AnswerKeys(
             home / "keys", lambda: datetime.fromtimestamp(now_us() / 1_000_000, UTC)
         ),
+        provider=IdentityProvider(oidc, vault, now_us) if oidc else None,
         proposals=ProposalDesk(
             pool,
             clearing,

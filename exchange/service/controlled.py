@@ -473,6 +473,19 @@ class _Invite(_Person):
         )
 
 
+class _Link(_Person):
+    terms = wire.LinkTerms
+
+    async def enact(self, approval: Approval, terms: wire.LinkTerms) -> bytes | Refusal:
+        return await people.link_person(
+            approval.conn,
+            name=terms.name,
+            subject=terms.subject,
+            by=approval.by,
+            now=approval.now,
+        )
+
+
 class _Roles(_Person):
     terms = wire.RolesTerms
 
@@ -500,6 +513,7 @@ ACTIONS: Final[Mapping[str, Controlled]] = {
     "caller_key.register": _CallerKey(),
     "person.add": _Person(),
     "person.invite": _Invite(),
+    "person.link": _Link(),
     "person.set_roles": _Roles(),
 }
 """Every change that can be proposed, by its name in the trail."""

@@ -175,6 +175,26 @@ async def set_roles(
     return digest
 
 
+async def link_person(
+    conn: PoolConnectionProxy, *, name: str, subject: str, by: By, now: datetime
+) -> bytes | Refusal:
+    """Say who somebody is at the identity provider, through which they may sign in from then on.
+
+    Returns:
+        The trail's digest, PERSON_NOT_FOUND, or PERSON_EXISTS where somebody else is that.
+    """
+    row = await store.fetch_person(conn, name=name)
+    if row is None or row["disabled_at"] is not None:
+        return Refusal(Reason.PERSON_NOT_FOUND, f"nobody is called {name}")
+    if not await store.set_subject(conn, person_no=row["person_no"], subject=subject):
+        return Refusal(Reason.PERSON_EXISTS, "somebody else is this at the identity provider")
+    before = {"subject": row["oidc_subject"]} if row["oidc_subject"] else None
+    change = Change(action="person.link", subject=name, before=before, after={"subject": subject})
+    digest = await trail.record(conn, by, change, at=now)
+    await _look_for_two(conn, now)
+    return digest
+
+
 async def disable_person(pool: Pool, *, name: str, by: By, now: datetime) -> Refusal | None:
     """Shut somebody out for good, and end their sessions at once; nobody else has to approve that.
 

@@ -47,7 +47,7 @@ async def fetch_people(conn: Connection | PoolConnectionProxy | Pool) -> list[Re
     rows: list[Record] = await conn.fetch(
         """
         SELECT p.person_no, p.name, m.code AS merchant, p.roles, p.made_at, p.disabled_at, p.invited_until,
-               p.password_hash IS NOT NULL AS ready,
+               p.password_hash IS NOT NULL OR p.oidc_subject IS NOT NULL AS ready,
                CASE WHEN p.failures >= 5 THEN p.next_try_at END AS locked_until
           FROM exchange.person AS p
           LEFT JOIN settlement.merchant AS m USING (merchant_no)
@@ -133,6 +133,31 @@ async def set_roles(
     )
 
 
+async def set_subject(
+    conn: Connection | PoolConnectionProxy, *, person_no: int, subject: str
+) -> bool:
+    """Say who a person is at the identity provider; False where somebody else is that."""
+    taken = await conn.fetchval(
+        "SELECT true FROM exchange.person WHERE oidc_subject = $1 AND person_no <> $2",
+        subject,
+        person_no,
+    )
+    if not taken:
+        await conn.execute(
+            "UPDATE exchange.person SET oidc_subject = $2 WHERE person_no = $1", person_no, subject
+        )
+    return not taken
+
+
+async def fetch_by_subject(conn: Connection | Pool, *, subject: str) -> int | None:
+    """Number of the person who is this at the identity provider and is not shut out."""
+    person_no: int | None = await conn.fetchval(
+        "SELECT person_no FROM exchange.person WHERE oidc_subject = $1 AND disabled_at IS NULL",
+        subject,
+    )
+    return person_no
+
+
 async def disable(conn: Connection | PoolConnectionProxy, *, person_no: int, now: datetime) -> None:
     """Shut a person out for good, and end their sessions."""
     await conn.execute(
@@ -162,7 +187,8 @@ async def count_checkers(conn: Connection | PoolConnectionProxy, *, roles: list[
     count: int = await conn.fetchval(
         """
         SELECT count(*) FROM exchange.person
-         WHERE roles && $1::text[] AND password_hash IS NOT NULL AND disabled_at IS NULL
+         WHERE roles && $1::text[] AND disabled_at IS NULL
+           AND (password_hash IS NOT NULL OR oidc_subject IS NOT NULL)
         """,
         roles,
     )

@@ -117,6 +117,13 @@ class InviteTerms(_Terms, frozen=True, kw_only=True):
     invitation_sha256: Sha256
 
 
+class LinkTerms(_Terms, frozen=True, kw_only=True):
+    """`person.link`: who a person is at the identity provider."""
+
+    name: Name
+    subject: Annotated[str, msgspec.Meta(pattern=r"\A[ -~]{1,255}\Z")]
+
+
 class RolesTerms(_Terms, frozen=True, kw_only=True):
     """`person.set_roles`: what a person may do."""
 

@@ -15,7 +15,7 @@ CONTROLLED: Final = frozenset(
         *("merchant.join", "merchant.connect", "rate.set", "tariff.set", "member_rules.set"),
         *("cap.set", "collateral.set", "calendar.set", "cycle.settle", "api_key.issue"),
         "caller_key.register",
-        *("person.add", "person.invite", "person.set_roles"),
+        *("person.add", "person.invite", "person.link", "person.set_roles"),
     }
 )
 """Changes that need a second person once four eyes are in force."""
