@@ -49,7 +49,7 @@ in one commit, one frame and one queue."""
 _AHEAD_US_MAX: Final = 20 * SECOND_US
 """How far a merchant's clock may be off all the time: less than any signature allows."""
 _SKEW_SECONDS_MAX: Final = 900.0
-_CLOSED_US_MAX: Final = 15 * SECOND_US
+_CLOSED_US_MAX: Final = 6 * SECOND_US
 _FAULT_US_MAX: Final = (200_000, SECOND_US, 4 * SECOND_US)
 """Short, middling and long faults, at most. What a partition holds back comes up to twice as late, and
 still before the shortest `final_after_seconds` of the cast has passed."""
@@ -264,7 +264,8 @@ def draw_plan(seed: int, orders: int, *, faults: bool = True) -> Plan:
 def _bounded(trials: Iterable[Trial], *, unsafe: Container[str]) -> tuple[Trial, ...]:
     """Leave out what breaks the promises on which everything is built.
 
-    One delay for each way is enough: two would hold bytes back too long. A system that forgets must at
+    One delay for each way is enough: two would hold bytes back too long; and one closure for each merchant, or a long
+    history would be little else. A system that forgets must at
     least not book a repeat again, or nobody could know what it did.
 
     Args:
@@ -273,12 +274,17 @@ def _bounded(trials: Iterable[Trial], *, unsafe: Container[str]) -> tuple[Trial,
     """
     kept: list[Trial] = []
     delayed: set[tuple[str, str]] = set()
+    closed: set[str] = set()
     for trial in trials:
         if isinstance(trial, Disturbance) and trial.trouble in _DELAYS:
             way = trial.source, trial.target
             if way in delayed:
                 continue
             delayed.add(way)
+        if isinstance(trial, Closure):
+            if trial.merchant in closed:
+                continue
+            closed.add(trial.merchant)
         if (
             isinstance(trial, Misbehaviour)
             and trial.fault is Fault.FORGET

@@ -241,7 +241,7 @@ PLANTED = [
     (Drive, "_inquire", _resend_without_inquiry, 1),
     (Drive, "_take", _take_silence_for_no, 1),
     (Drive, "_resume", _trust_the_dead, 111),
-    (LotBook, "put_back", _give_nothing_back, 1),
+    (LotBook, "put_back", _give_nothing_back, 7),
 ]
 """Where a bug is planted, the bug, and from which seed on it is looked for."""
 
