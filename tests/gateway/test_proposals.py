@@ -14,17 +14,21 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from adapters.kit import registry
+from adapters.kit.conformance.examination import Finding, all_clauses
 from deploy.database.connection import open_writer_connection
 from exchange.core.catalogue import MemberRules
 from exchange.programme.service.rider import ProgrammeRider
 from exchange.service import onboarding, people
 from exchange.service.access import issue_api_key
+from exchange.service.certification import certify
 from exchange.service.connecting import connect_merchant
 from exchange.service.controlled import ACTIONS, INVITING
 from exchange.service.proposals import LIFE, ProposalDesk
 from exchange.service.sessions import LIFE as SESSION_LIFE
 from exchange.service.sessions import SESSION_PREFIX
 from exchange.service.terms import merchant_terms
+from exchange.store.connections import fetch_connections
 from exchange.store.people import fetch_person, insert_session, set_credentials
 from schemas.wire.merchants import MerchantRequest, RateTerms
 from settlement.core.calendar import Calendar
@@ -32,6 +36,7 @@ from settlement.core.trail import CONTROLLED, PROGRAM, By, SecondPersonNeeded
 from settlement.service import cycles
 from settlement.service.clearing import Writer
 from settlement.service.trail import audit_trail
+from settlement.signing.keyring import Keyring
 from tests.gateway.conftest import House, merchant
 from tests.gateway.test_people import added, session_of
 
@@ -393,3 +398,36 @@ async def test_the_database_holds_it_too(house: House):
     await house.pool.execute(sql, made, "person:anna", "person:ben", bytes(16))
     with pytest.raises(asyncpg.UniqueViolationError):
         await house.pool.execute(sql, made, "person:anna", "person:carl", bytes(16))
+
+
+async def test_a_merchant_goes_live_with_two_people_and_a_certificate(house: House):
+    """An adapter is connected by two people, and only with a certificate of the operator's that is its own."""
+    code = "noodle-house"
+    joined = await house.call("POST", "/v1/merchants", merchant(code, 100, hosted=False))
+    assert joined.status == 201, joined.raw
+    await staff(house)
+    now = house.services.now()
+    keyring = Keyring.create(house.home / "keys", at=now)
+    findings = [Finding(id=each, sentence="-", verdict="passed") for each in all_clauses()]
+    certified = certify(registry.find(code), findings, keyring, at=now)
+    assert certified is not None
+    certificate, signature = certified
+    terms = {
+        "merchant": code,
+        "adapter": code,
+        "certificate": certificate.decode(),
+        "signature": signature.hex(),
+        "settings": {},
+    }
+    for wrong in (
+        {"certificate": certificate.decode().replace(code, "till-town")},
+        {"signature": "00" * 64},
+        {"adapter": "till-town"},
+    ):
+        made = await proposed(house, "merchant.connect", terms | wrong)
+        assert (await approved(house, made)).reason == "merchant_not_certified", wrong
+    done = await approved(house, await proposed(house, "merchant.connect", terms))
+    assert (done.status, done.body["state"]) == (200, "done"), done.raw
+    [row] = await fetch_connections(house.pool)
+    assert (row["code"], row["folder"]) == (code, code)
+    assert row["certificate_digest"] == hashlib.sha256(certificate).digest()
