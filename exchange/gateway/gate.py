@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import secrets
 from dataclasses import dataclass, field
 from enum import Enum
+from http import HTTPStatus
 from itertools import count
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
@@ -27,7 +29,6 @@ from settlement.core.trail import SecondPersonNeeded
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
-    from http import HTTPStatus
 
     from exchange.gateway.metrics import Metrics
     from exchange.gateway.services import Services
@@ -42,6 +43,8 @@ BODY_SECONDS: Final = 20.0
 IN_FLIGHT_MAX: Final = 4096
 RETRY_SECONDS: Final = 1
 HEARTBEAT_SECONDS: Final = 15.0
+TAG_DIGITS: Final = 32
+"""Of the SHA-256 of a body: enough that no two bodies share a tag."""
 NOBODY: Final = Principal(merchant_no=-1, role="merchant", name="nobody")
 """Who calls a public route: no merchant has this number."""
 BOUND: Final = web.RequestKey("bound", str)
@@ -180,12 +183,18 @@ class Call:
             self.gate.in_flight += 1
 
     def answer(self, body: bytes, status: int = 200) -> web.Response:
-        """Answer with JSON."""
-        return web.Response(
-            body=body,
-            status=status,
-            headers={"Content-Type": "application/json", "X-Request-Id": self.request_id},
-        )
+        """Answer with JSON; what a caller has already, by its entity tag, is not sent again (RFC 9110 §13)."""
+        headers = {"Content-Type": "application/json", "X-Request-Id": self.request_id}
+        if self.request.method == "GET" and status == HTTPStatus.OK:
+            tag = f'"{hashlib.sha256(body).hexdigest()[:TAG_DIGITS]}"'
+            headers |= {
+                "ETag": tag,
+                "Cache-Control": "private, no-cache",
+                "Vary": "Authorization, Signature",
+            }
+            if _has(self.request.headers.get("If-None-Match"), tag):
+                return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
+        return web.Response(body=body, status=status, headers=headers)
 
     def refuse(
         self,
@@ -393,6 +402,14 @@ class Gate:
             fault, instance=instance, request_id=request_id, detail=detail, field=path
         )
         return problem, headers
+
+
+def _has(tags: str | None, tag: str) -> bool:
+    """Whether `If-None-Match` names an entity tag; compared weakly (RFC 9110 §13.1.2)."""
+    if tags is None:
+        return False
+    named = {each.strip().removeprefix("W/") for each in tags.split(",")}
+    return tag in named or named == {"*"}
 
 
 def head_of(request: web.Request) -> RequestHead:

@@ -160,6 +160,16 @@ def _operation(route: Route, made: dict[tuple[str, str, str], Any]) -> dict[str,
         "parameters": [_parameter(parameter) for parameter in route.parameters],
         "responses": _responses(route, made),
     }
+    if route.tagged:
+        operation["parameters"].append(
+            {
+                "name": "If-None-Match",
+                "in": "header",
+                "required": False,
+                "description": "The `ETag` of the answer that the caller has: 304 if it is still so.",
+                "schema": {"type": "string", "pattern": '^"[0-9a-f]{32}"$'},
+            }
+        )
     if route.keyed:
         operation["parameters"].append(
             {
@@ -212,6 +222,8 @@ def _responses(route: Route, made: dict[tuple[str, str, str], Any]) -> dict[str,
             status = int(HTTPStatus.NOT_FOUND)
         reasons.setdefault(status, []).append(reason.code)
     responses: dict[str, Any] = {str(route.status): {"description": "Done.", "content": success}}
+    if route.tagged:
+        responses["304"] = {"description": "The caller has it already, as `If-None-Match` says."}
     if route.path == "/readyz":
         responses["503"] = {"description": "Not now.", "content": success}
         return responses

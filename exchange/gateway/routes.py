@@ -131,6 +131,11 @@ class Route:
     body_bytes_max: int = BODY_BYTES_MAX
 
     @property
+    def tagged(self) -> bool:
+        """Whether its answer carries an entity tag, by which it need not be sent again."""
+        return self.method == "GET" and JSON_TYPE in self.response
+
+    @property
     def name(self) -> str:
         """Name in metrics and in the document."""
         return self.handler.__name__

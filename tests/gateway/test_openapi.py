@@ -110,6 +110,26 @@ async def test_every_problem_is_explained_at_its_address(house: House):
     assert (await house.call("GET", "/problems/nonsense", caller=None)).reason == "not_found"
 
 
+async def test_what_a_caller_has_is_not_sent_again(house: House):
+    """An answer to GET carries a tag; with it the same answer is 304 and empty, a changed one is sent."""
+    first = await house.call("GET", "/v1/positions")
+    tag = first.headers["ETag"]
+    for known in (tag, f"W/{tag}", f'"other", {tag}', "*"):
+        again = await house.call("GET", "/v1/positions", headers={"If-None-Match": known})
+        assert (again.status, again.raw, again.headers["ETag"]) == (304, b"", tag)
+    for other in ('"other"', "", tag.strip('"')):
+        sent = await house.call("GET", "/v1/positions", headers={"If-None-Match": other})
+        assert (sent.status, sent.raw) == (200, first.raw)
+    await house.order({"member": "anna", "issuer": "AIR", "acceptor": "EYE", "units": "10"})
+    moved = await house.call("GET", "/v1/positions", headers={"If-None-Match": tag})
+    assert moved.status == 200
+    assert moved.headers["ETag"] != tag
+    own = await house.call("GET", "/v1/positions", caller="AIR", headers={"If-None-Match": tag})
+    assert own.status == 200, "another caller's answer is another one"
+    refused = await house.call("GET", "/v1/cycles/none", headers={"If-None-Match": "*"})
+    assert refused.status == 404
+
+
 async def test_answers_fit_the_document(house: House):
     """Real answers of each kind are valid under the schema that the document gives for them."""
     served = await document(house)
