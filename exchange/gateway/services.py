@@ -198,7 +198,7 @@ def make_services(
         shelf=shelf,
         members=members,
         orders=orders,
-        reversals=ReversalDesk(clearing=clearing, pool=pool),
+        reversals=ReversalDesk(clearing=clearing, pool=pool, links=links),
         bulk=BulkDesk(
             clearing=clearing, shelf=shelf, members=members, orders=orders, now_us=now_us
         ),

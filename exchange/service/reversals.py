@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from asyncpg import Pool
 
+    from exchange.service.links import LinkDesk
     from schemas.wire.reversals import ReversalRequest
     from settlement.core.command import Entry
     from settlement.service.clearing import Clearing
@@ -29,9 +30,10 @@ _NO_ORDER: Final = 0
 class ReversalDesk:
     """Each reversal is one command, decided with others in a group commit."""
 
-    def __init__(self, *, clearing: Clearing, pool: Pool) -> None:
-        """Take the writer, near or far, and the database."""
+    def __init__(self, *, clearing: Clearing, pool: Pool, links: LinkDesk) -> None:
+        """Take the writer, near or far, the database, and who members are at merchants' own systems."""
         self._clearing = clearing
+        self._links = links
         self._pool = pool
 
     async def reverse(
@@ -56,7 +58,13 @@ class ReversalDesk:
         events = await inquiry.find_order(self._pool, order)
         order_seq = events[0]["seq"] if events else _NO_ORDER
         journey = await fetch_journey_of_order(self._pool, part=PART, order_seq=order_seq)
-        exchanged = journey is not None and journey.wanted.order.credited_units > 0
+        member, reason = "", 0
+        if journey is not None:
+            travelled = journey.wanted.order
+            place = travelled.member_no, travelled.issuer
+            member = (await self._links.find([place])).get(place, "")
+            if travelled.credited_units or not member:
+                reason = Reason.REVERSAL_NOT_OFFERED.number
         command = Reverse(
             caller=caller,
             key=key_bytes(key),
@@ -64,8 +72,8 @@ class ReversalDesk:
             order_seq=order_seq,
             units=int(wish.units or 0),
             reference=wish.reference,
-            reason=Reason.REVERSAL_NOT_OFFERED.number if exchanged else 0,
-            travels=journey is not None,
+            reason=reason,
+            issuer_member=member,
         )
         [answer] = await self._clearing.submit([command])
         return answer[0]

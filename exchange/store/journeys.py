@@ -107,36 +107,34 @@ async def insert_journeys(
     return {(row["caller"], row["key"].bytes): row["journey_no"] for row in rows}
 
 
-async def insert_returns(conn: Connection, *, part: int, seqs: Sequence[int]) -> None:
+async def insert_returns(conn: Connection, *, part: int, owed: Sequence[tuple[int, str]]) -> None:
     """Begin the journeys of reversals, in the transaction that writes their events.
 
-    Who is to give the points back, and to whom, is known from the journeys of the orders. Nobody drives
-    them yet: the first worker that looks for what nobody drives takes them over.
+    Nobody drives them yet: the first worker that looks for what nobody drives takes them over.
 
-    Raises:
-        LookupError: An order had no journey: whoever wanted the reversal was wrong.
+    Args:
+        conn: The writer's connection.
+        part: Partition.
+        owed: Event of each reversal, and who the member is at the issuer's own system.
     """
-    status: str = await conn.execute(
+    await conn.execute(
         """
         INSERT INTO exchange.journey (
                key, body, caller, issuer, acceptor, member_no, units, debit_cu, value_cu, fee_cu, credited_units,
                rate_no, hold_us, reference, issuer_member, acceptor_member, wanted_at, decide_by, worker,
                claim_no, state, verdict, reason, order_seq, accepted_at, stuck_why)
         SELECT r.key, r.body, r.caller, r.acceptor, r.issuer, r.member_no, -r.units, -r.debit_cu, -r.value_cu,
-               -r.fee_cu, -r.units, r.rate_no, 1, r.reference, '', j.issuer_member, r.at, r.at,
+               -r.fee_cu, -r.units, r.rate_no, 1, r.reference, '', owed.issuer_member, r.at, r.at,
                '00000000-0000-0000-0000-000000000000', 1, $3, $4, 0, r.seq, r.at, ''
-          FROM settlement.event AS r
-          JOIN settlement.event AS f ON f.part = r.part AND f.seq = r.order_seq
-          JOIN exchange.journey AS j ON j.key = f.key AND j.caller = f.caller
-         WHERE r.part = $1 AND r.seq = ANY($2::bigint[])
+          FROM unnest($2::bigint[], $5::text[]) AS owed (seq, issuer_member)
+          JOIN settlement.event AS r ON r.part = $1 AND r.seq = owed.seq
         """,
         part,
-        list(seqs),
+        [seq for seq, _ in owed],
         int(State.OWING),
         int(Verdict.FORWARD),
+        [member for _, member in owed],
     )
-    if status != f"INSERT 0 {len(seqs)}":
-        raise LookupError(f"reversals of orders without a journey: {status} of {len(seqs)}")
 
 
 async def fetch_journeys(

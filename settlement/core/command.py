@@ -118,14 +118,15 @@ class Reverse(Command, frozen=True, gc=False, array_like=True, tag=10):
         reference: The sender's own reference; the order's where it is empty.
         reason: Number of a refusal that was found before the queue, of an order that the sender may take
             back; 0 for none.
-        travels: Whether the issuer's own system is to give the points back: a journey is written with it.
+        issuer_member: Who the member is at the issuer's own system, where that is to give the points back: a
+            journey is written with it; empty where nobody is to be asked.
     """
 
     order_seq: int
     units: int = 0
     reference: str = ""
     reason: int = 0
-    travels: bool = False
+    issuer_member: str = ""
 
 
 class ExpireHolds(Command, frozen=True, gc=False, array_like=True, tag=3):

@@ -177,7 +177,7 @@ class NoRider:
             found = reversal.find(books, command)
             if isinstance(found, Reason):
                 return [books.refuse(command, found)]
-            if command.travels:
+            if command.issuer_member:
                 return [books.refuse(command, Reason.REVERSAL_NOT_OFFERED)]
             return [books.take_back(command, *found)]
         return [books.refuse(command, Reason.NOT_HOSTED)]

@@ -56,8 +56,8 @@ def decide(command: Reverse, book: LotBook, books: Books) -> Entry:
     book.put_back(order.member_no, order.issuer, back, fresh_until_us=keeps_until_us, seq=entry.seq)
     if credited is not None:
         book.take_from_lot(credited, part.credited_units, entry.seq)
-    if command.travels:
-        book.owed.append(entry.seq)
+    if command.issuer_member:
+        book.owed.append((entry.seq, command.issuer_member))
     return entry
 
 

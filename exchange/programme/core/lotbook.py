@@ -60,13 +60,13 @@ class LotChanges(NamedTuple):
         uses: What events took of lots, `USE_FIGURES` numbers for each use: one list of plain integers,
             because tens of thousands of tuples a second would keep the garbage collector busy.
         lapsed_through_us: How far an expiry run in this flush has come; 0 without one.
-        owed: Reversals whose points the issuer's own system is to give back, by their events.
+        owed: Reversals whose points the issuer's own system is to give back: event, and member there.
     """
 
     made: list[Lot]
     uses: list[int]
     lapsed_through_us: int
-    owed: list[int]
+    owed: list[tuple[int, str]]
 
 
 class LotBook:
@@ -86,7 +86,7 @@ class LotBook:
         self.members: dict[int, dict[int, Purse]] = {}
         self.expired: dict[bytes, list[Lot]] = {}
         self.stored_uses: dict[int, list[Use]] = {}
-        self.owed: list[int] = []
+        self.owed: list[tuple[int, str]] = []
         self._made: list[Lot] = []
         self._uses: list[int] = []
         self._spent: dict[int, Lot] = {}

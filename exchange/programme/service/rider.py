@@ -223,7 +223,7 @@ class ProgrammeRider:
         if lapsed_through_us:
             await store.write_expiry_run(conn, part=part, through_us=lapsed_through_us)
         if owed:
-            await insert_returns(conn, part=part, seqs=owed)
+            await insert_returns(conn, part=part, owed=owed)
         if guarded.codes:
             await guard_store.insert_codes(conn, part=part, codes=guarded.codes)
         if guarded.counted:
