@@ -138,6 +138,7 @@ async def test_a_merchant_sees_and_revokes_its_own_keys_alone(signed: Signed):
 async def test_signatures_older_than_the_writer_are_sent_back_to_be_made_anew(signed: Signed):
     """A new writer cannot know what the one before took: 503 for what was signed before it, and nothing is decided."""
     nonces = signed.house.services.keys._nonces
+    assert nonces is not None
     fields = signed.fields(key="older")
     successor = LocalNonces(lambda: signed.house.clock() + 5_000_000)
     signatures = signed.house.services.callers.signatures
