@@ -53,7 +53,12 @@ async def test_program_cannot_change_what_is_written(
     table.
     """
     column = await program.fetchval(
-        "SELECT attname FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum = 1", table
+        """
+        SELECT attname FROM pg_attribute
+         WHERE attrelid = $1::text::regclass AND attnum > 0 AND attidentity = ''
+         ORDER BY attnum
+        """,
+        table,
     )
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await program.execute(sql.format(table, column))
