@@ -21,7 +21,7 @@ STEPS = re.findall(
 
 @pytest.mark.slow
 def test_the_guide_can_be_followed(tongdui: Command, serving, tmp_path):  # noqa: F811 - the fixtures
-    """Every command of the guide prints what the guide says; a ledger in earnest takes no wish for faults."""
+    """Every command prints what the guide says (`...` is any text); a ledger in earnest takes no wish for faults."""
     assert len(STEPS) >= 8
     running: Serving = serving(tongdui, "--sandbox")
     script = "\n".join(f"{{ {step.strip()}\n}} 2>&1\necho @@" for step, _ in STEPS)
@@ -37,7 +37,8 @@ def test_the_guide_can_be_followed(tongdui: Command, serving, tmp_path):  # noqa
     )
     printed = [part.strip() for part in done.stdout.split("@@\n")]
     for (step, expected), said in zip(STEPS, printed, strict=False):
-        assert said == expected.strip(), step
+        pattern = ".+".join(map(re.escape, expected.strip().split("...")))
+        assert re.fullmatch(pattern, said), (step, said)
     assert running.stop() == 0
     refused = tongdui("serve", "--port", "0")
     assert refused.returncode == 2
