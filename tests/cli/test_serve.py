@@ -172,7 +172,7 @@ def test_it_serves_and_stops_gracefully(tongdui, home, dsn, serving):
     assert f"process {server.pid}" in assert_one_sentence(tongdui("serve", "--port", 0))
 
     pids = [child.pid for child in psutil.Process(server.pid).children()]
-    assert len(pids) == 5  # Two gateways, the writer, the packager, the order worker.
+    assert len(pids) == 6  # Two gateways, writer, packager, order worker, delivery worker.
     assert server.stop() == 0
     wait_gone(pids, 1)
 

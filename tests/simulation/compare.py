@@ -111,5 +111,5 @@ async def assert_audits_clean(pool: asyncpg.Pool) -> int:
         books = await audit_books(conn)
         lots = await audit_lots(conn)
     assert books.differences == [], books.differences
-    assert lots.differences == []
+    assert lots.differences == [], lots.differences
     return books.events

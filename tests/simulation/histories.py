@@ -427,7 +427,8 @@ class Script:
             member=member % 3 + 1,
             hold=[HOUR_US, 2 * DAY_US, 30 * DAY_US][pick % 3],
             occurred_at=self._till(pick + 3 if pick < 7 else pick - 7),
-            credited=units if pick == 4 else 0,
+            # What a hosted programme gives for such an order is a call of its own, which is not drawn here.
+            credited=units if pick == 4 and acceptor not in HOSTED else 0,
             **self._figures(issuer, units, pick),
             **self._proof(issuer, member + pick),
         )
