@@ -27,7 +27,8 @@ from tests.golden.packages import (
 NAMES = sorted(files_of(FOLDER / SECOND))
 MANIFESTS = [name for name in NAMES if name.startswith("manifest.")]
 LISTED = sorted(
-    set(NAMES) - set(MANIFESTS), key=lambda name: -(FOLDER / SECOND / name).stat().st_size
+    set(NAMES) - set(MANIFESTS),
+    key=lambda name: (-(FOLDER / SECOND / name).stat().st_size, name),
 )
 BY_THREES = [tuple(sorted(LISTED[at : at + 3])) for at in range(0, len(LISTED), 3)]
 """As many files as one report names, of about the same length: their bytes are changed side by side."""
