@@ -46,7 +46,9 @@ class Members:
         self._door = door
         self._shelf = shelf
         self._now = now
+        # References by whose they are, which all who use them share; tokens by whose they are.
         self._known: dict[int, dict[str, int]] = {}
+        self._tokens: dict[int, dict[str, int]] = {}
         self._forgotten_until = datetime.now(UTC) - _OVERLAP
         self._looked_at = monotonic()
 
@@ -72,7 +74,7 @@ class Members:
             )
             found |= await store.fetch_named(self._pool, digests=list(new))
         own = {reference: found[digest] for digest, reference in digests.items()}
-        self._known.setdefault(caller, {}).update(own)
+        self._known.setdefault(scope, {}).update(own)
         return own
 
     async def find(self, names: Collection[str], *, caller: int = HOUSE) -> dict[str, int]:
@@ -87,18 +89,20 @@ class Members:
         """
         if monotonic() - self._looked_at > FORGET_SECONDS:
             await self._forget()
-        known = self._known.setdefault(caller, {})
+        scope = await self._shelf.scope_of(caller)
+        known = self._known.setdefault(scope, {})
         unknown = {name for name in names if name not in known}
-        if unknown:
-            if len(known) > CACHED_MAX:
-                known = {name: known[name] for name in names if name in known}
-                self._known[caller] = known
-            tokens = {name for name in unknown if is_token(name)}
-            if tokens:
-                known.update(await self._by_token(tokens, caller))
-            if references := unknown - tokens:
-                known.update(await self._by_reference(references, caller))
-        return known
+        if not unknown:
+            return known
+        if len(known) > CACHED_MAX:
+            known = self._known[scope] = {name: known[name] for name in names if name in known}
+        tokens = {name for name in unknown if is_token(name)}
+        if references := unknown - tokens:
+            known.update(await self._by_reference(references, scope))
+        if not tokens:
+            return known
+        named = await self._by_token(tokens, caller, scope)
+        return named | {name: known[name] for name in names if name in known}
 
     async def tokens(self, names: Collection[str], *, caller: int = HOUSE) -> dict[str, str]:
         """What the caller may call members from now on; whom it does not know is missing from the answer."""
@@ -114,26 +118,33 @@ class Members:
         """What a merchant calls a member; whether it may know them is not asked."""
         return (await self._door.vault()).tokens.token_of(member_no, merchant_no=merchant_no)
 
-    async def _by_reference(self, references: set[str], caller: int) -> dict[str, int]:
+    async def _by_reference(self, references: set[str], scope: int) -> dict[str, int]:
         vault = await self._door.vault()
-        scope = await self._shelf.scope_of(caller)
         digests = {vault.digest(reference, scope=scope): reference for reference in references}
         found = await store.fetch_named(self._pool, digests=list(digests))
         return {digests[digest]: member_no for digest, member_no in found.items()}
 
-    async def _by_token(self, tokens: set[str], caller: int) -> dict[str, int]:
+    async def _by_token(self, tokens: set[str], caller: int, scope: int) -> dict[str, int]:
         vault = await self._door.vault()
-        read = {token: vault.tokens.member_of(token, merchant_no=caller) for token in tokens}
+        held = self._tokens.setdefault(caller, {})
+        if len(held) > CACHED_MAX:
+            held.clear()
+        read = {
+            token: vault.tokens.member_of(token, merchant_no=caller)
+            for token in tokens
+            if token not in held
+        }
         named = {token: member_no for token, member_no in read.items() if member_no is not None}
         if not named:
-            return {}
+            return {token: held[token] for token in tokens if token in held}
         known = await store.fetch_known_to(
             self._pool,
             merchant_no=caller,
-            scope=await self._shelf.scope_of(caller),
+            scope=scope,
             member_nos=list(named.values()),
         )
-        return {token: member_no for token, member_no in named.items() if member_no in known}
+        held.update({token: member_no for token, member_no in named.items() if member_no in known})
+        return {token: held[token] for token in tokens if token in held}
 
     async def _forget(self) -> None:
         """Drop from memory whoever was erased or withdrew a consent since the last look."""
@@ -142,10 +153,13 @@ class Members:
         self._forgotten_until = now - _OVERLAP
         if gone:
             members = set(gone)
-            for caller, known in self._known.items():
-                self._known[caller] = {
-                    name: member_no for name, member_no in known.items() if member_no not in members
-                }
+            for names in (self._known, self._tokens):
+                for whose, known in names.items():
+                    names[whose] = {
+                        name: member_no
+                        for name, member_no in known.items()
+                        if member_no not in members
+                    }
 
 
 def _named(vault: Vault, reference: str, digest: bytes, scope: int) -> store.SealedName:
