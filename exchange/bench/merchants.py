@@ -137,12 +137,23 @@ async def open_shops(house: House) -> AsyncIterator[Shops]:
         )
 
 
+async def _tokens(operator: Operator) -> list[str]:
+    """What the house calls the members, by their number."""
+    names = [market.member_name(number) for number in range(LINKED_MEMBERS)]
+    enrolled = await operator.call(
+        "POST", "/v1/members", msgspec.json.encode(EnrolRequest(members=names))
+    )
+    tokens: list[str] = enrolled["tokens"]
+    return tokens
+
+
 async def _reach(operator: Operator) -> None:
     """Wait until the house reaches every merchant."""
+    [first, *_] = await _tokens(operator)
     deadline = monotonic() + OPEN_SECONDS_MAX
     for shop in SHOPS:
         while True:
-            if await _linked(operator, shop, 0, last=monotonic() > deadline):
+            if await _linked(operator, shop, 0, first, last=monotonic() > deadline):
                 break
             await asyncio.sleep(0.1)
 
@@ -150,21 +161,19 @@ async def _reach(operator: Operator) -> None:
 async def _link_members(operator: Operator) -> None:
     """Link the members, each authenticated by the merchant's own system."""
     places = asyncio.Semaphore(_LINKS_AT_ONCE)
+    tokens = await _tokens(operator)
 
     async def link(shop: Shop, number: int) -> None:
         async with places:
-            await _linked(operator, shop, number, last=True)
+            await _linked(operator, shop, number, tokens[number], last=True)
 
     await asyncio.gather(*(link(shop, n) for shop in SHOPS for n in range(1, LINKED_MEMBERS)))
 
 
-async def _linked(operator: Operator, shop: Shop, number: int, *, last: bool) -> bool:
+async def _linked(operator: Operator, shop: Shop, number: int, token: str, *, last: bool) -> bool:
     """Link one member; False if the merchant is not reached yet, and this was not the last time to try."""
     proof = registry.find(shop.shipped).manifest.sandbox.proof
     body = {"merchant": shop.code, "merchant_member": _account(number), "proof": proof}
-    named = EnrolRequest(members=[market.member_name(number)])
-    enrolled = await operator.call("POST", "/v1/members", msgspec.json.encode(named))
-    [token] = enrolled["tokens"]
     path = f"/v1/members/{token}/links"
     try:
         await operator.call("POST", path, msgspec.json.encode(body))

@@ -103,7 +103,8 @@ async def run_webhooks(
                 # A fault of ours: the supervisor starts the process again.
                 noticing.result()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), wait_seconds)
+                async with asyncio.timeout(wait_seconds):
+                    await stop.wait()
     finally:
         noticing.cancel()
         await asyncio.gather(noticing, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Nothing personal is written: canaries go through every kind of request, and everything written is searched."""
+"""Nothing personal is written: canaries go through what names members, and all that is written is searched."""
 
 import json
 import re
@@ -12,7 +12,7 @@ __all__ = ["serving"]
 
 NAMES = ("Canary-Anna-51c9", "Canary-Nobody-83ba", "Canary-Path-2d7e", "Canary-Ben-90aa")
 ACCOUNT, WRONG, PROOF = "T-1001", "Canary-Account-6f0b", "Canary-Proof-11fe"
-CANARY = re.compile("|".join([*NAMES, WRONG, PROOF, "[Cc]anary"]).encode())
+CANARY = re.compile("|".join([*NAMES, ACCOUNT, WRONG, PROOF, "[Cc]anary"]).encode())
 
 
 def written(home: Path) -> Iterator[tuple[Path, bytes]]:
