@@ -368,9 +368,11 @@ class Sender:
         self._callers: list[_Caller] = []
         self._next = 0
         self._under_way: dict[_Caller, tuple[int, float, Answer | None]] = {}
+        self._began = 0.0
         self._deadline = 0.0
-        self._gap = 0.0
-        self._due: dict[_Caller, float] = {}
+        self._rate = 0.0
+        self._turns_max = 0
+        self._turn: dict[_Caller, int] = {}
         self._done: asyncio.Future[None] | None = None
         self.answers: list[Answer] = []
         self.sent: dict[int, bytes] = {}
@@ -400,15 +402,15 @@ class Sender:
         Raises:
             TimeoutError: The last answers do not come.
         """
-        began = time.perf_counter()
+        began = self._began = time.perf_counter()
         self._deadline = began + seconds
         self._done = asyncio.get_running_loop().create_future()
         if rate:
-            self._gap = len(self._callers) / rate
-            self._due = {caller: began + place / rate for place, caller in enumerate(self._callers)}
+            self._rate, self._turns_max = rate, round(seconds * rate)
+            self._turn = {caller: place for place, caller in enumerate(self._callers)}
         for caller in self._callers:
             self._send_next(caller, began)
-        if self._under_way or self._due:
+        if self._under_way or self._turn:
             async with asyncio.timeout(seconds + ANSWER_SECONDS_MAX):
                 await self._done
         return time.perf_counter() - began
@@ -425,17 +427,19 @@ class Sender:
         return self._next
 
     def _send_next(self, caller: _Caller, now: float) -> None:
-        due = self._due.get(caller, now)
-        if due >= self._deadline or self._next >= len(self._requests) or caller.transport is None:
-            self._due.pop(caller, None)
-            if self._done and not (self._under_way or self._due or self._done.done()):
+        turn = self._turn.get(caller)
+        due = now if turn is None else self._began + turn / self._rate
+        over = due >= self._deadline if turn is None else turn >= self._turns_max
+        if over or self._next >= len(self._requests) or caller.transport is None:
+            self._turn.pop(caller, None)
+            if self._done and not (self._under_way or self._turn or self._done.done()):
                 self._done.set_result(None)
             return
         if due > now:
             asyncio.get_running_loop().call_later(due - now, self._send_due, caller)
             return
-        if self._gap:
-            self._due[caller] = due + self._gap
+        if turn is not None:
+            self._turn[caller] = turn + len(self._callers)
         number = self._next
         self._next += 1
         self._under_way[caller] = (number, due, None)
