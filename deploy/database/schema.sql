@@ -704,6 +704,39 @@ ALTER TABLE ONLY exchange.rate
 
 GRANT SELECT,INSERT ON TABLE exchange.rate TO tongdui_app;
 
+CREATE TABLE exchange.rate_limit (
+    limit_no bigint NOT NULL,
+    merchant_no integer NOT NULL,
+    orders bigint,
+    orders_seconds integer,
+    requests bigint,
+    requests_seconds integer,
+    set_at timestamp with time zone NOT NULL,
+    CONSTRAINT rate_limit_merchant_no_check CHECK ((merchant_no >= 0)),
+    CONSTRAINT rate_limit_orders_check CHECK ((orders > 0)),
+    CONSTRAINT rate_limit_orders_seconds_check CHECK ((orders_seconds > 0)),
+    CONSTRAINT rate_limit_orders_whole CHECK (((orders IS NULL) = (orders_seconds IS NULL))),
+    CONSTRAINT rate_limit_requests_check CHECK ((requests > 0)),
+    CONSTRAINT rate_limit_requests_seconds_check CHECK ((requests_seconds > 0)),
+    CONSTRAINT rate_limit_requests_whole CHECK (((requests IS NULL) = (requests_seconds IS NULL)))
+);
+
+ALTER TABLE ONLY exchange.rate_limit
+    ADD CONSTRAINT rate_limit_pkey PRIMARY KEY (limit_no);
+
+CREATE INDEX rate_limit_of_merchant ON exchange.rate_limit USING btree (merchant_no, limit_no DESC);
+
+GRANT SELECT,INSERT ON TABLE exchange.rate_limit TO tongdui_app;
+
+ALTER TABLE exchange.rate_limit ALTER COLUMN limit_no ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME exchange.rate_limit_limit_no_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 ALTER TABLE exchange.rate ALTER COLUMN rate_no ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME exchange.rate_rate_no_seq
     START WITH 1

@@ -17,6 +17,7 @@ from exchange.bench import market
 from exchange.bench.merchants import SHOPS
 from exchange.bench.processes import Failed
 from exchange.store.programmes import insert_tariff
+from schemas.wire.limits import LimitsRequest
 from schemas.wire.members import EnrolRequest
 from schemas.wire.merchants import MerchantRequest, RateTerms
 
@@ -134,6 +135,11 @@ async def register_merchants(house: House, operator: Operator) -> dict[str, str]
         *(operator.call("POST", "/v1/merchants", msgspec.json.encode(each)) for each in wanted)
     )
     api_keys = {answer["code"]: answer["api_key"] for answer in answers}
+    # What is measured is the house, not how much of it one merchant may have.
+    unlimited = msgspec.json.encode(LimitsRequest(orders=None, requests=None))
+    await asyncio.gather(
+        *(operator.call("PUT", f"/v1/merchants/{code}/limits", unlimited) for code in api_keys)
+    )
     deadline = monotonic() + PATIENCE_SECONDS
     while not (await operator.call("GET", "/v1/cycles"))["cycles"]:
         if monotonic() > deadline:

@@ -352,3 +352,19 @@ def run(work: Coroutine[object, object, T]) -> T:
         factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
         return runner.run(work)
+
+
+async def number_of(pool: Pool, code: str) -> int:
+    """Number of the merchant with this code; 0 for HOUSE.
+
+    Raises:
+        Unusable: There is none.
+    """
+    from settlement.service.parties import list_parties
+
+    if code == "HOUSE":
+        return 0
+    for row in await list_parties(pool):
+        if row["code"] == code:
+            return int(row["merchant_no"])
+    raise Unusable(f"no merchant {code} takes part; `tongdui merchant list` shows who does")

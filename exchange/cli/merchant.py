@@ -11,14 +11,15 @@ import click
 
 from exchange.cli.caller_keys import caller_key
 from exchange.cli.connect import connect
-from exchange.cli.context import Unusable, clearing_of, database, pool_of, run, this_home
+from exchange.cli.context import clearing_of, database, number_of, pool_of, run, this_home
+from exchange.cli.limit import limit
 from exchange.cli.moving import export_points, import_points
 from exchange.cli.output import out, print_json
 from exchange.cli.protect import protect
 from exchange.cli.who import accountable, acting
 
 if TYPE_CHECKING:
-    from asyncpg import Pool, Record
+    from asyncpg import Record
 
     from exchange.cli.context import Home
     from exchange.service.onboarding import MerchantTerms
@@ -59,6 +60,7 @@ def merchant() -> None:
 
 merchant.add_command(caller_key)
 merchant.add_command(connect)
+merchant.add_command(limit)
 merchant.add_command(import_points)
 merchant.add_command(export_points)
 merchant.add_command(protect)
@@ -388,22 +390,6 @@ async def _keys(dsn: str, code: str) -> list[Record]:
 
     async with pool_of(dsn) as pool:
         return await fetch_api_keys(pool, merchant_no=await number_of(pool, code))
-
-
-async def number_of(pool: Pool, code: str) -> int:
-    """Number of the merchant with this code; 0 for HOUSE.
-
-    Raises:
-        Unusable: There is none.
-    """
-    from settlement.service.parties import list_parties
-
-    if code == "HOUSE":
-        return 0
-    for row in await list_parties(pool):
-        if row["code"] == code:
-            return int(row["merchant_no"])
-    raise Unusable(f"no merchant {code} takes part; `tongdui merchant list` shows who does")
 
 
 def _key_name(row: Record) -> str:

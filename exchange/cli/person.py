@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from exchange.cli.context import Unusable, database, pool_of, run, this_home
-from exchange.cli.merchant import number_of
+from exchange.cli.context import Unusable, database, number_of, pool_of, run, this_home
 from exchange.cli.output import out, print_json
 from exchange.cli.who import SESSION_VARIABLE, accountable, acting
 from exchange.core.person import ROLES

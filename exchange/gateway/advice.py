@@ -252,6 +252,10 @@ ADVICE: Final[Mapping[str, tuple[str, str]]] = {
         "Send a content type that the detail names.",
         "请使用 detail 指出的内容类型。",
     ),
+    "quota_exceeded": (
+        "Send the same request again under the same key, after `Retry-After` seconds; keep to `RateLimit-Policy`.",
+        "请在 Retry-After 秒后用同一幂等键重发原请求，并遵守 RateLimit-Policy 所示上限。",
+    ),
     "unavailable": (
         "Send the same request again under the same key, after `Retry-After` seconds.",
         "请在 Retry-After 秒后用同一幂等键重发原请求。",

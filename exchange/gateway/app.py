@@ -18,7 +18,7 @@ from exchange.gateway.gate import (
     Call,
     Gate,
     Who,
-    sign_response,
+    finish_head,
 )
 from exchange.gateway.matrix import matrix_of
 from exchange.gateway.metrics import Metrics
@@ -54,12 +54,18 @@ def create_app(services: Services, *, in_flight_max: int = IN_FLIGHT_MAX) -> web
         )
     app = web.Application(client_max_size=BULK_BYTES_MAX)
     app[GATE] = gate
-    app.on_response_prepare.append(sign_response)
+    app.on_response_prepare.append(finish_head)
     for route in ROUTES:
         app.router.add_route(
             route.method,
             route.path,
-            gate.guard(route.name, route.who, route.handler, body_bytes_max=route.body_bytes_max),
+            gate.guard(
+                route.name,
+                route.who,
+                route.handler,
+                body_bytes_max=route.body_bytes_max,
+                policy=route.policy,
+            ),
         )
     app.router.add_route("*", "/{rest:.*}", gate.guard("elsewhere", Who.ANYBODY, _elsewhere))
     return app

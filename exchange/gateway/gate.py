@@ -17,6 +17,7 @@ import structlog
 from aiohttp import web
 
 from exchange.gateway import problems
+from exchange.gateway.throttle import QuotaExceeded, Throttle
 from exchange.service.access import Forbidden, Principal, Unauthenticated
 from exchange.service.outage import is_outage
 from exchange.service.signatures import SignatureRefused
@@ -30,8 +31,10 @@ from settlement.core.trail import SecondPersonNeeded
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
 
+    from exchange.core.quota import Policy
     from exchange.gateway.metrics import Metrics
     from exchange.gateway.services import Services
+    from exchange.gateway.throttle import Allowance
     from exchange.service.signatures import Verified
     from schemas.wire.problems import Problem
 
@@ -49,6 +52,8 @@ NOBODY: Final = Principal(merchant_no=-1, role="merchant", name="nobody")
 """Who calls a public route: no merchant has this number."""
 BOUND: Final = web.RequestKey("bound", str)
 """Where a request keeps the signature that its answer is bound to."""
+LIMITED: Final = web.RequestKey("limited", tuple)
+"""Where a request keeps the quotas of its caller, and which of them it counts against."""
 _ACCEPTED: Final = (
     f'sig=({" ".join((*TARGET, *FIELDS))});created;expires;alg="{ALGORITHM}";tag="{REQUEST_TAG}"'
 )
@@ -119,6 +124,16 @@ class Call:
     def bound(self) -> bool:
         """Whether the answer will be signed, as the answer to this signed request."""
         return BOUND in self.request
+
+    def count(self, elements: int) -> None:
+        """Take a large request from its caller's quota, element by element; one was taken at its head.
+
+        Raises:
+            QuotaExceeded: None is left; nothing of the request is done.
+        """
+        allowance, policy = self.request[LIMITED]
+        if elements > 1:
+            allowance.take(policy, elements - 1)
 
     async def use_signature(self, verified: Verified) -> None:
         """Hold the body against its signed digest, and let the signature count, which it does once.
@@ -245,6 +260,7 @@ class Gate:
         stopping: Whether nothing new is accepted.
         openapi: The document that describes the routes.
         allowed: Columns of the access matrix that may call a route, by its name.
+        throttle: Quotas of those who called.
         heartbeat_seconds: How long a stream of events is silent before it says that it is there.
     """
 
@@ -255,6 +271,7 @@ class Gate:
     stopping: bool = False
     openapi: bytes = b""
     allowed: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    throttle: Throttle = field(default_factory=Throttle)
     heartbeat_seconds: float = HEARTBEAT_SECONDS
     _prefix: str = field(default_factory=lambda: secrets.token_hex(4))
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
@@ -274,6 +291,16 @@ class Gate:
         if self.in_flight > self.in_flight_max:
             raise Unavailable("too many requests are in flight", retry_after_seconds=RETRY_SECONDS)
 
+    async def allowance(self, principal: Principal) -> Allowance:
+        """The quotas of a caller: as they were last read, so that nobody waits for the database here.
+
+        Raises:
+            Unavailable: They were never read, and the database does not answer.
+        """
+        shelf = self.services.shelf
+        offer = shelf.at_hand() or await shelf.offer()
+        return self.throttle.allowance(principal.merchant_no, offer.limits)
+
     def permit(self, name: str, principal: Principal) -> None:
         """Look a caller up in the access matrix.
 
@@ -292,6 +319,7 @@ class Gate:
         handler: Callable[[Call], Awaitable[web.StreamResponse]],
         *,
         body_bytes_max: int = BODY_BYTES_MAX,
+        policy: Policy = "requests",
     ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         """Put the gate before a handler.
 
@@ -300,6 +328,7 @@ class Gate:
             who: Who may call it.
             handler: What does the work.
             body_bytes_max: Most bytes of a body.
+            policy: Which of the caller's quotas it counts against.
         """
         identify = self.services.callers.identify
         answered = self.metrics.answered
@@ -321,6 +350,9 @@ class Gate:
                     )
                     if verified is not None:
                         request[BOUND] = verified.signed.field
+                    allowance = await self.allowance(principal)
+                    request[LIMITED] = allowance, policy
+                    allowance.take(policy)
                     self.permit(name, principal)
                 call = Call(request, self, principal, request_id, body_bytes_max)
                 if verified is not None:
@@ -378,6 +410,9 @@ class Gate:
                 log.warning(
                     "request.turned_away", request_id=request_id, route=route, detail=str(error)
                 )
+            case QuotaExceeded():
+                fault, detail = problems.QUOTA_EXCEEDED, str(error)
+                headers["Retry-After"] = str(error.retry_after_seconds)
             case BodyTimedOutError():
                 fault = problems.TIMED_OUT
                 headers["Connection"] = "close"
@@ -428,8 +463,16 @@ def head_of(request: web.Request) -> RequestHead:
     return RequestHead(request.method, host or "", request.raw_path, *fields)
 
 
-async def sign_response(request: web.Request, response: web.StreamResponse) -> None:
-    """Sign an answer whose request was signed, when its head is complete and about to be sent."""
+async def finish_head(request: web.Request, response: web.StreamResponse) -> None:
+    """Complete the head of an answer that is about to be sent: the caller's quotas, and the signature."""
+    allowance, policy = request.get(LIMITED, (None, "requests"))
+    if allowance is not None:
+        response.headers.update(allowance.fields(policy))
+    _sign(request, response)
+
+
+def _sign(request: web.Request, response: web.StreamResponse) -> None:
+    """Sign an answer whose request was signed."""
     bound: str | None = request.get(BOUND)
     if bound is None:
         return

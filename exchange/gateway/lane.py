@@ -37,7 +37,7 @@ from schemas.wire.decoding import decode
 from settlement.core.event import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from exchange.gateway.gate import Gate
     from exchange.service.access import Forbidden, Principal
@@ -54,6 +54,7 @@ _PIPELINED_BYTES_MAX: Final = HEAD_BYTES_MAX + BODY_BYTES_MAX
 _STATUS_LINES: Final = {
     int(status): f"HTTP/1.1 {int(status)} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
+_POLICY: Final = "orders"
 _ENDS: Final = {"clear": Kind.CLEARED, "void": Kind.VOIDED}
 
 
@@ -69,6 +70,7 @@ class Lane(asyncio.Protocol):
         "began",
         "bound",
         "busy",
+        "limits",
         "request_id",
     )
 
@@ -83,6 +85,7 @@ class Lane(asyncio.Protocol):
         self.began = 0.0
         self.request_id = ""
         self.bound: str | None = None
+        self.limits = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Join the lanes."""
@@ -266,7 +269,7 @@ class Lanes:
         """Say who sends a request, or why it is not taken."""
         gate = self.gate
         lane.request_id = gate.request_id()
-        lane.bound = None
+        lane.bound, lane.limits = None, b""
         gate.in_flight += 1
         callers = gate.services.callers
         try:
@@ -274,9 +277,15 @@ class Lanes:
             principal, verified = await callers.identify(
                 plain.head, plain.authorization, has_body=bool(plain.body)
             )
-            gate.permit(_route(plain), principal)
             if verified is not None:
                 lane.bound = verified.signed.field
+            allowance = await gate.allowance(principal)
+            try:
+                allowance.take(_POLICY)
+            finally:
+                lane.limits = _lines(allowance.fields(_POLICY))
+            gate.permit(_route(plain), principal)
+            if verified is not None:
                 callers.signatures.check_body(verified, plain.body)
         except SignatureRefused as refused:
             lane.bound = refused.bound
@@ -332,7 +341,7 @@ class Lanes:
         return self._problem(lane, problem, headers)
 
     def _problem(self, lane: Lane, problem: Problem, headers: dict[str, str]) -> tuple[bytes, int]:
-        more = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode()
+        more = _lines(headers)
         body = JSON.encode(problem)
         return self._bytes(lane, problem.status, problems.CONTENT_TYPE, body, more), problem.status
 
@@ -346,11 +355,12 @@ class Lanes:
         if lane.bound is not None:
             more += self._signature(lane.bound, status, content_type, body)
         return (
-            b"%bContent-Type: %b\r\nX-Request-Id: %b\r\n%bContent-Length: %d\r\nDate: %b\r\n\r\n%b"
+            b"%bContent-Type: %b\r\nX-Request-Id: %b\r\n%b%bContent-Length: %d\r\nDate: %b\r\n\r\n%b"
             % (
                 _STATUS_LINES[status],
                 content_type.encode(),
                 lane.request_id.encode(),
+                lane.limits,
                 more,
                 len(body),
                 self._date,
@@ -398,6 +408,11 @@ class Lanes:
                     await asyncio.wait(self._tasks)
         for lane in list(self.open):
             lane.close()
+
+
+def _lines(headers: Mapping[str, str]) -> bytes:
+    """Header fields as they are sent."""
+    return "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode()
 
 
 def _route(plain: Plain) -> str:

@@ -11,6 +11,7 @@ import msgspec
 from exchange.gateway import problems
 from exchange.gateway.gate import Who
 from exchange.gateway.routes import MSGPACK_TYPE
+from exchange.gateway.throttle import LIMIT_FIELD, POLICY_FIELD
 from exchange.signing.request import ALGORITHM, FIELDS, REQUEST_TAG, TARGET
 from schemas.values.reason import Reason
 from schemas.wire.problems import Problem
@@ -40,6 +41,22 @@ _SCHEMES: Final = {
         "type": "http",
         "scheme": "bearer",
         "description": "An API key, in a sandbox alone; or the token of a person's session.",
+    },
+}
+
+_LIMIT_HEADERS: Final = {
+    POLICY_FIELD: {
+        "description": (
+            "The caller's quotas (draft-ietf-httpapi-ratelimit-headers): `q` units in `w` seconds, for each gateway "
+            "process. Absent for whom nothing is limited."
+        ),
+        "schema": {"type": "string"},
+        "example": '"orders";q=30000;w=10, "requests";q=3000;w=10',
+    },
+    LIMIT_FIELD: {
+        "description": "Units that are left of the quota that this request counts against, and seconds until one more.",
+        "schema": {"type": "string"},
+        "example": '"orders";r=29990;t=1',
     },
 }
 
@@ -222,6 +239,8 @@ def _responses(route: Route, made: dict[tuple[str, str, str], Any]) -> dict[str,
             status = int(HTTPStatus.NOT_FOUND)
         reasons.setdefault(status, []).append(reason.code)
     responses: dict[str, Any] = {str(route.status): {"description": "Done.", "content": success}}
+    if route.who is not Who.ANYBODY:
+        responses[str(route.status)]["headers"] = _LIMIT_HEADERS
     if route.tagged:
         responses["304"] = {"description": "The caller has it already, as `If-None-Match` says."}
     if route.path == "/readyz":
@@ -242,7 +261,7 @@ def _faults(route: Route) -> list[problems.Fault]:
     if any(f"{{{name}}}" in route.path for name in names) or route.path == "/v1/positions":
         faults.append(problems.NOT_FOUND)
     if route.who is not Who.ANYBODY:
-        faults += [problems.UNAUTHENTICATED, problems.FORBIDDEN]
+        faults += [problems.UNAUTHENTICATED, problems.FORBIDDEN, problems.QUOTA_EXCEEDED]
     elif "/oidc" in route.path:
         return [problems.NOT_FOUND, problems.UNAVAILABLE]
     elif not route.request:

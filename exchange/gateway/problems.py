@@ -159,6 +159,13 @@ MEDIA_TYPE: Final = Fault(
     detail="The body's content type is not taken here.",
     detail_zh="不支持该内容类型。",
 )
+QUOTA_EXCEEDED: Final = Fault(
+    code="quota_exceeded",
+    status=HTTPStatus.TOO_MANY_REQUESTS,
+    detail="The caller's quota is used up; nothing was decided.",
+    detail_zh="调用次数已达上限，未作任何处理。",
+    retryable=True,
+)
 UNAVAILABLE: Final = Fault(
     code="unavailable",
     status=HTTPStatus.SERVICE_UNAVAILABLE,
@@ -181,6 +188,7 @@ FAULTS: Final = (
     TIMED_OUT,
     TOO_LARGE,
     MEDIA_TYPE,
+    QUOTA_EXCEEDED,
     UNAVAILABLE,
     INTERNAL,
 )

@@ -5,8 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from exchange.gateway import event_handlers, handlers, key_handlers, people, proposals
+from exchange.gateway import (
+    event_handlers,
+    handlers,
+    key_handlers,
+    limit_handlers,
+    people,
+    proposals,
+)
 from exchange.gateway.gate import BODY_BYTES_MAX, BULK_BYTES_MAX, Who
+from schemas.values.ids import MERCHANT_CODE_PATTERN
 from schemas.values.reason import Reason
 from schemas.wire import (
     baskets,
@@ -16,6 +24,7 @@ from schemas.wire import (
     fields,
     health,
     keys,
+    limits,
     members,
     merchants,
     orders,
@@ -32,6 +41,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from exchange.core.quota import Policy
     from exchange.gateway.gate import Call
 
 JSON_TYPE: Final = "application/json"
@@ -114,6 +124,7 @@ class Route:
         parameters: In the path and in the query.
         refusals: Business refusals that it may answer.
         body_bytes_max: Most bytes of a body.
+        policy: Which of the caller's quotas it counts against.
     """
 
     method: str
@@ -129,6 +140,7 @@ class Route:
     parameters: tuple[Parameter, ...] = ()
     refusals: tuple[Reason, ...] = ()
     body_bytes_max: int = BODY_BYTES_MAX
+    policy: Policy = "requests"
 
     @property
     def tagged(self) -> bool:
@@ -165,6 +177,9 @@ _DECIDING = (Reason.PROPOSAL_NOT_FOUND, Reason.PROPOSAL_DECIDED, Reason.PROPOSAL
 _PERSON = Parameter(
     name="name", text="What the person signs in as.", pattern=r"^[a-z0-9][a-z0-9._-]{0,47}$"
 )
+_CODE = Parameter(
+    name="code", text="The merchant's code; HOUSE for the house.", pattern=MERCHANT_CODE_PATTERN
+)
 _ENDPOINT = Parameter(name="endpoint", text="The endpoint's number.", pattern=r"^[1-9][0-9]{0,8}$")
 _LIMIT = Parameter(
     name="limit", text="Most lines of a page.", pattern=r"^[1-9][0-9]{0,2}$", query=True
@@ -188,6 +203,7 @@ ROUTES: Final = (
         summary="Spend points: at quoted terms, or at the rate in force.",
         who=Who.MERCHANT,
         handler=handlers.post_orders,
+        policy="orders",
         request={JSON_TYPE: orders.OrderTerms[fields.UnitDigits]},
         response={JSON_TYPE: orders.OrderAnswer},
         status=201,
@@ -200,6 +216,7 @@ ROUTES: Final = (
         summary="Up to 10,000 orders, decided strictly in their order; each is answered in its place.",
         who=Who.MERCHANT,
         handler=handlers.post_orders_bulk,
+        policy="orders",
         body_bytes_max=BULK_BYTES_MAX,
         request={
             JSON_TYPE: list[orders.BulkOrder[fields.UnitDigits]],
@@ -216,6 +233,7 @@ ROUTES: Final = (
         summary="Clear an accepted order: its hold becomes an obligation of the open cycle.",
         who=Who.MERCHANT,
         handler=handlers.post_order_clear,
+        policy="orders",
         request={},
         response={JSON_TYPE: orders.OrderAnswer},
         parameters=(_ORDER_ID,),
@@ -227,6 +245,7 @@ ROUTES: Final = (
         summary="Void an accepted order: its hold is released.",
         who=Who.MERCHANT,
         handler=handlers.post_order_void,
+        policy="orders",
         request={},
         response={JSON_TYPE: orders.OrderAnswer},
         parameters=(_ORDER_ID,),
@@ -238,6 +257,7 @@ ROUTES: Final = (
         summary="Take back an order that cleared, in part or whole; its acceptor may, and the house.",
         who=Who.MERCHANT,
         handler=handlers.post_order_reverse,
+        policy="orders",
         request={JSON_TYPE: reversals.ReversalRequest},
         response={JSON_TYPE: reversals.ReversalAnswer},
         status=201,
@@ -275,6 +295,7 @@ ROUTES: Final = (
         summary="Pay one bill with points of several issuers: all parts or none, or each that fits.",
         who=Who.MERCHANT,
         handler=handlers.post_baskets,
+        policy="orders",
         request={JSON_TYPE: baskets.BasketRequest},
         response={JSON_TYPE: baskets.BasketAnswer},
         keyed=True,
@@ -286,6 +307,7 @@ ROUTES: Final = (
         summary="Up to 10,000 purchases of hosted programmes, booked strictly in their order.",
         who=Who.MERCHANT,
         handler=handlers.post_purchases_bulk,
+        policy="orders",
         body_bytes_max=BULK_BYTES_MAX,
         request={
             JSON_TYPE: list[purchases.BulkPurchase[fields.FenDigits]],
@@ -302,6 +324,7 @@ ROUTES: Final = (
         summary="Give a member points of a hosted programme.",
         who=Who.MERCHANT,
         handler=handlers.post_accruals,
+        policy="orders",
         request={JSON_TYPE: purchases.AccrualRequest},
         response={JSON_TYPE: purchases.AccrualAnswer},
         status=201,
@@ -481,6 +504,26 @@ ROUTES: Final = (
         handler=handlers.get_merchants,
         request={},
         response={JSON_TYPE: merchants.MerchantsAnswer},
+    ),
+    Route(
+        method="GET",
+        path="/v1/merchants/{code}/limits",
+        summary="How often a merchant may ask; a merchant sees its own.",
+        who=Who.MERCHANT,
+        handler=limit_handlers.get_limits,
+        request={},
+        response={JSON_TYPE: limits.LimitsAnswer},
+        parameters=(_CODE,),
+    ),
+    Route(
+        method="PUT",
+        path="/v1/merchants/{code}/limits",
+        summary="Set how often a merchant may ask; every gateway follows within two seconds.",
+        who=Who.OPERATOR,
+        handler=limit_handlers.put_limits,
+        request={JSON_TYPE: limits.LimitsRequest},
+        response={JSON_TYPE: limits.LimitsAnswer},
+        parameters=(_CODE,),
     ),
     Route(
         method="GET",

@@ -8,6 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from exchange.store.catalogue import fetch_catalogue
+from exchange.store.limits import fetch_limits
 from schemas.values.ids import HOUSE, HOUSE_CODES
 from settlement.service import parties
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from asyncpg import Pool
 
     from exchange.core.catalogue import Catalogue
+    from exchange.core.quota import Limits
 
 FRESH_SECONDS = 1.0
 STALE_SECONDS = 2.0
@@ -32,11 +34,13 @@ class Offer:
         catalogue: Programmes, rates, tariff.
         debit_max_cu: Cap and collateral of each merchant that has an account: no debit can exceed it.
         codes: Codes of all parties by number, the house's accounts among them.
+        limits: What callers may ask in a time, by merchant, where anything was set.
     """
 
     catalogue: Catalogue
     debit_max_cu: Mapping[int, int]
     codes: Mapping[int, str]
+    limits: Mapping[int, Limits]
 
 
 class Shelf:
@@ -64,6 +68,12 @@ class Shelf:
                 _ = self._begin()
                 return offer
         return await asyncio.shield(self._begin())
+
+    def at_hand(self) -> Offer | None:
+        """The last snapshot however old, for what must not wait; a newer one is on its way then. None at the start."""
+        if self._offer is not None and monotonic() - self._read_at > FRESH_SECONDS:
+            _ = self._begin()
+        return self._offer
 
     async def scope_of(self, merchant_no: int) -> int:
         """Whose names a merchant calls members by: its own number, or 0 for the house's."""
@@ -98,6 +108,7 @@ class Shelf:
         began = monotonic()
         catalogue = await fetch_catalogue(self._pool)
         rows = await parties.list_parties(self._pool)
+        limits = await fetch_limits(self._pool)
         self._offer = Offer(
             catalogue=catalogue,
             debit_max_cu={
@@ -106,6 +117,7 @@ class Shelf:
                 if row["cap_cu"] is not None
             },
             codes={row["merchant_no"]: row["code"] for row in rows} | HOUSE_CODES,
+            limits=limits,
         )
         self._read_at = began
         return self._offer

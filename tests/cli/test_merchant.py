@@ -118,3 +118,17 @@ def test_rules_for_members_are_put_in_force(with_ledger):
     assert "no limits" in with_ledger("merchant", "protect", "EYEWEAR").stdout
     unknown = assert_one_sentence(with_ledger("merchant", "protect", "NOBODY"))
     assert unknown == "tongdui: no merchant has the code NOBODY"
+
+
+def test_quotas_are_shown_and_set(with_ledger):
+    """A merchant has the usual quotas until others are set; what is left out stays, and `none` is no limit."""
+    with_ledger.json("merchant", "add", "A", "--spend", "1/1", "--cap", "1")
+    usual = {"merchant": "A", "orders": "30000/10", "requests": "3000/10"}
+    assert with_ledger.json("merchant", "limit", "A") == usual
+    done = with_ledger.json("merchant", "limit", "A", "--orders", "none", "--why", "load test")
+    assert done == usual | {"orders": None}
+    done = with_ledger("merchant", "limit", "A", "--requests", "5/1")
+    assert done.stdout == "A orders: no limit\nA requests: 5 in 1 s\n"
+    assert with_ledger.json("merchant", "limit", "HOUSE")["orders"] is None
+    assert "is no quota" in with_ledger("merchant", "limit", "A", "--orders", "5").stderr
+    assert "no merchant B" in assert_one_sentence(with_ledger("merchant", "limit", "B"))
