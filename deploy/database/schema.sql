@@ -215,7 +215,7 @@ CREATE TABLE exchange.house_key (
     wrapped bytea NOT NULL,
     master_id text NOT NULL,
     wrapped_at timestamp with time zone NOT NULL,
-    CONSTRAINT house_key_name_check CHECK ((name = ANY (ARRAY['members'::text, 'lookup'::text, 'token'::text])))
+    CONSTRAINT house_key_name_check CHECK ((name = ANY (ARRAY['members'::text, 'lookup'::text, 'token'::text, 'requests'::text, 'people'::text])))
 );
 
 ALTER TABLE ONLY exchange.house_key

@@ -51,8 +51,8 @@ def expected_fault(error: BaseException) -> tuple[int, str] | None:
     from exchange.service.access import Forbidden
     from exchange.service.completejourney import DataPackageMissing
     from exchange.service.quote_keys import QuoteKeysUnusable
-    from exchange.service.vault import VaultUnusable
     from exchange.vault.master import MasterKeyUnusable
+    from exchange.vault.sealing import SealBroken
     from schemas.values.faults import SchemaError, Unavailable
     from settlement.core.trail import SecondPersonNeeded
     from settlement.service.batches import BooksDiffer
@@ -65,7 +65,7 @@ def expected_fault(error: BaseException) -> tuple[int, str] | None:
         return 1, sentence
     told = (
         *(IdentityUnusable, ServerUnavailable, MigrationError, KeyringUnusable, QuoteKeysUnusable),
-        *(SchemaError, DataPackageMissing, VaultUnusable, MasterKeyUnusable),
+        *(SchemaError, DataPackageMissing, MasterKeyUnusable, SealBroken),
     )
     if isinstance(error, told):
         return 2, sentence

@@ -1,7 +1,8 @@
-"""`tongdui keys`: the operator's keys that sign settlement packages."""
+"""`tongdui keys`: the operator's keys that sign settlement packages, and the master key under which all else lies."""
 
 from __future__ import annotations
 
+import os
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -35,7 +36,7 @@ STATES = {
 
 @click.group()
 def keys() -> None:
-    """List, generate, rotate, revoke and export the signing keys.
+    """List, generate, rotate, revoke and export the signing keys; wrap all others under another master key.
 
     They lie under TONGDUI_HOME in `keys/`, readable by their owner alone. A retired key signs nothing new and
     stays trusted for what it signed; a revoked one is never trusted again.
@@ -158,6 +159,32 @@ def export(key_id: str | None, target: Path | None) -> None:
     else:
         target.write_bytes(pem)
         print(f"{key_id} written to {target}")
+
+
+@keys.command()
+@click.option(
+    "--old",
+    required=True,
+    help="The master key of now: file:/path, env:NAME or pkcs11:…; the new one is in TONGDUI_MASTER_KEY.",
+)
+@accountable
+def rewrap(old: str) -> None:
+    """Wrap the house's keys under another master key; stop `serve` first, since it knows the old one."""
+    from exchange.service.vaults import rewrap as rewrap_keys
+    from exchange.vault.master import VARIABLE, open_master_key
+
+    home = this_home()
+    new_key = open_master_key(home.keys)
+    old_key = open_master_key(home.keys, environment=os.environ | {VARIABLE: old})
+
+    async def work(dsn: str) -> None:
+        async with pool_of(dsn) as pool:
+            by = await acting(pool)
+            await rewrap_keys(pool, old_key, new_key, by=by, now=datetime.now(UTC))
+
+    with database(home) as dsn:
+        run(work(dsn))
+    print_json({"master_id": new_key.master_id}, one_line=True)
 
 
 def note(home: Home, keyring: Keyring) -> None:

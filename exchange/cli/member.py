@@ -1,4 +1,4 @@
-"""`tongdui member`: what a member may ask of the house, and the master key under which names are sealed."""
+"""`tongdui member`: what a member may ask of the house."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import click
 
 from exchange.cli.context import Unusable, database, pool_of, run, this_home
-from exchange.cli.output import print_json
 from exchange.cli.who import accountable, acting
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ _OF = click.option("--of", "code", help="Merchant that calls the member so; defa
 
 @click.group()
 def member() -> None:
-    """Export and erase members, show their tokens, and change the master key.
+    """Export and erase members, and show their tokens.
 
     NAME is a reference or a token, as the merchant in --of calls the member; `-` reads it from standard input,
     which keeps it out of the shell's history.
@@ -117,30 +116,6 @@ def erase(name: str, code: str | None, *, forfeit_points: bool, yes: bool) -> No
     print(
         "erased; gateways forget the member within two seconds, backups when they are overwritten"
     )
-
-
-@member.command()
-@click.option(
-    "--old",
-    required=True,
-    help="The master key of now: file:/path, env:NAME or pkcs11:…; the new one is in TONGDUI_MASTER_KEY.",
-)
-def rewrap(old: str) -> None:
-    """Wrap the house's keys under another master key; stop `serve` first, since it knows the old one."""
-    from exchange.service.vaults import rewrap as rewrap_keys
-    from exchange.vault.master import VARIABLE, open_master_key
-
-    home = this_home()
-    new_key = open_master_key(home.keys)
-    old_key = open_master_key(home.keys, environment=os.environ | {VARIABLE: old})
-
-    async def work(dsn: str) -> None:
-        async with pool_of(dsn) as pool:
-            await rewrap_keys(pool, old_key, new_key)
-
-    with database(home) as dsn:
-        run(work(dsn))
-    print_json({"master_id": new_key.master_id}, one_line=True)
 
 
 class _Found:

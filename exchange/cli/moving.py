@@ -100,12 +100,12 @@ async def _import(
         programme = await _programme(pool, code)
         if not programme.hosted:
             raise Unusable(f"{code} keeps its points in its own system; there is nothing to import")
+        door = VaultDoor(pool, home.keys)
         return await import_balances(
             pool,
             clearing=clearing,
-            members=Members(
-                pool, VaultDoor(pool, home.keys), Shelf(pool), lambda: datetime.now(UTC)
-            ),
+            members=Members(pool, door, Shelf(pool), lambda: datetime.now(UTC)),
+            digests=(await door.vault()).requests,
             merchant_no=programme.merchant_no,
             code=code,
             lines=lines,

@@ -180,7 +180,7 @@ def accept(second: str | None) -> None:
     """Take an invitation up: asks for the token and for a new password, and shows once what codes come from."""
     from exchange.service import people
     from exchange.service.passwords import Passwords
-    from exchange.service.vault import Vault
+    from exchange.service.vaults import VaultDoor
     from schemas.values.reason import Refusal
 
     token = _ask("Invitation")
@@ -190,7 +190,7 @@ def accept(second: str | None) -> None:
     async def work(pool: Pool) -> Accepted | Refusal:
         return await people.accept_invitation(
             pool,
-            Vault(home.keys),
+            VaultDoor(pool, home.keys),
             Passwords(),
             tokens=[token, *([second] if second else [])],
             password=password,
@@ -213,7 +213,7 @@ def sign_in(name: str) -> None:
     from exchange.service.access import ApiKeys
     from exchange.service.passwords import Passwords
     from exchange.service.sessions import Sessions
-    from exchange.service.vault import Vault
+    from exchange.service.vaults import VaultDoor
     from schemas.values.reason import Refusal
 
     password, code = _ask("Password"), _ask("Code")
@@ -222,7 +222,7 @@ def sign_in(name: str) -> None:
     async def work(pool: Pool) -> Opened | Refusal:
         sessions = Sessions(
             pool,
-            Vault(home.keys),
+            VaultDoor(pool, home.keys),
             Passwords(),
             keys=ApiKeys(pool),
             now=lambda: datetime.now(UTC),

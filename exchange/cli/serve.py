@@ -359,7 +359,10 @@ def _writer_spec(home: Home, environ: Mapping[str, str], output: IO[bytes] | Non
     return ChildSpec(
         name="writer",
         module="exchange.worker.writer",
-        arguments=("--dsn", f"env:{DSN_VARIABLE}", "--socket", path),
+        arguments=(
+            *("--dsn", f"env:{DSN_VARIABLE}"),
+            *("--socket", path, "--keys", str(home.keys)),
+        ),
         environ=environ,
         is_ready=is_ready,
         final_statuses=frozenset({EXIT_FENCED}),
@@ -405,6 +408,7 @@ def _orders_spec(
         arguments=(
             *("--dsn", f"env:{DSN_VARIABLE}"),
             *("--writer", str(home.writer_socket()), "--socket", path),
+            *("--keys", str(home.keys)),
             *(["--sandbox"] if sandbox else []),
         ),
         environ=environ,

@@ -126,7 +126,7 @@ async def post_invitation(call: Call) -> web.StreamResponse:
     tokens = [wanted.invitation, *([] if wanted.second is None else [wanted.second])]
     accepted = await accept_invitation(
         services.pool,
-        services.vault,
+        services.door,
         services.passwords,
         tokens=tokens,
         password=wanted.password,

@@ -32,7 +32,6 @@ from exchange.service.sessions import Sessions
 from exchange.service.shelf import Shelf
 from exchange.service.signatures import Signatures
 from exchange.service.signing_keys import KeyDesk
-from exchange.service.vault import Vault
 from exchange.service.vaults import VaultDoor
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ class Services:
         keys: Keys with which callers sign.
         answer_keys: Keys with which answers are signed.
         sessions: People who sign in.
-        vault: Seals what their one-time codes come from.
+        door: The vault, in which lies what their one-time codes come from.
         passwords: Hashes their passwords.
         proposals: Changes that need two people.
         provider: Through whom people may sign in as well; None where none is configured.
@@ -89,7 +88,7 @@ class Services:
     keys: KeyDesk
     answer_keys: AnswerKeys
     sessions: Sessions
-    vault: Vault
+    door: VaultDoor
     passwords: Passwords
     proposals: ProposalDesk
     provider: IdentityProvider | None
@@ -163,15 +162,16 @@ def make_services(
         clearing=clearing,
         shelf=shelf,
         members=members,
+        door=door,
         quote_keys=quote_keys,
         now_us=now_us,
         passage=passage,
         quote_seconds=quote_seconds,
     )
-    vault, passwords = Vault(home / "keys"), Passwords()
+    passwords = Passwords()
     sessions = Sessions(
         pool,
-        vault,
+        door,
         passwords,
         keys=SignedOnly() if require_signatures else ApiKeys(pool),
         now=lambda: datetime.fromtimestamp(now_us() / 1_000_000, UTC),
@@ -182,13 +182,13 @@ def make_services(
         clearing=clearing,
         callers=Callers(Signatures(pool, nonces, now_us), sessions),
         sessions=sessions,
-        vault=vault,
+        door=door,
         passwords=passwords,
         keys=KeyDesk(pool, nonces),
         answer_keys=AnswerKeys(
             home / "keys", lambda: datetime.fromtimestamp(now_us() / 1_000_000, UTC)
         ),
-        provider=IdentityProvider(oidc, vault, now_us) if oidc else None,
+        provider=IdentityProvider(oidc, door, now_us) if oidc else None,
         proposals=ProposalDesk(
             pool,
             clearing,
@@ -198,9 +198,14 @@ def make_services(
         shelf=shelf,
         members=members,
         orders=orders,
-        reversals=ReversalDesk(clearing=clearing, pool=pool, links=links),
+        reversals=ReversalDesk(clearing=clearing, pool=pool, links=links, door=door),
         bulk=BulkDesk(
-            clearing=clearing, shelf=shelf, members=members, orders=orders, now_us=now_us
+            clearing=clearing,
+            shelf=shelf,
+            members=members,
+            door=door,
+            orders=orders,
+            now_us=now_us,
         ),
         links=links,
         consents=ConsentDesk(pool=pool, shelf=shelf, members=members, now=clock),
@@ -208,12 +213,13 @@ def make_services(
             clearing=clearing,
             shelf=shelf,
             members=members,
+            door=door,
             quote_keys=quote_keys,
             passage=passage,
             now_us=now_us,
         ),
         codes=CodeDesk(shelf=shelf, members=members, quote_keys=quote_keys, now_us=now_us),
-        purchases=PurchaseDesk(clearing=clearing, shelf=shelf, members=members),
+        purchases=PurchaseDesk(clearing=clearing, shelf=shelf, members=members, door=door),
         reports=Reports(pool=pool, shelf=shelf, members=members, packages=packages, now_us=now_us),
         feed=Feed(pool),
         endpoints=EndpointDesk(

@@ -14,7 +14,7 @@ from exchange.core.journey import Wanted
 from exchange.core.quote import Price, Terms, price, price_value, terms_for
 from exchange.programme.core.command import Basket
 from exchange.service.access import Forbidden
-from exchange.service.orders import body_digest, known_members
+from exchange.service.orders import known_members
 from exchange.service.passage import Traveller, travels
 from exchange.service.proof import with_proof
 from schemas.values.amounts import CU_PER_FEN
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from exchange.service.passage import Passage
     from exchange.service.quote_keys import QuoteKeys
     from exchange.service.shelf import Shelf
+    from exchange.service.vaults import VaultDoor
     from schemas.wire.baskets import BasketPart, BasketRequest
     from settlement.core.command import Answer, Entry
     from settlement.service.clearing import Clearing
@@ -60,14 +61,16 @@ class BasketDesk:
         clearing: Clearing,
         shelf: Shelf,
         members: Members,
+        door: VaultDoor,
         quote_keys: QuoteKeys,
         passage: Passage,
         now_us: Callable[[], int],
     ) -> None:
-        """Take the writer, what is offered, who is enrolled, the keys of codes, the way out, and the clock."""
+        """Take the writer, the offer, who is enrolled, the vault, the keys of codes, the way out, and the clock."""
         self._clearing = clearing
         self._shelf = shelf
         self._members = members
+        self._door = door
         self._quote_keys = quote_keys
         self._passage = passage
         self._now_us = now_us
@@ -100,7 +103,8 @@ class BasketDesk:
         if caller not in (HOUSE, catalogue.by_code.get(wanted.acceptor)):
             raise Forbidden("a bill is sent by its acceptor")
         known = await known_members(self._members, [wanted.member], caller=caller)
-        head = (caller, key_bytes(key), body_digest(wanted.canonical()))
+        digests = (await self._door.vault()).requests
+        head = (caller, key_bytes(key), digests.of(wanted.canonical()))
         parts = [
             self._order(catalogue, wanted, part, head, known.get(wanted.member, 0))
             for part in wanted.parts

@@ -7,11 +7,9 @@ single one, through `OrderDesk.command`, and travels in its place among them.
 
 from __future__ import annotations
 
-import hashlib
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import msgspec
 import numpy as np
 
 from exchange.core.price_columns import price_redemptions
@@ -21,10 +19,10 @@ from schemas.values.faults import SchemaError
 from schemas.values.ids import HOUSE, keys_bytes
 from schemas.wire.fields import microseconds
 from settlement.core.columns import FIGURES, EntryColumns, OrderColumns, is_plain
-from settlement.core.command import KEY_BYTES, Entry, Order
+from settlement.core.command import Entry, Order
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -32,10 +30,10 @@ if TYPE_CHECKING:
     from exchange.service.members import Members
     from exchange.service.orders import AnyBulkOrder, OrderDesk, TermsByPair
     from exchange.service.shelf import Offer, Shelf
+    from exchange.service.vaults import VaultDoor
     from settlement.core.columns import Int64s
     from settlement.service.clearing import Clearing
 
-_PACK: Final = msgspec.msgpack.Encoder().encode
 _REDEMPTIONS: Final = frozenset({None, "redemption"})
 
 
@@ -84,22 +82,12 @@ class _Texts(NamedTuple):
             [wish.reference for wish in wishes],
         )
 
-    def digests(self) -> bytes:
-        """Digests of the canonical requests, 16 bytes each: those of `OrderTerms.canonical`."""
-        canonical = zip(
+    def canonical(self) -> Iterator[tuple[object, ...]]:
+        """The requests in canonical form: each is what `OrderTerms.canonical` says."""
+        return zip(
             repeat("order"), self.members, self.quotes, self.issuers, self.acceptors, self.units,
             self.kinds, self.occurred_us, self.hold_seconds, self.references, strict=False,
         )  # fmt: skip
-        begin = (
-            hashlib.sha256().copy
-        )  # A third faster than to begin anew, which looks the algorithm up.
-        digests: list[bytes] = []
-        for packed in map(_PACK, canonical):
-            digest = begin()
-            digest.update(packed)
-            digests.append(digest.digest())
-        whole = b"".join(digests)
-        return np.frombuffer(whole, f"V{KEY_BYTES}")[::2].tobytes()
 
     def usual(self) -> npt.NDArray[np.bool_]:
         """Which orders are redemptions at plain terms that name no hold."""
@@ -133,6 +121,7 @@ class BulkDesk:
         clearing: Clearing,
         shelf: Shelf,
         members: Members,
+        door: VaultDoor,
         orders: OrderDesk,
         now_us: Callable[[], int],
     ) -> None:
@@ -142,12 +131,14 @@ class BulkDesk:
             clearing: The writer, near or far.
             shelf: What is offered.
             members: Who is enrolled.
+            door: The vault, which digests requests.
             orders: The desk of single orders.
             now_us: Clock, microseconds since 1970.
         """
         self._clearing = clearing
         self._shelf = shelf
         self._members = members
+        self._door = door
         self._orders = orders
         self._now_us = now_us
 
@@ -178,6 +169,7 @@ class BulkDesk:
         known: Mapping[str, int] = await self._members.find((), caller=caller)
         if None in map(known.get, texts.members):
             known = await known_members(self._members, set(texts.members), caller=caller)
+        digests = (await self._door.vault()).requests
         now_us = self._now_us()
         table, plain = _plain_orders(offer, texts, known=known, caller=caller, now_us=now_us)
         others: dict[int, Order] = {}
@@ -186,7 +178,12 @@ class BulkDesk:
         for row in np.flatnonzero(~plain).tolist():
             wish = sound[row]
             command = wish.fault() or self._orders.command(
-                offer, Wish(caller, wish.key, wish), known=known, cache=cache, now_us=now_us
+                offer,
+                Wish(caller, wish.key, wish),
+                known=known,
+                digests=digests,
+                cache=cache,
+                now_us=now_us,
             )
             if not isinstance(command, Order):
                 not_asked[row] = command
@@ -199,7 +196,7 @@ class BulkDesk:
         orders = OrderColumns(
             caller,
             keys_bytes(texts.keys),
-            texts.digests(),
+            digests.of_all(texts.canonical()),
             table.tobytes(),
             texts.references if any(texts.references) else [],
             others,

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import operator
 import uuid
 from collections import OrderedDict
 from dataclasses import replace
@@ -73,6 +74,7 @@ class Journeys:
         poll_seconds: float = POLL_SECONDS,
         escalate_seconds: float = ESCALATE_SECONDS,
         wished: Callable[[uuid.UUID, str], None] | None = None,
+        same: Callable[[bytes, bytes], bool] = operator.eq,
     ) -> None:
         """Prepare; `start` begins.
 
@@ -86,7 +88,9 @@ class Journeys:
             poll_seconds: How often answers that came elsewhere are looked for.
             escalate_seconds: How long a call may stay unresolved before people are asked.
             wished: In a sandbox, told what tills wish to go wrong with their orders.
+            same: Whether two bodies under one key, a stored one and the one that is asked, are one request's.
         """
+        self._same = same
         self._wished = wished
         self._store = store
         self._clearing = clearing
@@ -181,7 +185,7 @@ class Journeys:
         if not self._accepting:
             raise Unavailable("this worker is stopping")
         journey = await self._commit.begin(wanted)
-        if journey.wanted.order.body != wanted.order.body:
+        if not self._same(journey.wanted.order.body, wanted.order.body):
             return unstored_refusal(Reason.IDEMPOTENCY_CONFLICT)
         number = journey.journey_no
         drive = self._drives.get(number)

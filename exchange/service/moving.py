@@ -11,7 +11,6 @@ import msgspec
 from adapters.kit.reference import step_of
 from exchange.programme.core.calls import BY_CALL
 from exchange.programme.core.command import Accrual
-from exchange.service.orders import body_digest
 from exchange.service.privacy import names_of
 from exchange.store import leaving
 from schemas.files.balances import write_balances
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 
     from asyncpg import Pool, Record
 
+    from exchange.core.request_digest import RequestDigests
     from exchange.service.members import Members
     from exchange.vault.sealing import Vault
     from schemas.files.balances import BalanceLine
@@ -74,6 +74,7 @@ async def import_balances(
     *,
     clearing: Clearing,
     members: Members,
+    digests: RequestDigests,
     merchant_no: int,
     code: str,
     lines: Sequence[BalanceLine],
@@ -91,6 +92,7 @@ async def import_balances(
         pool: Connections of the program.
         clearing: The writer.
         members: Who is enrolled.
+        digests: Digests the lines.
         merchant_no: Whose points; its programme is hosted.
         code: Its code.
         lines: The whole file, already checked.
@@ -121,7 +123,7 @@ async def import_balances(
                 Accrual(
                     caller=HOUSE,
                     key=key_bytes(f"import:{mark}:{line.line_no}"),
-                    body=body_digest((merchant_no, *line[1:])),
+                    body=digests.of((merchant_no, *line[1:])),
                     member_no=known[line.member],
                     merchant_no=merchant_no,
                     units=line.units,

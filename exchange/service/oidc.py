@@ -22,7 +22,7 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
-from exchange.service.vault import VaultUnusable
+from exchange.vault.sealing import SealBroken
 from schemas.values.faults import SchemaError, Unavailable
 from schemas.values.reason import Reason, Refusal
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from exchange.service.vault import Vault
+    from exchange.service.vaults import VaultDoor
 
 FILE_NAME: Final = "oidc.toml"
 FLOW_SECONDS: Final = 600
@@ -105,10 +105,10 @@ def read_settings(home: Path) -> OidcSettings | None:
 class IdentityProvider:
     """The provider as one gateway speaks to it."""
 
-    def __init__(self, settings: OidcSettings, vault: Vault, now_us: Callable[[], int]) -> None:
+    def __init__(self, settings: OidcSettings, door: VaultDoor, now_us: Callable[[], int]) -> None:
         """Take the settings; nothing is asked before somebody signs in."""
         self.settings = settings
-        self._vault = vault
+        self._door = door
         self._now_us = now_us
         self._known: tuple[float, _Metadata, KeySet] | None = None
 
@@ -136,7 +136,8 @@ class IdentityProvider:
             "code_challenge": base64.urlsafe_b64encode(challenge).rstrip(b"=").decode(),
             "code_challenge_method": "S256",
         }
-        sealed = self._vault.seal(msgspec.json.encode(flow), _OWNER)
+        vault = await self._door.vault()
+        sealed = vault.people.seal(msgspec.json.encode(flow), owner=_OWNER)
         mark = "&" if "?" in metadata.authorization_endpoint else "?"
         address = f"{metadata.authorization_endpoint}{mark}{urlencode(query)}"
         return address, base64.urlsafe_b64encode(sealed)
@@ -155,7 +156,7 @@ class IdentityProvider:
         Raises:
             Unavailable: The provider does not answer.
         """
-        flow = self._flow(cookie)
+        flow = await self._flow(cookie)
         if flow is None or not secrets.compare_digest(flow.state.encode(), state.encode()):
             return _refused("this browser did not begin this sign-in, or too long ago")
         metadata, keys = await self._provider()
@@ -199,10 +200,11 @@ class IdentityProvider:
             return _refused("the id token is for somebody else")
         return subject
 
-    def _flow(self, cookie: str) -> _Flow | None:
+    async def _flow(self, cookie: str) -> _Flow | None:
+        people = (await self._door.vault()).people
         try:
-            opened = self._vault.open(base64.urlsafe_b64decode(cookie), _OWNER)
-        except (VaultUnusable, ValueError):
+            opened = people.open(base64.urlsafe_b64decode(cookie), owner=_OWNER)
+        except (SealBroken, ValueError):
             return None
         flow = msgspec.json.decode(opened, type=_Flow)
         return flow if flow.until > self._now_us() // 1_000_000 else None

@@ -8,11 +8,8 @@ gateway thinks of the request by now.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
-
-import msgspec
 
 from exchange.core.quote import (
     Price,
@@ -41,10 +38,12 @@ if TYPE_CHECKING:
     import uuid
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from exchange.core.request_digest import RequestDigests
     from exchange.service.members import Members
     from exchange.service.passage import Passage
     from exchange.service.quote_keys import QuoteKeys
     from exchange.service.shelf import Offer, Shelf
+    from exchange.service.vaults import VaultDoor
     from schemas.wire.quotes import QuoteRequest
     from settlement.core.command import Answer, Entry
     from settlement.service.clearing import Clearing
@@ -101,14 +100,6 @@ class Quoted:
     offers: list[tuple[Price, str]]
 
 
-def body_digest(canonical: tuple[object, ...]) -> bytes:
-    """What tells two requests under one key apart: 16 bytes of the SHA-256 of the canonical request."""
-    return hashlib.sha256(_PACKER.encode(canonical)).digest()[:16]
-
-
-_PACKER: Final = msgspec.msgpack.Encoder()
-
-
 async def known_members(
     members: Members, names: Iterable[str], *, caller: int
 ) -> Mapping[str, int]:
@@ -127,6 +118,7 @@ class OrderDesk:
         clearing: Clearing,
         shelf: Shelf,
         members: Members,
+        door: VaultDoor,
         quote_keys: QuoteKeys,
         now_us: Callable[[], int],
         passage: Passage | None = None,
@@ -138,12 +130,14 @@ class OrderDesk:
             clearing: The writer, near or far.
             shelf: What is offered.
             members: Who is enrolled.
+            door: The vault, which digests requests.
             quote_keys: Keys that seal quotes.
             now_us: Clock, microseconds since 1970.
             passage: The way to merchants' own systems; without one no order takes it.
             quote_seconds: How long a quote is firm.
         """
         self._passage = passage
+        self._door = door
         self._clearing = clearing
         self._shelf = shelf
         self._members = members
@@ -294,6 +288,7 @@ class OrderDesk:
             caller: await known_members(self._members, wanted, caller=caller)
             for caller, wanted in names.items()
         }
+        digests = (await self._door.vault()).requests
         now_us = self._now_us()
         cache: TermsByPair = {}
         answers: list[Entry | SchemaError | Forbidden | asyncio.Task[Entry]] = []
@@ -307,7 +302,12 @@ class OrderDesk:
             command: Order | End | SchemaError | Forbidden
             if isinstance(each, Wish):
                 command = each.terms.fault() or self.command(
-                    offer, each, known=known[each.caller], cache=cache, now_us=now_us
+                    offer,
+                    each,
+                    known=known[each.caller],
+                    digests=digests,
+                    cache=cache,
+                    now_us=now_us,
                 )
             elif isinstance(each, Ending):
                 command = _end_command(each)
@@ -360,6 +360,7 @@ class OrderDesk:
         asked: Wish,
         *,
         known: Mapping[str, int],
+        digests: RequestDigests,
         cache: TermsByPair,
         now_us: int,
     ) -> Order | Forbidden:
@@ -369,13 +370,15 @@ class OrderDesk:
             offer: What is offered now.
             asked: The order, whose terms have no `fault`.
             known: Surrogates of members, that of this one among them if there is one.
+            digests: Digests the request.
             cache: Terms that other orders of the same request found.
             now_us: The clock.
         """
         caller, key, wish, _ = asked
+        body = digests.of(wish.canonical())
         if wish.quote is not None:
             return self._quoted_order(
-                offer, wish, caller=caller, key=key, known=known, now_us=now_us
+                offer, wish, caller=caller, key=key, body=body, known=known, now_us=now_us
             )
         pair = (caller, wish.issuer, wish.acceptor, wish.kind)
         terms = cache.get(pair)
@@ -392,7 +395,7 @@ class OrderDesk:
                 order = Order(
                     caller,
                     key_bytes(key),
-                    body_digest(wish.canonical()),
+                    body,
                     terms.issuer,
                     terms.acceptor,
                     member_no,
@@ -422,6 +425,7 @@ class OrderDesk:
             reason,
             caller=caller,
             key=key,
+            body=body,
             issuer=by_code.get(wish.issuer or "", 0),
             acceptor=by_code.get(wish.acceptor or "", 0),
             member_no=member_no,
@@ -435,6 +439,7 @@ class OrderDesk:
         *,
         caller: int,
         key: str,
+        body: bytes,
         known: Mapping[str, int],
         now_us: int,
     ) -> Order:
@@ -444,7 +449,9 @@ class OrderDesk:
         member_no = known.get(wish.member, 0)
         reason = _quote_reason(quote, caller=caller, now_us=now_us)
         if isinstance(quote, Refusal):
-            return _refused(wish, quote.reason, caller=caller, key=key, member_no=member_no)
+            return _refused(
+                wish, quote.reason, caller=caller, key=key, body=body, member_no=member_no
+            )
         programme = offer.catalogue.programmes.get(quote.issuer)
         if reason is None and programme is None:
             reason = Reason.UNKNOWN_MERCHANT
@@ -456,6 +463,7 @@ class OrderDesk:
                 reason or Reason.UNKNOWN_MERCHANT,
                 caller=caller,
                 key=key,
+                body=body,
                 issuer=quote.issuer,
                 acceptor=quote.acceptor,
                 member_no=member_no,
@@ -464,7 +472,7 @@ class OrderDesk:
         order = Order(
             caller=caller,
             key=key_bytes(key),
-            body=body_digest(wish.canonical()),
+            body=body,
             issuer=quote.issuer,
             acceptor=quote.acceptor,
             member_no=member_no,
@@ -550,6 +558,7 @@ def _refused(
     *,
     caller: int,
     key: str,
+    body: bytes,
     issuer: int = 0,
     acceptor: int = 0,
     member_no: int = 0,
@@ -559,7 +568,7 @@ def _refused(
     return Order(
         caller=caller,
         key=key_bytes(key),
-        body=body_digest(wish.canonical()),
+        body=body,
         issuer=issuer,
         acceptor=acceptor,
         member_no=member_no,

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
     from exchange.service.passwords import Passwords
-    from exchange.service.vault import Vault
+    from exchange.service.vaults import VaultDoor
 
 INVITATION_PREFIX: Final = "tdi_"
 INVITATION_LIFE: Final = timedelta(hours=72)
@@ -226,7 +226,7 @@ async def list_people(pool: Pool, *, now: datetime) -> list[tuple[Record, str]]:
 
 async def accept_invitation(
     pool: Pool,
-    vault: Vault,
+    door: VaultDoor,
     passwords: Passwords,
     *,
     tokens: Sequence[str],
@@ -237,7 +237,7 @@ async def accept_invitation(
 
     Args:
         pool: Connections of the program.
-        vault: Seals the seed.
+        door: The vault, which seals the seed.
         passwords: Hashes the password.
         tokens: The invitation, and its second part where it has one, in any order.
         password: The new password.
@@ -269,7 +269,7 @@ async def accept_invitation(
             conn,
             person_no=row["person_no"],
             password_hash=await passwords.hash(password),
-            totp_sealed=vault.seal(seed, name),
+            totp_sealed=(await door.vault()).people.seal(seed, owner=name),
             recovery=[digest_of(code) for code in codes],
         )
         change = Change(action="person.accept", subject=name)

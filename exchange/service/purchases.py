@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from exchange.programme.core.command import Accrual, Purchase
 from exchange.service.access import Forbidden
-from exchange.service.orders import body_digest, known_members
+from exchange.service.orders import known_members
 from schemas.values.amounts import AMOUNT_LIMIT
 from schemas.values.faults import SchemaError
 from schemas.values.ids import HOUSE, key_bytes
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from exchange.core.catalogue import Programme
+    from exchange.core.request_digest import RequestDigests
     from exchange.service.members import Members
     from exchange.service.shelf import Shelf
+    from exchange.service.vaults import VaultDoor
     from settlement.core.command import Answer, Entry
     from settlement.service.clearing import Clearing
 
@@ -29,8 +31,11 @@ AnyPurchase = BulkPurchase[int] | BulkPurchase[str]
 class PurchaseDesk:
     """Use cases of the till of a hosted merchant."""
 
-    def __init__(self, *, clearing: Clearing, shelf: Shelf, members: Members) -> None:
-        """Take the writer, what is offered, and who is enrolled."""
+    def __init__(
+        self, *, clearing: Clearing, shelf: Shelf, members: Members, door: VaultDoor
+    ) -> None:
+        """Take the writer, what is offered, who is enrolled, and the vault."""
+        self._door = door
         self._clearing = clearing
         self._shelf = shelf
         self._members = members
@@ -56,6 +61,7 @@ class PurchaseDesk:
             {wish.member for wish in wishes if not isinstance(wish, SchemaError)},
             caller=caller,
         )
+        digests = (await self._door.vault()).requests
         forbidden = Forbidden("a merchant sends its own purchases only")
         answers: list[Answer | SchemaError | Forbidden] = []
         places: list[int] = []
@@ -71,7 +77,13 @@ class PurchaseDesk:
             answers.append([])
             places.append(place)
             commands.append(
-                _purchase(wish, caller=caller, programme=programmes.get(merchant_no), known=known)
+                _purchase(
+                    wish,
+                    caller=caller,
+                    programme=programmes.get(merchant_no),
+                    known=known,
+                    digests=digests,
+                )
             )
         decided = await self._clearing.submit(commands) if commands else []
         for place, answer in zip(places, decided, strict=True):
@@ -105,7 +117,7 @@ class PurchaseDesk:
         command = Accrual(
             caller=caller,
             key=key_bytes(key),
-            body=body_digest(wish.canonical()),
+            body=(await self._door.vault()).requests.of(wish.canonical()),
             member_no=member_no,
             merchant_no=merchant_no,
             units=0 if reason else int(wish.units),
@@ -118,12 +130,17 @@ class PurchaseDesk:
 
 
 def _purchase(
-    wish: AnyPurchase, *, caller: int, programme: Programme | None, known: Mapping[str, int]
+    wish: AnyPurchase,
+    *,
+    caller: int,
+    programme: Programme | None,
+    known: Mapping[str, int],
+    digests: RequestDigests,
 ) -> Purchase | Accrual:
     """Make the command for one purchase; one that is refused here is written down as an accrual of nothing."""
     member_no = known.get(wish.member, 0)
     amount_fen = int(wish.amount_fen)
-    key, body = key_bytes(wish.key), body_digest(wish.canonical())
+    key, body = key_bytes(wish.key), digests.of(wish.canonical())
     if programme is None:
         reason = Reason.UNKNOWN_MERCHANT
     elif not member_no:

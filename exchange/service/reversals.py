@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from exchange.service.orders import body_digest
 from exchange.store.journeys import fetch_journey_of_order
 from schemas.values.ids import key_bytes
 from schemas.values.reason import Reason
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from asyncpg import Pool
 
     from exchange.service.links import LinkDesk
+    from exchange.service.vaults import VaultDoor
     from schemas.wire.reversals import ReversalRequest
     from settlement.core.command import Entry
     from settlement.service.clearing import Clearing
@@ -30,8 +30,9 @@ _NO_ORDER: Final = 0
 class ReversalDesk:
     """Each reversal is one command, decided with others in a group commit."""
 
-    def __init__(self, *, clearing: Clearing, pool: Pool, links: LinkDesk) -> None:
-        """Take the writer, near or far, the database, and who members are at merchants' own systems."""
+    def __init__(self, *, clearing: Clearing, pool: Pool, links: LinkDesk, door: VaultDoor) -> None:
+        """Take the writer, near or far, the database, who members are at merchants' own systems, and the vault."""
+        self._door = door
         self._clearing = clearing
         self._links = links
         self._pool = pool
@@ -68,7 +69,7 @@ class ReversalDesk:
         command = Reverse(
             caller=caller,
             key=key_bytes(key),
-            body=body_digest(wish.canonical(str(order))),
+            body=(await self._door.vault()).requests.of(wish.canonical(str(order))),
             order_seq=order_seq,
             units=int(wish.units or 0),
             reference=wish.reference,

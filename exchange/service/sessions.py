@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from exchange.service.access import Authenticator
     from exchange.service.passwords import Passwords
-    from exchange.service.vault import Vault
+    from exchange.service.vaults import VaultDoor
 
 SESSION_PREFIX: Final = "tds_"
 IDLE: Final = timedelta(minutes=30)
@@ -67,7 +67,7 @@ class Sessions:
     def __init__(
         self,
         pool: Pool,
-        vault: Vault,
+        door: VaultDoor,
         passwords: Passwords,
         *,
         keys: Authenticator,
@@ -76,7 +76,7 @@ class Sessions:
         """Take what signing in needs, and who recognises callers that are no people."""
         self._keys = keys
         self._pool = pool
-        self._vault = vault
+        self._door = door
         self._passwords = passwords
         self._now = now
 
@@ -144,7 +144,7 @@ class Sessions:
             return await store.use_recovery_code(
                 self._pool, person_no=row["person_no"], digest=digest
             )
-        seed = self._vault.open(row["totp_sealed"], row["name"])
+        seed = (await self._door.vault()).people.open(row["totp_sealed"], owner=row["name"])
         totp = TOTP(seed, _DIGITS, SHA1(), _STEP_SECONDS)  # noqa: S303 - what authenticators speak
         at = int(now.timestamp())
         for step in (at // _STEP_SECONDS + ahead for ahead in (0, -1, 1)):

@@ -3,6 +3,8 @@
     master key ─wraps─► `members` ─wraps─► a member's key ─seals─► names, accounts at merchants
                         `lookup`  ─HMAC─►  digest by which a name is found again
                         `token`   ─AES──►  member tokens
+                        `requests` ─AES─►  digests of requests
+                        `people`  ─seals─► what staff's one-time codes come from
 
 Whoever destroys a member's key has destroyed what it sealed, in every copy of the database that
 does not hold that key. Sealing is AES-256-GCM (NIST SP 800-38D); nonces are random, and a key of the
@@ -20,9 +22,10 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from exchange.core.member_token import MemberTokens
+from exchange.core.request_digest import RequestDigests
 from exchange.vault.master import KEY_BYTES, NONCE_BYTES
 
-HOUSE_KEYS: Final = ("members", "lookup", "token")
+HOUSE_KEYS: Final = ("members", "lookup", "token", "requests", "people")
 
 
 class SealBroken(Exception):  # noqa: N818 - a state of the stored bytes
@@ -55,14 +58,42 @@ class MemberKey:
         return raw.decode()
 
 
+class Seals:
+    """Seals short secrets, each bound to whom it belongs to."""
+
+    def __init__(self, key: bytes) -> None:
+        """Take a key of the house, 32 bytes."""
+        self._cipher = AESGCM(key)
+
+    def seal(self, secret: bytes, *, owner: str) -> bytes:
+        """Seal a secret for its owner."""
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        return nonce + self._cipher.encrypt(nonce, secret, owner.encode())
+
+    def open(self, sealed: bytes, *, owner: str) -> bytes:
+        """Open what was sealed for this owner.
+
+        Raises:
+            SealBroken: It was sealed under another key or for somebody else, or was altered.
+        """
+        try:
+            return self._cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], owner.encode())
+        except (InvalidTag, ValueError) as error:
+            raise SealBroken(f"what is sealed for {owner!r} cannot be opened") from error
+
+
 class Vault:
     """The house's keys, opened."""
 
-    def __init__(self, *, members: bytes, lookup: bytes, token: bytes) -> None:
-        """Take the three keys, 32 bytes each."""
+    def __init__(
+        self, *, members: bytes, lookup: bytes, token: bytes, requests: bytes, people: bytes
+    ) -> None:
+        """Take the house's keys, 32 bytes each."""
         self._members = AESGCM(members)
         self._lookup = lookup
         self.tokens: Final = MemberTokens(token)
+        self.requests: Final = RequestDigests(requests)
+        self.people: Final = Seals(people)
 
     def digest(self, name: str, *, scope: int) -> bytes:
         """What a name is found by: 32 bytes of HMAC-SHA256 over the scope and the name."""

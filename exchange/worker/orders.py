@@ -1,6 +1,6 @@
 """An order worker: drives orders between merchants' own systems, for gateways that ask on its socket.
 
-python -m exchange.worker.orders --dsn DSN --writer SOCKET --socket SOCKET [--sandbox]
+python -m exchange.worker.orders --dsn DSN --writer SOCKET --socket SOCKET --keys FOLDER [--sandbox]
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from exchange.service.hosted_database import DatabaseRecords
 from exchange.service.journey_database import DatabaseJourneys
 from exchange.service.journeys import ESCALATE_SECONDS, LEASE_SECONDS, Connected, Journeys
 from exchange.service.sandbox import Town
+from exchange.service.vaults import VaultDoor
 from exchange.worker.orders_app import make_app
 from exchange.worker.orders_figures import watch
 from schemas.values.faults import Unavailable
@@ -52,6 +53,7 @@ async def run_orders(
     dsn: str,
     writer_path: Path,
     socket_path: Path,
+    keys: Path,
     lease_seconds: float = LEASE_SECONDS,
     escalate_seconds: float = ESCALATE_SECONDS,
     sandbox: bool = False,
@@ -64,6 +66,7 @@ async def run_orders(
         dsn: The migrated database.
         writer_path: The writer's socket.
         socket_path: Where gateways connect; whatever lies there is replaced.
+        keys: Folder of the master key, where none is named.
         lease_seconds: How long other workers wait before they take over what this one drives.
         escalate_seconds: How long a call may stay unresolved before people are asked.
         sandbox: Whether each merchant's system is a simulator in this process.
@@ -72,6 +75,7 @@ async def run_orders(
 
     Raises:
         Unavailable: The writer or the database does not answer.
+        MasterKeyUnusable: The vault cannot be opened.
     """
     stop = stop or asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -81,6 +85,7 @@ async def run_orders(
     merchants: dict[int, Connected] = {}
     pool = await open_direct_pool(dsn, size=POOL_CONNECTIONS)
     clearing = RemoteClearing(writer_path)
+    door = VaultDoor(pool, keys)
     town = Town(now_us) if sandbox else None
     journeys = Journeys(
         store=DatabaseJourneys(pool),
@@ -91,6 +96,7 @@ async def run_orders(
         lease_seconds=lease_seconds,
         escalate_seconds=escalate_seconds,
         wished=town.plan.wish if town else None,
+        same=door.same_request,
     )
     watch(figures.registry, journeys)
     connections = Connections(
@@ -113,6 +119,7 @@ async def run_orders(
     )
     try:
         await clearing.start(wait_seconds=PATIENCE_SECONDS)
+        await door.vault()
         await connections.start()
         await _start(journeys)
         await runner.setup()
@@ -162,6 +169,7 @@ def main() -> None:
     parser.add_argument("--dsn", required=True)
     parser.add_argument("--writer", required=True, type=Path)
     parser.add_argument("--socket", required=True, type=Path)
+    parser.add_argument("--keys", required=True, type=Path)
     parser.add_argument("--sandbox", action="store_true")
     arguments = parser.parse_args()
     try:
@@ -176,6 +184,7 @@ def main() -> None:
             dsn=arguments.dsn,
             writer_path=arguments.writer,
             socket_path=arguments.socket,
+            keys=arguments.keys,
             sandbox=arguments.sandbox,
         )
     )

@@ -1,6 +1,6 @@
 """The writer process: takes the partition over, serves gateways on its socket, keeps the timers.
 
-python -m exchange.worker.writer --dsn DSN --socket PATH
+python -m exchange.worker.writer --dsn DSN --socket PATH [--keys FOLDER]
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from exchange.programme.core.command import AnyCommand
 from exchange.programme.service.expiry import lapse_expired_lots
 from exchange.programme.service.rider import ProgrammeRider
 from exchange.service.collector import collect_seldom
+from exchange.service.vaults import VaultDoor
+from exchange.vault.master import MasterKeyUnusable
 from schemas.values.faults import Unavailable
 from settlement.service.clearing import Fenced, Writer
 from settlement.service.link import LinkServer
@@ -37,12 +39,15 @@ def now_us() -> int:
     return time.time_ns() // 1000
 
 
-async def run_writer(*, dsn: str, socket_path: Path, stop: asyncio.Event | None = None) -> int:
+async def run_writer(
+    *, dsn: str, socket_path: Path, keys: Path | None = None, stop: asyncio.Event | None = None
+) -> int:
     """Write until asked to stop or until another writer takes over.
 
     Args:
         dsn: The migrated database.
         socket_path: Where gateways connect.
+        keys: Folder of the master key, where none is named; None for a ledger without requests of before there was one.
         stop: Set to stop; SIGTERM and SIGINT set it too.
 
     Returns:
@@ -57,6 +62,8 @@ async def run_writer(*, dsn: str, socket_path: Path, stop: asyncio.Event | None 
     )
     await _start(writer)
     pool = await open_pool(dsn, size=2)
+    if keys is not None:
+        await _know_old_requests(writer, VaultDoor(pool, keys))
     server = LinkServer(writer, socket_path, AnyCommand, LocalNonces(now_us))
     await server.start()
     timers = asyncio.create_task(run_timers(pool, writer, now_us, [lapse_expired_lots]))
@@ -97,11 +104,24 @@ async def _start(writer: Writer, *, patience_seconds: float = 30.0) -> None:
             return
 
 
+async def _know_old_requests(writer: Writer, door: VaultDoor) -> None:
+    """Have repeats recognised of requests whose digests were stored before they had a key.
+
+    Without the vault gateways take no orders either; what is under way must end all the same.
+    """
+    try:
+        await door.vault()
+    except MasterKeyUnusable as error:
+        log.warning("writer.vault_closed", detail=str(error))
+    writer.same = door.same_request
+
+
 def main() -> None:
     """Run as a process."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dsn", required=True)
     parser.add_argument("--socket", required=True, type=Path)
+    parser.add_argument("--keys", type=Path)
     arguments = parser.parse_args()
     try:
         import uvloop
@@ -110,7 +130,9 @@ def main() -> None:
     else:
         runner = uvloop.run
     collect_seldom()
-    sys.exit(runner(run_writer(dsn=arguments.dsn, socket_path=arguments.socket)))
+    sys.exit(
+        runner(run_writer(dsn=arguments.dsn, socket_path=arguments.socket, keys=arguments.keys))
+    )
 
 
 if __name__ == "__main__":

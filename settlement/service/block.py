@@ -16,7 +16,7 @@ from settlement.core.command import Entry, unstored_refusal
 from settlement.core.stretch import STRETCH_MIN, Stretch, stretches
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     import numpy.typing as npt
 
@@ -90,7 +90,13 @@ class Block:
                 wanted |= self.rows.keys() & used
         return wanted
 
-    def decide(self, books: Books, rider: Decider, known: Mapping[bytes, Known]) -> Iterator[None]:
+    def decide(
+        self,
+        books: Books,
+        rider: Decider,
+        known: Mapping[bytes, Known],
+        same_body: Callable[[bytes, bytes], bool],
+    ) -> Iterator[None]:
         """Decide every order in its turn; `answers` has the answers when it has ended.
 
         Gives way now and then, so that whoever drives it can let the loop turn.
@@ -99,6 +105,7 @@ class Block:
             books: The books.
             rider: Who holds the lots.
             known: What was decided before, of the keys that are in here.
+            same_body: Whether a stored body and the one that is asked are one request's.
         """
         orders = self.orders
         self._cycle_no = books.cycle_no
@@ -120,7 +127,7 @@ class Block:
                 [entry] = rider.decide(order, books) if ridden else books.decide(order)
                 self._entries[row] = entry
                 table[:, row] = entry_column(entry)
-        self.repeats = self._repeat(known)
+        self.repeats = self._repeat(known, same_body)
 
     def _undecided(self, known: Collection[bytes]) -> npt.NDArray[np.intp]:
         """Rows that are to be decided: the first of every key that is not known."""
@@ -131,7 +138,9 @@ class Block:
         first[[self.rows[name] for name in known]] = False
         return np.flatnonzero(first)
 
-    def _repeat(self, known: Mapping[bytes, Known]) -> int:
+    def _repeat(
+        self, known: Mapping[bytes, Known], same_body: Callable[[bytes, bytes], bool]
+    ) -> int:
         """Answer what was asked before: the same body gets the same answer, another is a conflict.
 
         Returns:
@@ -150,7 +159,7 @@ class Block:
                 table[:, row] = table[:, first] if same else CONFLICT
             else:
                 body, answer = decided
-                same = bool(answer) and body == orders.body(row)
+                same = bool(answer) and same_body(body, orders.body(row))
                 table[:, row] = entry_column(answer[0]) if same else CONFLICT
         return len(repeats)
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import operator
 import uuid
 from collections import deque
 from dataclasses import dataclass, field
@@ -282,6 +283,8 @@ class Writer:
         self._look_everywhere = False
         self._identity = uuid.uuid4().bytes
         self.figures = WriterFigures()
+        self.same: Callable[[bytes, bytes], bool] = operator.eq
+        """Whether two bodies under one key, the stored one and the one that is asked, are one request's."""
 
     # The face that callers see -------------------------------------------------------------------
 
@@ -556,7 +559,7 @@ class Writer:
                     known = self._in_blocks(key)
                 if known is not None:
                     self.figures.duplicates += 1
-                    answer_with(known[1] if known[0] == command.body else conflict)
+                    answer_with(known[1] if self.same(known[0], command.body) else conflict)
                     continue
                 ridden = kind not in ADMINISTRATIVE
                 if kind is Order:
@@ -596,7 +599,7 @@ class Writer:
         for earlier in self._blocks:
             for name in block.rows.keys() & earlier.rows.keys():
                 known.setdefault(name, earlier.known(name))  # type: ignore[arg-type] # it is in there
-        for _ in block.decide(books, self._rider, known):
+        for _ in block.decide(books, self._rider, known, self.same):
             await asyncio.sleep(0)
         self.figures.duplicates += block.repeats
         self._blocks.append(block)

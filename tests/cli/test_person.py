@@ -59,7 +59,8 @@ def test_a_person_acts_under_their_own_name(with_ledger, home):
     assert "nobody is called" in assert_one_sentence(
         with_ledger("person", "invite", "anna"), status=1
     )
-    assert (home / "keys" / "people.key").stat().st_mode & 0o077 == 0
+    assert (home / "keys" / "master.key").stat().st_mode & 0o077 == 0
+    assert not (home / "keys" / "people.key").exists()
     assert os.environ.get(name) is None
 
 

@@ -1,5 +1,6 @@
 """Orders as columns: whatever is in a request, deciding it by columns is deciding its orders one by one."""
 
+import operator
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -178,6 +179,7 @@ def test_columns_decide_what_one_by_one_decides(groups, least, caller_clock):
                 together.books,
                 together,
                 {name: known[name] for name in block.rows.keys() & known.keys()},
+                operator.eq,
             ):
                 pass
             expected = alone.one_by_one(group, known)

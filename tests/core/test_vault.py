@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exchange.core.request_digest import RequestDigests, plain_digest
 from exchange.vault.master import (
     LocalMasterKey,
     MasterKeyUnusable,
@@ -17,7 +18,7 @@ from exchange.vault.master import (
     make_master_key,
     open_master_key,
 )
-from exchange.vault.sealing import MemberKey, SealBroken, Vault
+from exchange.vault.sealing import HOUSE_KEYS, MemberKey, SealBroken, Vault
 
 MODULES = [
     path
@@ -92,10 +93,15 @@ def test_what_is_wrapped_opens_under_its_name_alone(secret, place):
             opener.unwrap(data, name=name)
 
 
+def vault_of(**keys: bytes) -> Vault:
+    """A vault under keys of zeros but for those that are named."""
+    return Vault(**dict.fromkeys(HOUSE_KEYS, bytes(32)) | keys)
+
+
 @given(text=st.text(max_size=70), place=st.integers(0, 10_000))
 def test_what_is_sealed_opens_in_its_place_alone(text, place):
     """A member's text opens with the member's key where it was sealed, unaltered, and nowhere else."""
-    vault = Vault(members=bytes(32), lookup=bytes(32), token=bytes(32))
+    vault = vault_of()
     key, wrapped = vault.make_member_key(7)
     sealed = key.seal(text, place="name 3")
     assert vault.open_member_key(7, wrapped).open(sealed, place="name 3") == text
@@ -114,14 +120,49 @@ def test_what_is_sealed_opens_in_its_place_alone(text, place):
 
 def test_a_digest_is_of_its_scope():
     """The same name of two merchants has two digests, and another house has others."""
-    vault = Vault(members=bytes(32), lookup=bytes(32), token=bytes(32))
-    other = Vault(members=bytes(32), lookup=bytes(31) + b"x", token=bytes(32))
+    vault = vault_of()
+    other = vault_of(lookup=bytes(31) + b"x")
     found = {
         vault.digest("anna", scope=0),
         vault.digest("anna", scope=1),
         other.digest("anna", scope=0),
     }
     assert len(found) == 3
+
+
+def test_a_seed_opens_for_its_owner_alone():
+    """What is sealed for a person opens for that person under the house's key, unaltered."""
+    seals = vault_of().people
+    sealed = seals.seal(b"seed", owner="anna")
+    assert seals.open(sealed, owner="anna") == b"seed"
+    altered = sealed[:-1] + bytes([sealed[-1] ^ 1])
+    for opener, data, owner in (
+        (seals, sealed, "ben"),
+        (seals, altered, "anna"),
+        (vault_of(people=bytes(31) + b"x").people, sealed, "anna"),
+    ):
+        with pytest.raises(SealBroken):
+            opener.open(data, owner=owner)
+
+
+@given(
+    requests=st.lists(st.tuples(st.just("order"), st.text(), st.none() | st.integers(0, 9))),
+)
+def test_a_request_is_known_again_by_whoever_has_the_key(requests):
+    """Rules I2 and I3: a request has one digest, alone and among many; no two share it, and it takes the key."""
+    digests, others = RequestDigests(bytes(32)), RequestDigests(bytes(31) + b"x")
+    whole = digests.of_all(requests)
+    assert whole == b"".join(digests.of(each) for each in requests)
+    assert len({digests.of(each) for each in requests}) == len(set(requests))
+    for each in requests:
+        mine, plain = digests.of(each), plain_digest(each)
+        assert len({mine, plain, others.of(each)}) == 3
+        # What was stored before there was a key is known again, whichever of both came first.
+        assert digests.same(mine, mine)
+        assert digests.same(plain, mine)
+        assert digests.same(mine, plain)
+        assert not digests.same(others.of(each), mine)
+        assert not digests.same(plain, digests.of((*each, "more")))
 
 
 @pytest.mark.skipif(not MODULES, reason="this machine has no SoftHSM")

@@ -18,13 +18,10 @@ from exchange.gateway.matrix import ANYBODY, COLUMNS, MatrixError, matrix_of, re
 from exchange.gateway.routes import ROUTES
 from exchange.service.people import add_person, digest_of, new_invitation, set_roles
 from exchange.service.sessions import IDLE, LIFE, SESSION_PREFIX
-from exchange.service.vault import FILE_NAME, Vault, VaultUnusable
 from exchange.store.people import fetch_person, insert_session
 from settlement.core.trail import PROGRAM
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.gateway.conftest import Answer, House
 
 PASSWORD = "correct horse battery"
@@ -205,19 +202,6 @@ async def test_nothing_secret_is_stored_readably(house: House):
     for secret in (PASSWORD, token, token[4:], anna.seed.hex(), *anna.recovery):
         assert secret not in stored
     assert "$argon2id$" in stored
-
-
-def test_a_vault_opens_only_what_it_sealed_for_whom(tmp_path: Path):
-    """A seed opens for its owner under its key alone; a key file that others may read, or another one, is refused."""
-    vault = Vault(tmp_path)
-    sealed = vault.seal(b"seed", "anna")
-    assert Vault(tmp_path).open(sealed, "anna") == b"seed"
-    for wrong, owner in ((sealed, "ben"), (sealed[:-1] + bytes([sealed[-1] ^ 1]), "anna")):
-        with pytest.raises(VaultUnusable, match="bring it back"):
-            vault.open(wrong, owner)
-    (tmp_path / FILE_NAME).chmod(0o644)
-    with pytest.raises(VaultUnusable, match="chmod 600"):
-        Vault(tmp_path)
 
 
 # --- the access matrix ---

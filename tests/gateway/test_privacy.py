@@ -225,7 +225,11 @@ async def test_names_of_before_are_sealed_at_the_start(house: House, vault: Vaul
 async def test_another_master_key(house: House, vault: Vault):
     """After wrapping anew the new master key opens the same vault, and the old one none."""
     old, new = open_master_key(house.home / "keys", environment={}), LocalMasterKey(bytes(32))
-    await rewrap(house.pool, old, new)
+    await rewrap(house.pool, old, new, by=By(who="local:test"), now=house.services.now())
     assert (await open_vault(house.pool, new)).digest("x", scope=0) == vault.digest("x", scope=0)
     with pytest.raises(MasterKeyUnusable):
         await open_vault(house.pool, old)
+    [told] = await house.pool.fetch(
+        "SELECT before::text, after::text FROM settlement.trail WHERE action = 'house_key.rewrap'"
+    )
+    assert (old.master_id in told["before"], new.master_id in told["after"]) == (True, True)
