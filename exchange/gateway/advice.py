@@ -256,6 +256,10 @@ ADVICE: Final[Mapping[str, tuple[str, str]]] = {
         "Send the same request again under the same key, after `Retry-After` seconds; keep to `RateLimit-Policy`.",
         "请在 Retry-After 秒后用同一幂等键重发原请求，并遵守 RateLimit-Policy 所示上限。",
     ),
+    "not_acceptable": (
+        "Name in `Accept` one of the content types that the detail names, or leave the header out; nothing was done.",
+        "请在 Accept 中写明 detail 指出的某一内容类型，或省略该请求头；未作任何处理。",
+    ),
     "unavailable": (
         "Send the same request again under the same key, after `Retry-After` seconds.",
         "请在 Retry-After 秒后用同一幂等键重发原请求。",

@@ -65,6 +65,7 @@ def create_app(services: Services, *, in_flight_max: int = IN_FLIGHT_MAX) -> web
                 route.handler,
                 body_bytes_max=route.body_bytes_max,
                 policy=route.policy,
+                offers=route.offers,
             ),
         )
     app.router.add_route("*", "/{rest:.*}", gate.guard("elsewhere", Who.ANYBODY, _elsewhere))
@@ -95,4 +96,4 @@ async def _elsewhere(call: Call) -> web.StreamResponse:
     problem = problems.fault_problem(
         problems.METHOD_NOT_ALLOWED, instance=path, request_id=call.request_id
     )
-    return problems.respond(problem, {"Allow": ", ".join(allowed)})
+    return problems.respond(problem, {"Allow": ", ".join(allowed)}, writing=call.writing)

@@ -5,18 +5,16 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Final
 
-import msgspec
 import structlog
 from aiohttp import web
 
 from exchange.core.feed import START, Cursor, project
-from exchange.gateway.handlers import json_body, query_number
-from exchange.gateway.render import JSON
+from exchange.gateway.formats import JSON
+from exchange.gateway.handlers import query_number
 from exchange.service.endpoints import LETTERS_MAX, checked_cursor, checked_types
 from exchange.service.webhook_keys import open_webhook_keys, public_keys
 from schemas.values.faults import Unavailable
 from schemas.values.reason import Refusal
-from schemas.wire.decoding import decode
 from schemas.wire.events import (
     EndpointRemoved,
     EndpointRequest,
@@ -41,8 +39,6 @@ STREAM_TYPE: Final = "text/event-stream"
 LISTENERS_MAX: Final = 10_000
 """Listeners of one gateway process; more are told to come back."""
 RECONNECT_MS: Final = 2_000
-_ENDPOINT = msgspec.json.Decoder(EndpointRequest)
-_REPLAY = msgspec.json.Decoder(ReplayRequest)
 
 
 # --- events ---
@@ -56,7 +52,7 @@ async def get_events(call: Call) -> web.StreamResponse:
     if after is None and "Last-Event-ID" in call.request.headers:
         after, field = call.request.headers["Last-Event-ID"], "Last-Event-ID"
     cursor = None if after is None else checked_cursor(after, field)
-    if STREAM_TYPE in call.request.headers.get("Accept", ""):
+    if call.chosen == STREAM_TYPE:
         return await _stream(call, cursor, types)
     limit = query_number(call, "limit", most=EVENTS_MAX) or EVENTS_USUAL
     feed = call.services.feed
@@ -69,7 +65,7 @@ async def get_events(call: Call) -> web.StreamResponse:
         next=str(page.cursor),
         more=page.more,
     )
-    return call.answer(JSON.encode(answer))
+    return call.answer(answer)
 
 
 async def _stream(call: Call, cursor: Cursor | None, types: Sequence[str]) -> web.StreamResponse:
@@ -126,7 +122,7 @@ async def get_webhook_keys(call: Call) -> web.StreamResponse:
     """Public keys that sign webhooks."""
     now = call.services.now()
     keyring = open_webhook_keys(call.services.key_folder, now=now)
-    return call.answer(JSON.encode(WebhookKeysAnswer(keys=public_keys(keyring, now=now))))
+    return call.answer(WebhookKeysAnswer(keys=public_keys(keyring, now=now)))
 
 
 # --- endpoints ---
@@ -140,26 +136,26 @@ def _endpoint(call: Call) -> int:
 
 async def post_endpoints(call: Call) -> web.StreamResponse:
     """Register an endpoint."""
-    wanted = decode(_ENDPOINT, await json_body(call))
+    wanted = await call.read(EndpointRequest)
     view = await call.services.endpoints.register(
         wanted, caller=call.caller, by=call.principal.by()
     )
     if isinstance(view, Refusal):
         return call.refuse(view.reason, view.detail)
     log.info("endpoint.registered", request_id=call.request_id, endpoint=view.endpoint)
-    return call.answer(JSON.encode(view), 201)
+    return call.answer(view, 201)
 
 
 async def get_endpoints(call: Call) -> web.StreamResponse:
     """List the caller's endpoints."""
     views = await call.services.endpoints.of_caller(caller=call.caller)
-    return call.answer(JSON.encode(EndpointsAnswer(endpoints=views)))
+    return call.answer(EndpointsAnswer(endpoints=views))
 
 
 async def get_endpoint(call: Call) -> web.StreamResponse:
     """Show one endpoint."""
     view = await call.services.endpoints.show(_endpoint(call), caller=call.caller)
-    return call.not_found() if view is None else call.answer(JSON.encode(view))
+    return call.not_found() if view is None else call.answer(view)
 
 
 async def delete_endpoint(call: Call) -> web.StreamResponse:
@@ -168,7 +164,7 @@ async def delete_endpoint(call: Call) -> web.StreamResponse:
     if not await call.services.endpoints.remove(number, caller=call.caller, by=call.principal.by()):
         return call.not_found()
     log.info("endpoint.removed", request_id=call.request_id, endpoint=number)
-    return call.answer(JSON.encode(EndpointRemoved(endpoint=number)))
+    return call.answer(EndpointRemoved(endpoint=number))
 
 
 async def post_endpoint_resume(call: Call) -> web.StreamResponse:
@@ -179,7 +175,7 @@ async def post_endpoint_resume(call: Call) -> web.StreamResponse:
     if view is None:
         return call.not_found()
     log.info("endpoint.resumed", request_id=call.request_id, endpoint=view.endpoint)
-    return call.answer(JSON.encode(view))
+    return call.answer(view)
 
 
 async def get_dead_letters(call: Call) -> web.StreamResponse:
@@ -190,18 +186,13 @@ async def get_dead_letters(call: Call) -> web.StreamResponse:
         after=query_number(call, "after", most=2**63 - 1) or 0,
         limit=query_number(call, "limit", most=LETTERS_MAX) or 50,
     )
-    return call.not_found() if answer is None else call.answer(JSON.encode(answer))
+    return call.not_found() if answer is None else call.answer(answer)
 
 
 async def post_dead_letters_replay(call: Call) -> web.StreamResponse:
     """Have dead letters tried once more."""
-    empty = not call.request.body_exists
-    wanted = decode(_REPLAY, b"{}" if empty else await json_body(call))
+    wanted = await call.read(ReplayRequest, optional=True)
     count = await call.services.endpoints.replay(
         _endpoint(call), caller=call.caller, ids=wanted.ids, by=call.principal.by()
     )
-    return (
-        call.not_found()
-        if count is None
-        else call.answer(JSON.encode(ReplayAnswer(replayed=count)))
-    )
+    return call.not_found() if count is None else call.answer(ReplayAnswer(replayed=count))

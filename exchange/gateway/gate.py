@@ -11,12 +11,22 @@ from enum import Enum
 from http import HTTPStatus
 from itertools import count
 from time import perf_counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import structlog
 from aiohttp import web
 
 from exchange.gateway import problems
+from exchange.gateway.formats import (
+    RECORD_TYPES,
+    Format,
+    MediaTypeError,
+    NotAcceptableError,
+    answer_format,
+    check_acceptable,
+    choose,
+    format_of,
+)
 from exchange.gateway.throttle import QuotaExceeded, Throttle
 from exchange.service.access import Forbidden, Principal, Unauthenticated
 from exchange.service.outage import is_outage
@@ -39,6 +49,8 @@ if TYPE_CHECKING:
     from schemas.wire.problems import Problem
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 BODY_BYTES_MAX: Final = 64 * 1024
 BULK_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -73,10 +85,6 @@ class Who(Enum):
     PERSON = "a person who signed in"
 
 
-class MediaTypeError(Exception):
-    """The body comes in a content type that the route does not take."""
-
-
 class BodyTimedOutError(Exception):
     """The body did not arrive in time."""
 
@@ -91,11 +99,13 @@ class Call:
     __slots__ = (
         "_body",
         "body_bytes_max",
+        "chosen",
         "gate",
         "principal",
         "request",
         "request_id",
         "services",
+        "writing",
     )
 
     def __init__(
@@ -105,14 +115,17 @@ class Call:
         principal: Principal,
         request_id: str,
         body_bytes_max: int = BODY_BYTES_MAX,
+        chosen: str | None = None,
     ) -> None:
-        """Bind a request to its services."""
+        """Bind a request to its services; `chosen` is the content type that its answer is to have."""
         self.request = request
         self.gate = gate
         self.services = gate.services
         self.principal = principal
         self.request_id = request_id
         self.body_bytes_max = body_bytes_max
+        self.chosen = chosen
+        self.writing = answer_format(chosen)
         self._body: bytes | None = None
 
     @property
@@ -147,6 +160,31 @@ class Call:
         [why_not] = await signatures.use([verified])
         if why_not is not None:
             raise why_not
+
+    @property
+    def reading(self) -> Format:
+        """The format of the request's body.
+
+        Raises:
+            MediaTypeError: It is one that is not taken.
+        """
+        return format_of(self.request.headers.get("Content-Type"))
+
+    async def read(self, wanted: type[T], *, optional: bool = False) -> T:
+        """Read the body as a record.
+
+        Args:
+            wanted: The record.
+            optional: Whether there may be no body; then every field has its default.
+
+        Raises:
+            MediaTypeError: It is neither JSON nor msgpack.
+            SchemaError: It is malformed; names the field.
+        """
+        if optional and not self.request.body_exists:
+            return wanted()
+        reading = self.reading
+        return reading.decode(wanted, await self.body())
 
     async def body(self) -> bytes:
         """Read the body, within the route's limit of size and a limit of time.
@@ -197,15 +235,19 @@ class Call:
         finally:
             self.gate.in_flight += 1
 
-    def answer(self, body: bytes, status: int = 200) -> web.Response:
-        """Answer with JSON; what a caller has already, by its entity tag, is not sent again (RFC 9110 §13)."""
-        headers = {"Content-Type": "application/json", "X-Request-Id": self.request_id}
+    def answer(self, record: object, status: int = 200) -> web.Response:
+        """Answer with a record, in the format that the caller takes."""
+        return self.send(self.writing.encode(record), self.writing.media_type, status)
+
+    def send(self, body: bytes, media_type: str, status: int = 200) -> web.Response:
+        """Answer; what a caller has already, by its entity tag, is not sent again (RFC 9110 §13)."""
+        headers = {"Content-Type": media_type, "X-Request-Id": self.request_id}
         if self.request.method == "GET" and status == HTTPStatus.OK:
             tag = f'"{hashlib.sha256(body).hexdigest()[:TAG_DIGITS]}"'
             headers |= {
                 "ETag": tag,
                 "Cache-Control": "private, no-cache",
-                "Vary": "Authorization, Signature",
+                "Vary": "Accept, Authorization, Signature",
             }
             if _has(self.request.headers.get("If-None-Match"), tag):
                 return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
@@ -229,7 +271,8 @@ class Call:
                 detail=detail,
                 order_id=order_id,
                 status=status,
-            )
+            ),
+            writing=self.writing,
         )
 
     def not_found(self) -> web.Response:
@@ -237,7 +280,8 @@ class Call:
         return problems.respond(
             problems.fault_problem(
                 problems.NOT_FOUND, instance=self.request.path, request_id=self.request_id
-            )
+            ),
+            writing=self.writing,
         )
 
 
@@ -320,6 +364,7 @@ class Gate:
         *,
         body_bytes_max: int = BODY_BYTES_MAX,
         policy: Policy = "requests",
+        offers: tuple[str, ...] = (),
     ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         """Put the gate before a handler.
 
@@ -329,6 +374,7 @@ class Gate:
             handler: What does the work.
             body_bytes_max: Most bytes of a body.
             policy: Which of the caller's quotas it counts against.
+            offers: Content types of the answer, among which the caller chooses; empty where there is no choice.
         """
         identify = self.services.callers.identify
         answered = self.metrics.answered
@@ -337,6 +383,7 @@ class Gate:
         async def serve(request: web.Request) -> web.StreamResponse:
             began = perf_counter()
             request_id = self.request_id()
+            chosen = chosen_type(request, offers or RECORD_TYPES)
             self.in_flight += 1
             try:
                 if not public:
@@ -354,7 +401,8 @@ class Gate:
                     request[LIMITED] = allowance, policy
                     allowance.take(policy)
                     self.permit(name, principal)
-                call = Call(request, self, principal, request_id, body_bytes_max)
+                check_acceptable(chosen, offers)
+                call = Call(request, self, principal, request_id, body_bytes_max, chosen)
                 if verified is not None:
                     await call.use_signature(verified)
                 response: web.StreamResponse = await handler(call)
@@ -362,7 +410,8 @@ class Gate:
                 if isinstance(error, SignatureRefused) and error.bound is not None:
                     request[BOUND] = error.bound
                 response = problems.respond(
-                    *self.fault(error, route=name, instance=request.path, request_id=request_id)
+                    *self.fault(error, route=name, instance=request.path, request_id=request_id),
+                    writing=answer_format(chosen),
                 )
             finally:
                 self.in_flight -= 1
@@ -421,6 +470,9 @@ class Gate:
                 headers["Connection"] = "close"
             case MediaTypeError():
                 fault, detail = problems.MEDIA_TYPE, str(error)
+                headers["Accept"] = ", ".join(RECORD_TYPES)
+            case NotAcceptableError():
+                fault, detail = problems.NOT_ACCEPTABLE, str(error)
             case _ if is_outage(error):
                 fault = problems.UNAVAILABLE
                 headers["Retry-After"] = str(RETRY_SECONDS)
@@ -445,6 +497,13 @@ def _has(tags: str | None, tag: str) -> bool:
         return False
     named = {each.strip().removeprefix("W/") for each in tags.split(",")}
     return tag in named or named == {"*"}
+
+
+def chosen_type(request: web.Request, offers: tuple[str, ...]) -> str | None:
+    """The content type that an answer is to have, by the header `Accept`; None if the caller takes none."""
+    headers = request.headers
+    accept = ",".join(headers.getall("Accept", ())) if "Accept" in headers else None
+    return choose(accept, offers, headers.get("Content-Type"))
 
 
 def head_of(request: web.Request) -> RequestHead:

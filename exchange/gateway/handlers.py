@@ -8,18 +8,15 @@ import uuid
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
 import structlog
 from aiohttp import web
 
 from adapters.kit.simulator.faults import FAULT_HEADER
 from exchange.gateway.advice import problem_page, render_page
 from exchange.gateway.archive import zip_stream
-from exchange.gateway.gate import Call, MediaTypeError
+from exchange.gateway.formats import JSON_TYPE, MSGPACK
 from exchange.gateway.metrics import CONTENT_TYPE as METRICS_TYPE
 from exchange.gateway.render import (
-    JSON,
-    MSGPACK,
     basket_answer,
     bulk_orders,
     bulk_purchases,
@@ -44,7 +41,7 @@ from schemas.wire import fields
 from schemas.wire.baskets import BasketRequest
 from schemas.wire.codes import CodeAnswer, CodeRequest
 from schemas.wire.cycles import CloseRequest, CyclesAnswer
-from schemas.wire.decoding import BulkDecoder, decode
+from schemas.wire.decoding import BulkDecoder
 from schemas.wire.fields import instant_text
 from schemas.wire.health import HealthAnswer, ReadyAnswer
 from schemas.wire.members import (
@@ -64,27 +61,16 @@ from settlement.core.event import Kind
 from settlement.service import cycles
 
 if TYPE_CHECKING:
+    from exchange.gateway.gate import Call
     from settlement.core.command import Entry
 
 log = structlog.get_logger()
 
 _KEY = re.compile(KEY_PATTERN)
-_MSGPACK_TYPES: Final = frozenset(
-    {"application/msgpack", "application/x-msgpack", "application/vnd.msgpack"}
-)
+HTML_TYPE: Final = "text/html"
 _READY_SECONDS: Final = 2.0
 
-_QUOTE = msgspec.json.Decoder(QuoteRequest)
-_BASKET = msgspec.json.Decoder(BasketRequest)
-_REVERSAL = msgspec.json.Decoder(ReversalRequest)
-_CODE = msgspec.json.Decoder(CodeRequest)
-order_decoder: Any = msgspec.json.Decoder(OrderTerms[fields.UnitDigits])
-_ACCRUAL = msgspec.json.Decoder(AccrualRequest)
-_ENROL = msgspec.json.Decoder(EnrolRequest)
-_CONSENT = msgspec.json.Decoder(ConsentRequest)
-_LINK = msgspec.json.Decoder(LinkRequest)
-_MERCHANT = msgspec.json.Decoder(MerchantRequest)
-_CLOSE = msgspec.json.Decoder(CloseRequest)
+ORDER: type[OrderTerms[str]] = OrderTerms[fields.UnitDigits]
 _JSON_ORDERS: BulkDecoder[Any] = BulkDecoder(BulkOrder[fields.UnitDigits], packed=False)
 _PACKED_ORDERS: BulkDecoder[Any] = BulkDecoder(
     BulkOrder[fields.Units],
@@ -97,36 +83,6 @@ _PACKED_PURCHASES: BulkDecoder[Any] = BulkDecoder(BulkPurchase[fields.Fen], pack
 
 
 # --- what several handlers need ---
-
-
-def _is_packed(call: Call) -> bool:
-    """Whether the body is msgpack; anything but that and JSON is not taken."""
-    media_type = _media_type(call.request.headers.get("Content-Type"))
-    if media_type in _MSGPACK_TYPES:
-        return True
-    if media_type == "application/json":
-        return False
-    raise MediaTypeError("send `application/msgpack` or `application/json`")
-
-
-def _media_type(header: str | None) -> str:
-    return (header or "application/json").partition(";")[0].strip().lower()
-
-
-def check_json(content_type: str | None) -> None:
-    """Take JSON only; a body without a type is taken for JSON.
-
-    Raises:
-        MediaTypeError: It is something else.
-    """
-    if content_type != "application/json" and _media_type(content_type) != "application/json":
-        raise MediaTypeError("send `application/json`")
-
-
-async def json_body(call: Call) -> bytes:
-    """The body of a route that takes JSON only."""
-    check_json(call.request.headers.get("Content-Type"))
-    return await call.body()
 
 
 def check_key(key: str | None) -> str:
@@ -158,32 +114,25 @@ def _member(call: Call) -> str:
     return text if re.match(fields.MEMBER_TOKEN_PATTERN, text) else "?"
 
 
-def _packed_answer(call: Call, body: bytes) -> web.Response:
-    return web.Response(
-        body=body,
-        headers={"Content-Type": "application/msgpack", "X-Request-Id": call.request_id},
-    )
-
-
 # --- quotes and orders ---
 
 
 async def post_quotes(call: Call) -> web.StreamResponse:
     """Price points at an acceptor."""
-    wanted = decode(_QUOTE, await json_body(call))
+    wanted = await call.read(QuoteRequest)
     wanted.check()
     outcome = await call.services.orders.quote(wanted, caller=call.caller)
     if isinstance(outcome, Refusal):
         return call.refuse(outcome.reason, outcome.detail)
     answer = quote_answer(outcome, issuer=wanted.issuer, acceptor=wanted.acceptor, kind=wanted.kind)
-    return call.answer(JSON.encode(answer), 201)
+    return call.answer(answer, 201)
 
 
 async def post_orders(call: Call) -> web.StreamResponse:
     """Have one order decided."""
     key = check_key(call.request.headers.get("Idempotency-Key"))
     fault = _wished_fault(call)
-    wish = decode(order_decoder, await json_body(call))
+    wish = await call.read(ORDER)
     entry = await call.services.orders.accept(wish, caller=call.caller, key=key, fault=fault)
     call.gate.metrics.commands("post_orders")
     return await _order_response(call, entry, entry_order_id(entry), status=201)
@@ -210,21 +159,20 @@ async def _order_response(
     offer = await call.services.shelf.offer()
     cycle = await call.services.reports.cycle_name(entry.cycle_no)
     answer = order_answer(entry, order_id or "", cycle=cycle, codes=offer.codes)
-    return call.answer(JSON.encode(answer), status)
+    return call.answer(answer, status)
 
 
 async def post_orders_bulk(call: Call) -> web.StreamResponse:
     """Have up to 10,000 orders decided in their order."""
-    packed = _is_packed(call)
-    body = await call.body()
-    wishes = (_PACKED_ORDERS if packed else _JSON_ORDERS).decode(body)
+    decoder = _PACKED_ORDERS if call.reading is MSGPACK else _JSON_ORDERS
+    wishes = decoder.decode(await call.body())
     call.count(len(wishes))
     decided = await call.services.bulk.accept(wishes, caller=call.caller)
     call.gate.metrics.commands("post_orders_bulk", len(wishes))
-    rendered = bulk_orders(decided, packed=packed, refused=call.gate.metrics.refused)
-    if packed:
-        return _packed_answer(call, MSGPACK.encode(rendered))
-    return call.answer(JSON.encode(rendered))
+    rendered = bulk_orders(
+        decided, packed=call.writing is MSGPACK, refused=call.gate.metrics.refused
+    )
+    return call.answer(rendered)
 
 
 async def post_order_clear(call: Call) -> web.StreamResponse:
@@ -249,8 +197,7 @@ async def _end(call: Call, kind: Kind) -> web.StreamResponse:
 async def post_order_reverse(call: Call) -> web.StreamResponse:
     """Take back an order that cleared, in part or whole."""
     key = check_key(call.request.headers.get("Idempotency-Key"))
-    empty = not call.request.body_exists
-    wish = decode(_REVERSAL, b"{}" if empty else await json_body(call))
+    wish = await call.read(ReversalRequest, optional=True)
     order = _order_id(call)
     if order is None:
         return call.refuse(Reason.ORDER_NOT_FOUND)
@@ -261,7 +208,7 @@ async def post_order_reverse(call: Call) -> web.StreamResponse:
     offer = await call.services.shelf.offer()
     cycle = await call.services.reports.cycle_name(entry.cycle_no)
     answer = reversal_answer(entry, str(order), cycle=cycle, codes=offer.codes)
-    return call.answer(JSON.encode(answer), 201)
+    return call.answer(answer, 201)
 
 
 async def get_order(call: Call) -> web.StreamResponse:
@@ -272,13 +219,13 @@ async def get_order(call: Call) -> web.StreamResponse:
     outcome = await call.services.reports.order(order, caller=call.caller)
     if isinstance(outcome, Refusal):
         return call.refuse(outcome.reason, outcome.detail)
-    return call.answer(JSON.encode(outcome))
+    return call.answer(outcome)
 
 
 async def post_baskets(call: Call) -> web.StreamResponse:
     """Have a bill over several issuers decided."""
     key = check_key(call.request.headers.get("Idempotency-Key"))
-    wanted = decode(_BASKET, await json_body(call))
+    wanted = await call.read(BasketRequest)
     wanted.check()
     call.count(len(wanted.parts))
     fault = _wished_fault(call)
@@ -288,7 +235,7 @@ async def post_baskets(call: Call) -> web.StreamResponse:
         return call.refuse(REASON_BY_NUMBER[answer[0].reason])
     issuers = [part.issuer for part in wanted.parts]
     rendered = basket_answer(answer, issuers, refused=call.gate.metrics.refused)
-    return call.answer(JSON.encode(rendered))
+    return call.answer(rendered)
 
 
 # --- purchases, members, points ---
@@ -296,25 +243,25 @@ async def post_baskets(call: Call) -> web.StreamResponse:
 
 async def post_purchases_bulk(call: Call) -> web.StreamResponse:
     """Book up to 10,000 purchases strictly in their order."""
-    packed = _is_packed(call)
-    body = await call.body()
-    wishes = (_PACKED_PURCHASES if packed else _JSON_PURCHASES).decode(body)
+    decoder = _PACKED_PURCHASES if call.reading is MSGPACK else _JSON_PURCHASES
+    wishes = decoder.decode(await call.body())
     call.count(len(wishes))
     answers = await call.services.purchases.accept_purchases(wishes, caller=call.caller)
     call.gate.metrics.commands("post_purchases_bulk", len(wishes))
     offer = await call.services.shelf.offer()
     rendered = bulk_purchases(
-        answers, packed=packed, codes=offer.codes, refused=call.gate.metrics.refused
+        answers,
+        packed=call.writing is MSGPACK,
+        codes=offer.codes,
+        refused=call.gate.metrics.refused,
     )
-    if packed:
-        return _packed_answer(call, MSGPACK.encode(rendered))
-    return call.answer(JSON.encode(rendered))
+    return call.answer(rendered)
 
 
 async def post_accruals(call: Call) -> web.StreamResponse:
     """Give a member points."""
     key = check_key(call.request.headers.get("Idempotency-Key"))
-    wish = decode(_ACCRUAL, await json_body(call))
+    wish = await call.read(AccrualRequest)
     entry = await call.services.purchases.accrue(wish, caller=call.caller, key=key)
     call.gate.metrics.commands("post_accruals")
     if entry.kind == Kind.REFUSED:
@@ -326,12 +273,12 @@ async def post_accruals(call: Call) -> web.StreamResponse:
         at=instant_text(entry.at_us),
         expires_at=instant_text(entry.due_at_us),
     )
-    return call.answer(JSON.encode(answer), 201)
+    return call.answer(answer, 201)
 
 
 async def post_members(call: Call) -> web.StreamResponse:
     """Enrol members."""
-    wanted = decode(_ENROL, await json_body(call))
+    wanted = await call.read(EnrolRequest)
     references = set(wanted.members)
     await call.services.members.enrol(references, caller=call.caller)
     tokens = await call.services.members.tokens(references, caller=call.caller)
@@ -339,12 +286,12 @@ async def post_members(call: Call) -> web.StreamResponse:
     answer = EnrolAnswer(
         enrolled=len(references), tokens=[tokens[reference] for reference in wanted.members]
     )
-    return call.answer(JSON.encode(answer))
+    return call.answer(answer)
 
 
 async def post_codes(call: Call) -> web.StreamResponse:
     """Make a spending code."""
-    wanted = decode(_CODE, await json_body(call))
+    wanted = await call.read(CodeRequest)
     wanted.check()
     made = await call.services.codes.make(wanted, member=_member(call), caller=call.caller)
     if isinstance(made, Refusal):
@@ -357,12 +304,12 @@ async def post_codes(call: Call) -> web.StreamResponse:
         units_max=wanted.units_max,
         value_fen_max=wanted.value_fen_max,
     )
-    return call.answer(JSON.encode(answer), 201)
+    return call.answer(answer, 201)
 
 
 async def post_links(call: Call) -> web.StreamResponse:
     """Link a member's account at a merchant's own system."""
-    wanted = decode(_LINK, await json_body(call))
+    wanted = await call.read(LinkRequest)
     member = _member(call)
     linked = await call.services.links.link_member(
         member,
@@ -375,17 +322,17 @@ async def post_links(call: Call) -> web.StreamResponse:
         return call.refuse(linked.reason, linked.detail)
     log.info("member.linked", request_id=call.request_id, merchant=wanted.merchant)
     answer = LinkAnswer(member=member, merchant=wanted.merchant, merchant_member=linked)
-    return call.answer(JSON.encode(answer), 201)
+    return call.answer(answer, 201)
 
 
 async def post_consents(call: Call) -> web.StreamResponse:
     """Record a member's consent."""
-    wanted = decode(_CONSENT, await json_body(call))
+    wanted = await call.read(ConsentRequest)
     given = await call.services.consents.give(_member(call), wanted, caller=call.caller)
     if isinstance(given, Refusal):
         return call.refuse(given.reason, given.detail)
     log.info("consent.given", request_id=call.request_id, consent_no=given.consent_no)
-    return call.answer(JSON.encode(given), 201)
+    return call.answer(given, 201)
 
 
 async def get_consents(call: Call) -> web.StreamResponse:
@@ -393,7 +340,7 @@ async def get_consents(call: Call) -> web.StreamResponse:
     outcome = await call.services.consents.list(_member(call), caller=call.caller)
     if isinstance(outcome, Refusal):
         return call.refuse(outcome.reason, outcome.detail, status=HTTPStatus.NOT_FOUND)
-    return call.answer(JSON.encode(outcome))
+    return call.answer(outcome)
 
 
 async def post_withdraw(call: Call) -> web.StreamResponse:
@@ -404,7 +351,7 @@ async def post_withdraw(call: Call) -> web.StreamResponse:
     if isinstance(outcome, Refusal):
         return call.refuse(outcome.reason, outcome.detail, status=HTTPStatus.NOT_FOUND)
     log.info("consent.withdrawn", request_id=call.request_id, consent_no=consent_no)
-    return call.answer(JSON.encode(outcome))
+    return call.answer(outcome)
 
 
 async def get_balances(call: Call) -> web.StreamResponse:
@@ -412,7 +359,7 @@ async def get_balances(call: Call) -> web.StreamResponse:
     outcome = await call.services.reports.balances(_member(call), caller=call.caller)
     if isinstance(outcome, Refusal):
         return call.refuse(outcome.reason, outcome.detail, status=HTTPStatus.NOT_FOUND)
-    return call.answer(JSON.encode(outcome))
+    return call.answer(outcome)
 
 
 async def get_history(call: Call) -> web.StreamResponse:
@@ -424,7 +371,7 @@ async def get_history(call: Call) -> web.StreamResponse:
     )
     if isinstance(outcome, Refusal):
         return call.refuse(outcome.reason, outcome.detail, status=HTTPStatus.NOT_FOUND)
-    return call.answer(JSON.encode(outcome))
+    return call.answer(outcome)
 
 
 def query_number(call: Call, name: str, *, most: int) -> int | None:
@@ -446,7 +393,7 @@ def query_number(call: Call, name: str, *, most: int) -> int | None:
 
 async def post_merchants(call: Call) -> web.StreamResponse:
     """Register a merchant."""
-    wanted = decode(_MERCHANT, await json_body(call))
+    wanted = await call.read(MerchantRequest)
     terms = merchant_terms(wanted)
     now = call.services.now()
     outcome = await register_merchant(
@@ -472,13 +419,13 @@ async def post_merchants(call: Call) -> web.StreamResponse:
         "merchant.registered", request_id=call.request_id, merchant=wanted.code, number=outcome
     )
     answer = MerchantAnswer(code=wanted.code, merchant_no=outcome, api_key=api_key)
-    return call.answer(JSON.encode(answer), 201)
+    return call.answer(answer, 201)
 
 
 async def get_merchants(call: Call) -> web.StreamResponse:
     """List merchants."""
     views = await call.services.reports.merchants(caller=call.caller)
-    return call.answer(JSON.encode(MerchantsAnswer(merchants=views)))
+    return call.answer(MerchantsAnswer(merchants=views))
 
 
 # --- cycles ---
@@ -488,25 +435,24 @@ async def get_positions(call: Call) -> web.StreamResponse:
     """Show where the caller (or everybody, to the house) stands."""
     cycle = call.request.query.get("cycle")
     answer = await call.services.reports.positions(cycle, caller=call.caller)
-    return call.not_found() if answer is None else call.answer(JSON.encode(answer))
+    return call.not_found() if answer is None else call.answer(answer)
 
 
 async def get_cycles(call: Call) -> web.StreamResponse:
     """List cycles."""
     views = await call.services.reports.cycles(caller=call.caller)
-    return call.answer(JSON.encode(CyclesAnswer(cycles=views)))
+    return call.answer(CyclesAnswer(cycles=views))
 
 
 async def get_cycle(call: Call) -> web.StreamResponse:
     """Show one cycle."""
     view = await call.services.reports.cycle(call.request.match_info["cycle"], caller=call.caller)
-    return call.not_found() if view is None else call.answer(JSON.encode(view))
+    return call.not_found() if view is None else call.answer(view)
 
 
 async def post_cycles_close(call: Call) -> web.StreamResponse:
     """Close the open cycle."""
-    empty = not call.request.body_exists
-    wanted = decode(_CLOSE, b"{}" if empty else await json_body(call))
+    wanted = await call.read(CloseRequest, optional=True)
     services = call.services
     outcome = await turning.close_cycle(
         services.pool,
@@ -520,7 +466,7 @@ async def post_cycles_close(call: Call) -> web.StreamResponse:
     log.info(
         "cycle.closed", request_id=call.request_id, cycle=outcome.closed, opened=outcome.opened
     )
-    return call.answer(JSON.encode(outcome))
+    return call.answer(outcome)
 
 
 async def post_cycle_settle(call: Call) -> web.StreamResponse:
@@ -538,7 +484,7 @@ async def post_cycle_settle(call: Call) -> web.StreamResponse:
     if isinstance(outcome, Refusal):
         return call.refuse(outcome.reason, outcome.detail)
     log.info("cycle.settled", request_id=call.request_id, cycle=outcome.cycle)
-    return call.answer(JSON.encode(outcome))
+    return call.answer(outcome)
 
 
 async def get_package(call: Call) -> web.StreamResponse:
@@ -574,7 +520,7 @@ async def get_package(call: Call) -> web.StreamResponse:
 
 async def get_healthz(call: Call) -> web.StreamResponse:
     """Say that the process lives."""
-    return call.answer(JSON.encode(HealthAnswer()))
+    return call.answer(HealthAnswer())
 
 
 async def get_readyz(call: Call) -> web.StreamResponse:
@@ -587,7 +533,7 @@ async def get_readyz(call: Call) -> web.StreamResponse:
         database=database,
         stopping=stopping,
     )
-    return call.answer(JSON.encode(answer), 200 if answer.ready else 503)
+    return call.answer(answer, 200 if answer.ready else 503)
 
 
 _PROBE = (End(caller=HOUSE, key=bytes(16), body=bytes(16), order_seq=0, kind=int(Kind.VOIDED)),)
@@ -618,22 +564,17 @@ async def get_metrics(call: Call) -> web.StreamResponse:
 
 
 async def get_problem(call: Call) -> web.StreamResponse:
-    """Explain a problem: as a page for browsers, else as JSON."""
+    """Explain a problem: as a page for browsers, else as a record."""
     page = problem_page(call.request.match_info["code"])
     if page is None:
         return call.not_found()
-    if "text/html" in call.request.headers.get("Accept", ""):
-        return web.Response(
-            body=render_page(page),
-            headers={
-                "Content-Type": "text/html; charset=utf-8",
-                "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
-                "X-Request-Id": call.request_id,
-            },
-        )
-    return call.answer(JSON.encode(page))
+    if call.chosen != HTML_TYPE:
+        return call.answer(page)
+    response = call.send(render_page(page), f"{HTML_TYPE}; charset=utf-8")
+    response.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'"
+    return response
 
 
 async def get_openapi(call: Call) -> web.StreamResponse:
     """The document that describes all this."""
-    return call.answer(call.gate.openapi)
+    return call.send(call.gate.openapi, JSON_TYPE)

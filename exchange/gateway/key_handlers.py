@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from exchange.gateway.handlers import json_body
-from exchange.gateway.render import JSON
 from schemas.values.reason import Refusal
-from schemas.wire.decoding import decode
 from schemas.wire.keys import KeyRequest, KeysAnswer
 
 if TYPE_CHECKING:
@@ -17,20 +12,18 @@ if TYPE_CHECKING:
 
     from exchange.gateway.gate import Call
 
-_KEY = msgspec.json.Decoder(KeyRequest)
-
 
 async def get_keys(call: Call) -> web.StreamResponse:
     """List keys with which the caller signs."""
     services = call.services
     offer = await services.shelf.offer()
     views = await services.keys.keys(caller=call.caller, codes=offer.codes, now=services.now())
-    return call.answer(JSON.encode(KeysAnswer(keys=views)))
+    return call.answer(KeysAnswer(keys=views))
 
 
 async def post_keys(call: Call) -> web.StreamResponse:
     """Register a key."""
-    wanted = decode(_KEY, await json_body(call))
+    wanted = await call.read(KeyRequest)
     services = call.services
     offer = await services.shelf.offer()
     outcome = await services.keys.register(
@@ -44,7 +37,7 @@ async def post_keys(call: Call) -> web.StreamResponse:
     )
     if isinstance(outcome, Refusal):
         return call.refuse(outcome.reason, outcome.detail)
-    return call.answer(JSON.encode(outcome), 201)
+    return call.answer(outcome, 201)
 
 
 async def post_key_revoke(call: Call) -> web.StreamResponse:
@@ -58,11 +51,11 @@ async def post_key_revoke(call: Call) -> web.StreamResponse:
         by=call.principal.by(),
         now=services.now(),
     )
-    return call.not_found() if outcome is None else call.answer(JSON.encode(outcome))
+    return call.not_found() if outcome is None else call.answer(outcome)
 
 
 async def get_jwks(call: Call) -> web.StreamResponse:
     """Publish the operator's keys."""
-    response = call.answer(JSON.encode(call.services.answer_keys.published()))
+    response = call.answer(call.services.answer_keys.published())
     response.headers["Cache-Control"] = "public, max-age=300"
     return response

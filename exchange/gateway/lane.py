@@ -20,20 +20,23 @@ from time import perf_counter, time
 from typing import TYPE_CHECKING, Final, cast
 
 from exchange.gateway import problems
-from exchange.gateway.gate import BODY_BYTES_MAX, BODY_SECONDS
-from exchange.gateway.handlers import (
-    check_json,
-    check_key,
-    order_decoder,
+from exchange.gateway.formats import (
+    JSON,
+    RECORD_TYPES,
+    answer_format,
+    check_acceptable,
+    choose,
+    format_of,
 )
+from exchange.gateway.gate import BODY_BYTES_MAX, BODY_SECONDS
+from exchange.gateway.handlers import ORDER, check_key
 from exchange.gateway.plain import HEAD_BYTES_MAX, Part, Plain, read_plain
-from exchange.gateway.render import JSON, entry_order_id, order_answer
+from exchange.gateway.render import entry_order_id, order_answer
 from exchange.service.orders import Ending, Wish
 from exchange.service.signatures import SignatureRefused
 from exchange.signing.answer import sign_answer
 from exchange.signing.digest import content_digest
 from schemas.values.reason import REASON_BY_NUMBER
-from schemas.wire.decoding import decode
 from settlement.core.event import Kind
 
 if TYPE_CHECKING:
@@ -72,6 +75,7 @@ class Lane(asyncio.Protocol):
         "busy",
         "limits",
         "request_id",
+        "writing",
     )
 
     def __init__(self, lanes: Lanes) -> None:
@@ -86,6 +90,7 @@ class Lane(asyncio.Protocol):
         self.request_id = ""
         self.bound: str | None = None
         self.limits = b""
+        self.writing = JSON
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Join the lanes."""
@@ -270,6 +275,8 @@ class Lanes:
         gate = self.gate
         lane.request_id = gate.request_id()
         lane.bound, lane.limits = None, b""
+        chosen = choose(plain.accept, RECORD_TYPES, plain.content_type)
+        lane.writing = answer_format(chosen)
         gate.in_flight += 1
         callers = gate.services.callers
         try:
@@ -285,6 +292,7 @@ class Lanes:
             finally:
                 lane.limits = _lines(allowance.fields(_POLICY))
             gate.permit(_route(plain), principal)
+            check_acceptable(chosen, RECORD_TYPES)
             if verified is not None:
                 callers.signatures.check_body(verified, plain.body)
         except SignatureRefused as refused:
@@ -330,9 +338,10 @@ class Lanes:
             return self._problem(lane, problem, {})
         offer = await gate.services.shelf.offer()
         cycle = await gate.services.reports.cycle_name(outcome.cycle_no)
-        body = JSON.encode(order_answer(outcome, order_id or "", cycle=cycle, codes=offer.codes))
+        answer = order_answer(outcome, order_id or "", cycle=cycle, codes=offer.codes)
+        body = lane.writing.encode(answer)
         status = 200 if plain.order_id else 201
-        return self._bytes(lane, status, "application/json", body), status
+        return self._bytes(lane, status, lane.writing.media_type, body), status
 
     def _fault(self, lane: Lane, plain: Plain, error: Exception) -> tuple[bytes, int]:
         problem, headers = self.gate.fault(
@@ -342,8 +351,9 @@ class Lanes:
 
     def _problem(self, lane: Lane, problem: Problem, headers: dict[str, str]) -> tuple[bytes, int]:
         more = _lines(headers)
-        body = JSON.encode(problem)
-        return self._bytes(lane, problem.status, problems.CONTENT_TYPE, body, more), problem.status
+        body = lane.writing.encode(problem)
+        content_type = lane.writing.problem_type
+        return self._bytes(lane, problem.status, content_type, body, more), problem.status
 
     def _bytes(
         self, lane: Lane, status: int, content_type: str, body: bytes, more: bytes = b""
@@ -426,7 +436,7 @@ def _read(caller: int, plain: Plain) -> Wish | Ending | Exception:
         if plain.order_id is not None and plain.end is not None:
             return Ending(caller, uuid.UUID(plain.order_id), _ENDS[plain.end])
         key = check_key(plain.key)
-        check_json(plain.content_type)
-        return Wish(caller, key, decode(order_decoder, plain.body))
+        reading = format_of(plain.content_type)
+        return Wish(caller, key, reading.decode(ORDER, plain.body))
     except Exception as error:  # noqa: BLE001 - whatever it is, it is this caller's answer
         return error

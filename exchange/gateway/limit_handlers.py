@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from exchange.core.quota import Limits, Quota
-from exchange.gateway.handlers import json_body
-from exchange.gateway.render import JSON
 from exchange.service.limits import limits_of, set_limits
 from schemas.values.ids import HOUSE
-from schemas.wire.decoding import decode
 from schemas.wire.limits import LimitsAnswer, LimitsRequest, QuotaTerms
 
 if TYPE_CHECKING:
@@ -19,20 +14,18 @@ if TYPE_CHECKING:
 
     from exchange.gateway.gate import Call
 
-_LIMITS = msgspec.json.Decoder(LimitsRequest)
-
 
 async def get_limits(call: Call) -> web.StreamResponse:
     """Show what a merchant may ask."""
     found = await _named(call)
     if found is None or call.caller not in (HOUSE, found):
         return call.not_found()
-    return call.answer(JSON.encode(_answer(call, await limits_of(call.services.pool, found))))
+    return call.answer(_answer(call, await limits_of(call.services.pool, found)))
 
 
 async def put_limits(call: Call) -> web.StreamResponse:
     """Set what a merchant may ask."""
-    wanted = decode(_LIMITS, await json_body(call))
+    wanted = await call.read(LimitsRequest)
     found = await _named(call)
     if found is None:
         return call.not_found()
@@ -47,7 +40,7 @@ async def put_limits(call: Call) -> web.StreamResponse:
     )
     call.services.shelf.expire()
     await call.services.shelf.offer()
-    return call.answer(JSON.encode(_answer(call, limits)))
+    return call.answer(_answer(call, limits))
 
 
 async def _named(call: Call) -> int | None:

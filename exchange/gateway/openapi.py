@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from exchange.gateway import problems
+from exchange.gateway.formats import JSON, JSON_TYPE, MSGPACK, MSGPACK_TYPE
 from exchange.gateway.gate import Who
-from exchange.gateway.routes import MSGPACK_TYPE
 from exchange.gateway.throttle import LIMIT_FIELD, POLICY_FIELD
 from exchange.signing.request import ALGORITHM, FIELDS, REQUEST_TAG, TARGET
 from schemas.values.reason import Reason
@@ -201,13 +201,23 @@ def _operation(route: Route, made: dict[tuple[str, str, str], Any]) -> dict[str,
         operation["requestBody"] = {
             "required": not route.optional,
             "content": {
-                media_type: {"schema": made[route.name, "request", media_type]}
-                for media_type in route.request
+                media_type: _schema(made, route, "request", media_type)
+                for media_type in route.forms(route.request)
             },
         }
     if route.who is not Who.ANYBODY:
         operation["security"] = [{"signature": []}, {"apiKey": []}]
     return operation
+
+
+def _schema(
+    made: dict[tuple[str, str, str], Any], route: Route, side: str, media_type: str
+) -> dict[str, Any]:
+    """Schema of a body; nothing for bytes. In msgpack a record is as in JSON, unless it has a form of its own."""
+    if media_type == MSGPACK_TYPE and (route.name, side, media_type) not in made:
+        media_type = JSON_TYPE
+    schema = made.get((route.name, side, media_type))
+    return {} if schema is None else {"schema": schema}
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:
@@ -223,8 +233,8 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
 def _responses(route: Route, made: dict[tuple[str, str, str], Any]) -> dict[str, Any]:
     """The success, and every problem that the route may answer, by status."""
     success: dict[str, Any] = {
-        media_type: {"schema": made[route.name, "response", media_type]} if type_ else {}
-        for media_type, type_ in route.response.items()
+        media_type: _schema(made, route, "response", media_type)
+        for media_type in route.forms(route.response)
     }
     reasons: dict[int, list[str]] = {}
     for fault in _faults(route):
@@ -249,7 +259,10 @@ def _responses(route: Route, made: dict[tuple[str, str, str], Any]) -> dict[str,
     for status, codes in sorted(reasons.items()):
         responses[str(status)] = {
             "description": "Reasons: " + ", ".join(f"`{code}`" for code in codes) + ".",
-            "content": {problems.CONTENT_TYPE: {"schema": {"$ref": _REF.format(name="Problem")}}},
+            "content": {
+                each.problem_type: {"schema": {"$ref": _REF.format(name="Problem")}}
+                for each in (JSON, MSGPACK)
+            },
         }
     return responses
 
@@ -260,10 +273,12 @@ def _faults(route: Route) -> list[problems.Fault]:
     faults = []
     if any(f"{{{name}}}" in route.path for name in names) or route.path == "/v1/positions":
         faults.append(problems.NOT_FOUND)
+    if route.offers:
+        faults.append(problems.NOT_ACCEPTABLE)
     if route.who is not Who.ANYBODY:
         faults += [problems.UNAUTHENTICATED, problems.FORBIDDEN, problems.QUOTA_EXCEEDED]
     elif "/oidc" in route.path:
-        return [problems.NOT_FOUND, problems.UNAVAILABLE]
+        return [*faults, problems.NOT_FOUND, problems.UNAVAILABLE]
     elif not route.request:
         return faults
     faults.append(problems.UNAVAILABLE)

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-import msgspec
 import structlog
 
-from exchange.gateway.handlers import check_json
-from exchange.gateway.render import JSON
+from exchange.gateway.formats import JSON_TYPE
 from exchange.service.access import bearer_of
 from exchange.service.oidc import FLOW_SECONDS
 from exchange.service.people import accept_invitation, disable_person, list_people
 from exchange.service.sessions import IDLE
 from schemas.files.instant import microseconds
 from schemas.values.reason import Refusal
-from schemas.wire.decoding import decode
 from schemas.wire.fields import instant_text
 from schemas.wire.people import (
     AcceptAnswer,
@@ -38,13 +35,10 @@ FLOW_COOKIE: Final = "tongdui-oidc"
 
 log = structlog.get_logger()
 
-_SIGN_IN = msgspec.json.Decoder(SignInRequest)
-_ACCEPT = msgspec.json.Decoder(AcceptRequest)
-
 
 async def post_session(call: Call) -> web.StreamResponse:
     """Sign in."""
-    wanted = decode(_SIGN_IN, await _body(call))
+    wanted = await call.read(SignInRequest)
     opened = await call.services.sessions.sign_in(wanted.name, wanted.password, wanted.code)
     return await _opened(call, opened, status=201)
 
@@ -61,7 +55,7 @@ async def _opened(call: Call, opened: Opened | Refusal, *, status: int) -> web.R
         ends_at=instant_text(microseconds(opened.ends_at)),
         idle_seconds=int(IDLE.total_seconds()),
     )
-    return call.answer(JSON.encode(answer), status)
+    return call.answer(answer, status)
 
 
 async def get_session_oidc(call: Call) -> web.StreamResponse:
@@ -70,7 +64,7 @@ async def get_session_oidc(call: Call) -> web.StreamResponse:
     if provider is None:
         return call.not_found()
     address, cookie = await provider.begin()
-    response = call.answer(b"", 302)
+    response = call.send(b"", JSON_TYPE, 302)
     response.headers["Location"] = address
     response.set_cookie(
         FLOW_COOKIE,
@@ -108,7 +102,7 @@ async def get_session(call: Call) -> web.StreamResponse:
         merchant=await _merchant(call, call.caller),
         roles=sorted(call.principal.roles),
     )
-    return call.answer(JSON.encode(answer))
+    return call.answer(answer)
 
 
 async def delete_session(call: Call) -> web.StreamResponse:
@@ -116,12 +110,12 @@ async def delete_session(call: Call) -> web.StreamResponse:
     token = bearer_of(call.request.headers.get("Authorization"))
     ended = await call.services.sessions.end(token)
     log.info("session.ended", request_id=call.request_id, person=call.principal.name)
-    return call.answer(JSON.encode(EndedAnswer(ended=ended)))
+    return call.answer(EndedAnswer(ended=ended))
 
 
 async def post_invitation(call: Call) -> web.StreamResponse:
     """Take an invitation up."""
-    wanted = decode(_ACCEPT, await _body(call))
+    wanted = await call.read(AcceptRequest)
     services = call.services
     tokens = [wanted.invitation, *([] if wanted.second is None else [wanted.second])]
     accepted = await accept_invitation(
@@ -139,7 +133,7 @@ async def post_invitation(call: Call) -> web.StreamResponse:
         totp_uri=accepted.totp_uri,
         recovery_codes=list(accepted.recovery_codes),
     )
-    return call.answer(JSON.encode(answer), 201)
+    return call.answer(answer, 201)
 
 
 async def get_people(call: Call) -> web.StreamResponse:
@@ -155,7 +149,7 @@ async def get_people(call: Call) -> web.StreamResponse:
         )
         for row, state in await list_people(call.services.pool, now=now)
     ]
-    return call.answer(JSON.encode(PeopleAnswer(people=people)))
+    return call.answer(PeopleAnswer(people=people))
 
 
 async def post_person_disable(call: Call) -> web.StreamResponse:
@@ -167,12 +161,7 @@ async def post_person_disable(call: Call) -> web.StreamResponse:
     if refused is not None:
         return call.refuse(refused.reason, refused.detail)
     log.info("person.disabled", request_id=call.request_id, person=name)
-    return call.answer(JSON.encode(EndedAnswer(ended=True)))
-
-
-async def _body(call: Call) -> bytes:
-    check_json(call.request.headers.get("Content-Type"))
-    return await call.body()
+    return call.answer(EndedAnswer(ended=True))
 
 
 async def _merchant(call: Call, merchant_no: int) -> str | None:

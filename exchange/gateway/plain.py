@@ -23,8 +23,8 @@ _TARGET: Final = re.compile(
 _NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _READ: Final = frozenset(
     {
-        *(b"host", b"content-length", b"content-type", b"authorization", b"idempotency-key"),
-        *(b"content-digest", b"signature-input", b"signature"),
+        *(b"host", b"content-length", b"content-type", b"accept", b"authorization"),
+        *(b"idempotency-key", b"content-digest", b"signature-input", b"signature"),
     }
 )
 _STRANGE: Final = frozenset(
@@ -59,6 +59,7 @@ class Plain(NamedTuple):
         digest: Header `Content-Digest`.
         signature_input: Header of that name.
         signature: Header of that name.
+        accept: Header of that name.
     """
 
     path: str
@@ -73,6 +74,7 @@ class Plain(NamedTuple):
     digest: str | None = None
     signature_input: str | None = None
     signature: str | None = None
+    accept: str | None = None
 
     @property
     def head(self) -> RequestHead:
@@ -133,6 +135,7 @@ def read_plain(data: bytes, *, body_max: int) -> Plain | Part:
         _text(headers.get(b"content-digest")),
         _text(headers.get(b"signature-input")),
         _text(headers.get(b"signature")),
+        _text(headers.get(b"accept")),
     )
 
 

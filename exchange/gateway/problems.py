@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
-import msgspec
 from aiohttp import web
 
+from exchange.gateway.formats import JSON, Format
 from schemas.values.reason import Reason
 from schemas.wire.problems import Problem
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 PROBLEM_BASE: Final = "/problems/"
 """A relative reference (RFC 9457 §3.1.1): it leads to the page of the very gateway that answered."""
-CONTENT_TYPE: Final = "application/problem+json"
 
 SIGNATURE_REASONS: Final = (
     Reason.SIGNATURE_MISSING,
@@ -166,6 +165,12 @@ QUOTA_EXCEEDED: Final = Fault(
     detail_zh="调用次数已达上限，未作任何处理。",
     retryable=True,
 )
+NOT_ACCEPTABLE: Final = Fault(
+    code="not_acceptable",
+    status=HTTPStatus.NOT_ACCEPTABLE,
+    detail="The answer has none of the forms that the caller takes.",
+    detail_zh="无法以所要求的格式应答。",
+)
 UNAVAILABLE: Final = Fault(
     code="unavailable",
     status=HTTPStatus.SERVICE_UNAVAILABLE,
@@ -189,11 +194,10 @@ FAULTS: Final = (
     TOO_LARGE,
     MEDIA_TYPE,
     QUOTA_EXCEEDED,
+    NOT_ACCEPTABLE,
     UNAVAILABLE,
     INTERNAL,
 )
-
-_ENCODER = msgspec.json.Encoder()
 
 
 def _title(code: str) -> str:
@@ -264,13 +268,21 @@ def fault_problem(
     )
 
 
-def respond(problem: Problem, headers: Mapping[str, str] | None = None) -> web.Response:
-    """Answer with a problem and, where it needs them, more headers (for example `Retry-After`)."""
+def respond(
+    problem: Problem, headers: Mapping[str, str] | None = None, *, writing: Format = JSON
+) -> web.Response:
+    """Answer with a problem and, where it needs them, more headers (for example `Retry-After`).
+
+    Args:
+        problem: The problem.
+        headers: More headers.
+        writing: Its format.
+    """
     return web.Response(
         status=problem.status,
-        body=_ENCODER.encode(problem),
+        body=writing.encode(problem),
         headers={
-            "Content-Type": CONTENT_TYPE,
+            "Content-Type": writing.problem_type,
             "X-Request-Id": problem.request_id or "",
             **(headers or {}),
         },

@@ -8,11 +8,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import structlog
 
-from exchange.gateway.handlers import check_json
-from exchange.gateway.render import JSON
 from schemas.files.instant import microseconds
 from schemas.values.reason import Reason, Refusal
-from schemas.wire.decoding import decode
 from schemas.wire.fields import instant_text
 from schemas.wire.proposals import (
     ApprovalRequest,
@@ -31,26 +28,22 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-_PROPOSAL = msgspec.json.Decoder(ProposalRequest)
-_APPROVAL = msgspec.json.Decoder(ApprovalRequest)
-_REJECTION = msgspec.json.Decoder(RejectionRequest)
-
 
 async def post_proposals(call: Call) -> web.StreamResponse:
     """Propose a change."""
-    wanted = decode(_PROPOSAL, await _body(call))
+    wanted = await call.read(ProposalRequest)
     row = await call.services.proposals.propose(
         call.principal, wanted.action, wanted.terms, wanted.why
     )
     log.info("proposal.made", request_id=call.request_id, proposal_no=row["proposal_no"])
-    return call.answer(JSON.encode(_view(call, row)), 201)
+    return call.answer(_view(call, row), 201)
 
 
 async def get_proposals(call: Call) -> web.StreamResponse:
     """List proposals."""
     rows = await call.services.proposals.proposals()
     answer = ProposalsAnswer(proposals=[_view(call, row) for row in rows])
-    return call.answer(JSON.encode(answer))
+    return call.answer(answer)
 
 
 async def get_proposal(call: Call) -> web.StreamResponse:
@@ -58,12 +51,12 @@ async def get_proposal(call: Call) -> web.StreamResponse:
     row = await call.services.proposals.proposal(_number(call))
     if row is None:
         return call.refuse(Reason.PROPOSAL_NOT_FOUND)
-    return call.answer(JSON.encode(_view(call, row)))
+    return call.answer(_view(call, row))
 
 
 async def post_proposal_approve(call: Call) -> web.StreamResponse:
     """Approve a proposal, which carries it out."""
-    wanted = decode(_APPROVAL, await _body(call))
+    wanted = await call.read(ApprovalRequest)
     decided = await call.services.proposals.approve(
         call.principal, _number(call), wanted.digest, wanted.why or ""
     )
@@ -74,7 +67,7 @@ async def post_proposal_approve(call: Call) -> web.StreamResponse:
 
 async def post_proposal_reject(call: Call) -> web.StreamResponse:
     """Reject a proposal, or withdraw one's own."""
-    wanted = decode(_REJECTION, await _body(call))
+    wanted = await call.read(RejectionRequest)
     decided = await call.services.proposals.reject(call.principal, _number(call), wanted.why)
     return _decided(call, decided)
 
@@ -89,18 +82,13 @@ def _decided(call: Call, decided: Decided | Refusal) -> web.StreamResponse:
         proposal_no=view.proposal_no,
         state=view.state,
     )
-    return call.answer(JSON.encode(view))
+    return call.answer(view)
 
 
 def _number(call: Call) -> int:
     """The number that the path names; 0, which no proposal has, for what is none."""
     text: str = call.request.match_info["proposal_no"]
     return int(text) if re.match(r"\A[1-9][0-9]{0,8}\Z", text) else 0
-
-
-async def _body(call: Call) -> bytes:
-    check_json(call.request.headers.get("Content-Type"))
-    return await call.body()
 
 
 def _view(call: Call, row: Record, *, second: str | None = None) -> ProposalView:

@@ -6,7 +6,6 @@ from collections import Counter
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-import msgspec
 import numpy as np
 
 from exchange.service.access import Forbidden
@@ -307,7 +306,3 @@ def _not_taken(
         reason="forbidden", detail=str(answer), detail_zh="调用方无权进行此操作。", retryable=False
     )
     return ("refused", None, None, None, None, None, problem)
-
-
-JSON: Final = msgspec.json.Encoder()
-MSGPACK: Final = msgspec.msgpack.Encoder()

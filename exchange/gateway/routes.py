@@ -13,6 +13,7 @@ from exchange.gateway import (
     people,
     proposals,
 )
+from exchange.gateway.formats import JSON_TYPE, MSGPACK_TYPE, RECORD_TYPES
 from exchange.gateway.gate import BODY_BYTES_MAX, BULK_BYTES_MAX, Who
 from schemas.values.ids import MERCHANT_CODE_PATTERN
 from schemas.values.reason import Reason
@@ -44,8 +45,6 @@ if TYPE_CHECKING:
     from exchange.core.quota import Policy
     from exchange.gateway.gate import Call
 
-JSON_TYPE: Final = "application/json"
-MSGPACK_TYPE: Final = "application/msgpack"
 STREAM_TYPE: Final = event_handlers.STREAM_TYPE
 
 _PRICING = (
@@ -116,8 +115,9 @@ class Route:
         summary: One sentence.
         who: Who may call it.
         handler: What does the work; its name is the route's name.
-        response: What is answered, by content type; None for bytes.
-        request: What is sent, by content type; empty for nothing.
+        response: What is answered, by content type; None for bytes. A record for JSON is answered in msgpack as
+            well, with the same fields, unless msgpack has a record of its own.
+        request: What is sent, by content type; empty for nothing. As for the response.
         status: Status of a success.
         optional: Whether the body may be left out.
         keyed: Whether the header `Idempotency-Key` is needed.
@@ -146,6 +146,19 @@ class Route:
     def tagged(self) -> bool:
         """Whether its answer carries an entity tag, by which it need not be sent again."""
         return self.method == "GET" and JSON_TYPE in self.response
+
+    @staticmethod
+    def forms(table: dict[str, object]) -> tuple[str, ...]:
+        """Content types of a request or a response: a record for JSON has the same form in msgpack."""
+        if table.get(JSON_TYPE, dict) is dict:
+            return tuple(table)
+        return (*RECORD_TYPES, *(each for each in table if each not in RECORD_TYPES))
+
+    @property
+    def offers(self) -> tuple[str, ...]:
+        """Content types among which the caller chooses; empty where the answer has one alone."""
+        forms = self.forms(self.response)
+        return forms if len(forms) > 1 else ()
 
     @property
     def name(self) -> str:

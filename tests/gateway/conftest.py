@@ -74,14 +74,14 @@ class Answer:
     @property
     def body(self) -> Any:
         """The body, decoded by its content type."""
-        if self.headers["Content-Type"] == "application/msgpack":
+        if self.headers["Content-Type"].endswith("msgpack"):
             return msgspec.msgpack.decode(self.raw)
         return json.loads(self.raw)
 
     @property
     def reason(self) -> str:
         """Code of the problem; the answer must be one."""
-        assert self.headers["Content-Type"] == "application/problem+json", self.raw
+        assert self.headers["Content-Type"].startswith("application/problem+"), self.raw
         assert self.body["status"] == self.status
         assert self.body["type"].endswith(self.body["reason"])
         return str(self.body["reason"])

@@ -40,6 +40,7 @@ def test_an_order_is_read():
         body=b"{}",
         size=len(data),
         host="x",
+        accept="*/*",
     )
 
 
