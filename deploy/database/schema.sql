@@ -229,6 +229,110 @@ GRANT UPDATE(master_id) ON TABLE exchange.house_key TO tongdui_app;
 
 GRANT UPDATE(wrapped_at) ON TABLE exchange.house_key TO tongdui_app;
 
+CREATE TABLE exchange.household (
+    household_id uuid NOT NULL,
+    merchant_no integer NOT NULL,
+    made_at timestamp with time zone NOT NULL,
+    dissolved_at timestamp with time zone,
+    CONSTRAINT household_check CHECK ((dissolved_at >= made_at))
+);
+
+ALTER TABLE ONLY exchange.household
+    ADD CONSTRAINT household_pkey PRIMARY KEY (household_id);
+
+GRANT SELECT,INSERT ON TABLE exchange.household TO tongdui_app;
+
+GRANT UPDATE(dissolved_at) ON TABLE exchange.household TO tongdui_app;
+
+CREATE TABLE exchange.household_member (
+    membership_no bigint NOT NULL,
+    household_id uuid NOT NULL,
+    merchant_no integer NOT NULL,
+    member_no bigint NOT NULL,
+    head boolean NOT NULL,
+    invited_at timestamp with time zone NOT NULL,
+    invited_until timestamp with time zone NOT NULL,
+    joined_at timestamp with time zone,
+    purpose text,
+    text_version text,
+    left_at timestamp with time zone,
+    left_why text,
+    CONSTRAINT household_member_check CHECK ((joined_at >= invited_at)),
+    CONSTRAINT household_member_check1 CHECK ((left_at >= COALESCE(joined_at, invited_at))),
+    CONSTRAINT household_member_joins_with_consent CHECK ((((joined_at IS NULL) = (purpose IS NULL)) AND ((joined_at IS NULL) = (text_version IS NULL)))),
+    CONSTRAINT household_member_leaves_for_a_reason CHECK (((left_at IS NULL) = (left_why IS NULL))),
+    CONSTRAINT household_member_left_why_check CHECK ((left_why = ANY (ARRAY['left'::text, 'removed'::text, 'declined'::text, 'withdrawn'::text, 'dissolved'::text]))),
+    CONSTRAINT household_member_purpose_check CHECK (((length(purpose) >= 1) AND (length(purpose) <= 200))),
+    CONSTRAINT household_member_text_version_check CHECK (((length(text_version) >= 1) AND (length(text_version) <= 40)))
+);
+
+ALTER TABLE ONLY exchange.household_member
+    ADD CONSTRAINT household_member_pkey PRIMARY KEY (membership_no);
+
+CREATE UNIQUE INDEX household_member_in_one ON exchange.household_member USING btree (member_no, merchant_no) WHERE ((joined_at IS NOT NULL) AND (left_at IS NULL));
+
+CREATE INDEX household_member_of_household ON exchange.household_member USING btree (household_id);
+
+CREATE INDEX household_member_of_member ON exchange.household_member USING btree (member_no, merchant_no);
+
+GRANT SELECT,INSERT,DELETE ON TABLE exchange.household_member TO tongdui_app;
+
+GRANT UPDATE(joined_at) ON TABLE exchange.household_member TO tongdui_app;
+
+GRANT UPDATE(purpose) ON TABLE exchange.household_member TO tongdui_app;
+
+GRANT UPDATE(text_version) ON TABLE exchange.household_member TO tongdui_app;
+
+GRANT UPDATE(left_at) ON TABLE exchange.household_member TO tongdui_app;
+
+GRANT UPDATE(left_why) ON TABLE exchange.household_member TO tongdui_app;
+
+ALTER TABLE exchange.household_member ALTER COLUMN membership_no ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME exchange.household_member_membership_no_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE exchange.household_rules (
+    rules_no bigint NOT NULL,
+    merchant_no integer NOT NULL,
+    offered boolean NOT NULL,
+    members_max integer NOT NULL,
+    transfer_units_max bigint NOT NULL,
+    daily_units bigint NOT NULL,
+    daily_transfers integer NOT NULL,
+    monthly_units bigint NOT NULL,
+    monthly_transfers integer NOT NULL,
+    cooling_days integer NOT NULL,
+    set_at timestamp with time zone NOT NULL,
+    CONSTRAINT household_rules_cooling_days_check CHECK ((cooling_days >= 0)),
+    CONSTRAINT household_rules_daily_transfers_check CHECK ((daily_transfers > 0)),
+    CONSTRAINT household_rules_daily_units_check CHECK ((daily_units > 0)),
+    CONSTRAINT household_rules_members_max_check CHECK ((members_max >= 2)),
+    CONSTRAINT household_rules_monthly_transfers_check CHECK ((monthly_transfers > 0)),
+    CONSTRAINT household_rules_monthly_units_check CHECK ((monthly_units > 0)),
+    CONSTRAINT household_rules_transfer_units_max_check CHECK ((transfer_units_max > 0))
+);
+
+ALTER TABLE ONLY exchange.household_rules
+    ADD CONSTRAINT household_rules_pkey PRIMARY KEY (rules_no);
+
+CREATE INDEX household_rules_of_merchant ON exchange.household_rules USING btree (merchant_no, rules_no);
+
+GRANT SELECT,INSERT ON TABLE exchange.household_rules TO tongdui_app;
+
+ALTER TABLE exchange.household_rules ALTER COLUMN rules_no ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME exchange.household_rules_rules_no_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE exchange.journey (
     journey_no bigint NOT NULL,
     key uuid NOT NULL,
@@ -401,6 +505,76 @@ CREATE VIEW exchange.lot_balance AS
          LIMIT 1) last_use ON (true));
 
 GRANT SELECT ON TABLE exchange.lot_balance TO tongdui_app;
+
+CREATE TABLE settlement.event (
+    seq bigint NOT NULL,
+    order_seq bigint NOT NULL,
+    at timestamp with time zone NOT NULL,
+    occurred_at timestamp with time zone NOT NULL,
+    due_at timestamp with time zone NOT NULL,
+    member_no bigint NOT NULL,
+    units bigint NOT NULL,
+    debit_cu bigint NOT NULL,
+    value_cu bigint NOT NULL,
+    fee_cu bigint NOT NULL,
+    credited_units bigint NOT NULL,
+    lot_no bigint NOT NULL,
+    key uuid NOT NULL,
+    body uuid NOT NULL,
+    cycle_no integer NOT NULL,
+    caller integer NOT NULL,
+    issuer integer NOT NULL,
+    acceptor integer NOT NULL,
+    rate_no integer NOT NULL,
+    part smallint NOT NULL,
+    kind smallint NOT NULL,
+    step smallint NOT NULL,
+    reason smallint NOT NULL,
+    reference text NOT NULL,
+    CONSTRAINT event_amounts_add_up CHECK (((kind <> ALL (ARRAY[1, 3])) OR ((units > 0) AND (0 <= fee_cu) AND (fee_cu <= value_cu) AND (value_cu <= debit_cu) AND (debit_cu > 0) AND (debit_cu < '1000000000000000'::bigint) AND (issuer <> acceptor)))),
+    CONSTRAINT event_seq_positive CHECK ((seq > 0))
+);
+
+ALTER TABLE ONLY settlement.event
+    ADD CONSTRAINT event_key UNIQUE (key, caller, step, part);
+
+ALTER TABLE ONLY settlement.event
+    ADD CONSTRAINT event_pkey PRIMARY KEY (seq, part);
+
+ALTER TABLE settlement.event
+    ADD CONSTRAINT event_reversal_takes_back CHECK (((kind <> 20) OR ((units < 0) AND (debit_cu <= 0) AND (value_cu <= 0) AND (fee_cu <= 0) AND (credited_units <= 0) AND (debit_cu > '-1000000000000000'::bigint) AND (issuer <> acceptor) AND (order_seq > 0) AND (order_seq < seq)))) NOT VALID;
+
+ALTER TABLE settlement.event
+    ADD CONSTRAINT event_transfer_moves_points_alone CHECK (((kind <> ALL (ARRAY[21, 22])) OR ((units > 0) AND (debit_cu = 0) AND (value_cu = 0) AND (fee_cu = 0) AND (credited_units = 0) AND (acceptor = 0) AND (member_no > 0) AND (order_seq > 0) AND ((kind = 21) = (order_seq = seq)) AND ((kind = 22) = (lot_no > 0))))) NOT VALID;
+
+CREATE UNIQUE INDEX event_end ON settlement.event USING btree (order_seq, part) WHERE ((kind = ANY (ARRAY[3, 4, 5])) AND (order_seq <> seq));
+
+CREATE INDEX event_of_calls ON settlement.event USING btree (issuer, at, part) WHERE (kind = ANY (ARRAY[16, 17, 18, 19]));
+
+CREATE INDEX event_reversal ON settlement.event USING btree (order_seq, part) WHERE (kind = 20);
+
+CREATE INDEX event_transfer ON settlement.event USING btree (member_no, at, part) WHERE (kind = ANY (ARRAY[21, 22]));
+
+CREATE UNIQUE INDEX event_undone ON settlement.event USING btree (order_seq, part) WHERE ((kind = ANY (ARRAY[17, 19])) AND (order_seq > 0));
+
+GRANT SELECT,INSERT ON TABLE settlement.event TO tongdui_app;
+
+CREATE VIEW exchange.lot_source AS
+ SELECT l.part,
+    l.lot_no,
+    source.lot_no AS from_lot_no
+   FROM (((exchange.lot l
+     JOIN settlement.event received ON (((received.part = l.part) AND (received.seq = l.made_seq) AND (received.kind = 22))))
+     JOIN settlement.event given ON (((given.part = l.part) AND (given.seq = received.order_seq))))
+     CROSS JOIN LATERAL ( SELECT g.lot_no
+           FROM (exchange.lot g
+             JOIN exchange.lot_use u ON (((u.part = g.part) AND (u.lot_no = g.lot_no) AND (u.seq = given.seq))))
+          WHERE ((g.part = l.part) AND (g.member_no = given.member_no))
+          ORDER BY g.expires_at, g.lot_no
+         OFFSET (received.step - 1)
+         LIMIT 1) source);
+
+GRANT SELECT ON TABLE exchange.lot_source TO tongdui_app;
 
 CREATE TABLE exchange.member (
     member_no bigint NOT NULL,
@@ -927,54 +1101,6 @@ ALTER TABLE ONLY settlement.cycle
 
 GRANT SELECT,INSERT,UPDATE ON TABLE settlement.cycle TO tongdui_app;
 
-CREATE TABLE settlement.event (
-    seq bigint NOT NULL,
-    order_seq bigint NOT NULL,
-    at timestamp with time zone NOT NULL,
-    occurred_at timestamp with time zone NOT NULL,
-    due_at timestamp with time zone NOT NULL,
-    member_no bigint NOT NULL,
-    units bigint NOT NULL,
-    debit_cu bigint NOT NULL,
-    value_cu bigint NOT NULL,
-    fee_cu bigint NOT NULL,
-    credited_units bigint NOT NULL,
-    lot_no bigint NOT NULL,
-    key uuid NOT NULL,
-    body uuid NOT NULL,
-    cycle_no integer NOT NULL,
-    caller integer NOT NULL,
-    issuer integer NOT NULL,
-    acceptor integer NOT NULL,
-    rate_no integer NOT NULL,
-    part smallint NOT NULL,
-    kind smallint NOT NULL,
-    step smallint NOT NULL,
-    reason smallint NOT NULL,
-    reference text NOT NULL,
-    CONSTRAINT event_amounts_add_up CHECK (((kind <> ALL (ARRAY[1, 3])) OR ((units > 0) AND (0 <= fee_cu) AND (fee_cu <= value_cu) AND (value_cu <= debit_cu) AND (debit_cu > 0) AND (debit_cu < '1000000000000000'::bigint) AND (issuer <> acceptor)))),
-    CONSTRAINT event_seq_positive CHECK ((seq > 0))
-);
-
-ALTER TABLE ONLY settlement.event
-    ADD CONSTRAINT event_key UNIQUE (key, caller, step, part);
-
-ALTER TABLE ONLY settlement.event
-    ADD CONSTRAINT event_pkey PRIMARY KEY (seq, part);
-
-ALTER TABLE settlement.event
-    ADD CONSTRAINT event_reversal_takes_back CHECK (((kind <> 20) OR ((units < 0) AND (debit_cu <= 0) AND (value_cu <= 0) AND (fee_cu <= 0) AND (credited_units <= 0) AND (debit_cu > '-1000000000000000'::bigint) AND (issuer <> acceptor) AND (order_seq > 0) AND (order_seq < seq)))) NOT VALID;
-
-CREATE UNIQUE INDEX event_end ON settlement.event USING btree (order_seq, part) WHERE ((kind = ANY (ARRAY[3, 4, 5])) AND (order_seq <> seq));
-
-CREATE INDEX event_of_calls ON settlement.event USING btree (issuer, at, part) WHERE (kind = ANY (ARRAY[16, 17, 18, 19]));
-
-CREATE INDEX event_reversal ON settlement.event USING btree (order_seq, part) WHERE (kind = 20);
-
-CREATE UNIQUE INDEX event_undone ON settlement.event USING btree (order_seq, part) WHERE ((kind = ANY (ARRAY[17, 19])) AND (order_seq > 0));
-
-GRANT SELECT,INSERT ON TABLE settlement.event TO tongdui_app;
-
 CREATE TABLE settlement.flush (
     part smallint NOT NULL,
     flush_no bigint NOT NULL,
@@ -1190,6 +1316,18 @@ ALTER TABLE ONLY exchange.consent
 
 ALTER TABLE ONLY exchange.dead_letter
     ADD CONSTRAINT dead_letter_endpoint_no_fkey FOREIGN KEY (endpoint_no) REFERENCES exchange.endpoint(endpoint_no);
+
+ALTER TABLE ONLY exchange.household_member
+    ADD CONSTRAINT household_member_household_id_fkey FOREIGN KEY (household_id) REFERENCES exchange.household(household_id);
+
+ALTER TABLE ONLY exchange.household_member
+    ADD CONSTRAINT household_member_member_no_fkey FOREIGN KEY (member_no) REFERENCES exchange.member(member_no);
+
+ALTER TABLE ONLY exchange.household
+    ADD CONSTRAINT household_merchant_no_fkey FOREIGN KEY (merchant_no) REFERENCES exchange.programme(merchant_no);
+
+ALTER TABLE ONLY exchange.household_rules
+    ADD CONSTRAINT household_rules_merchant_no_fkey FOREIGN KEY (merchant_no) REFERENCES exchange.programme(merchant_no);
 
 ALTER TABLE ONLY exchange.journey_line
     ADD CONSTRAINT journey_line_journey_no_fkey FOREIGN KEY (journey_no) REFERENCES exchange.journey(journey_no);

@@ -147,6 +147,46 @@ ADVICE: Final[Mapping[str, tuple[str, str]]] = {
         "Tell the member what would be lost, and ask again with their word for it.",
         "请告知会员将丧失的积分，征得同意后再提交。",
     ),
+    "household_not_offered": (
+        "Set rules for households first (POST /v1/household-rules); programmes that are not hosted here have none.",
+        "请先设置家庭共享规则（POST /v1/household-rules）；非托管积分计划不提供家庭共享。",
+    ),
+    "household_not_found": (
+        "Look the id up; a household that was dissolved is made anew.",
+        "请核对家庭编号；已解散的家庭需重新创建。",
+    ),
+    "household_full": (
+        "Take an open invitation back or remove a member first.",
+        "请先撤回未接受的邀请或移除成员。",
+    ),
+    "already_in_household": (
+        "The member leaves the other household first.",
+        "会员须先退出原家庭。",
+    ),
+    "household_cooling": (
+        "Wait until the programme's cooling days are over.",
+        "请待该积分计划规定的冷静期结束后再试。",
+    ),
+    "not_invited": (
+        "Have the household's head invite the member anew.",
+        "请由户主重新发出邀请。",
+    ),
+    "not_in_household": (
+        "Show the household's members; both sides must have joined and not left.",
+        "请查看家庭成员，赠出与接收双方均须为现有成员。",
+    ),
+    "head_only": (
+        "Ask the household's head to do it.",
+        "请由户主操作。",
+    ),
+    "transfer_limit_exceeded": (
+        "Offer fewer points, or wait until earlier transfers are a day or a month old.",
+        "请减少数量，或待此前转赠满一日或一月后再试。",
+    ),
+    "same_member": (
+        "Name another member of the household as receiver.",
+        "请选择家庭中的其他会员作为接收方。",
+    ),
     "order_not_cleared": (
         "Void an accepted order; only a cleared one is reversed.",
         "已受理的订单请撤销；仅已清算订单可冲正。",

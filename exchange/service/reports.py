@@ -51,6 +51,8 @@ KIND_NAMES: Final = {
     Kind.CREDITED: "credited",
     Kind.WITHDRAWN: "withdrawn",
     Kind.REVERSED: "reversed",
+    Kind.GIVEN: "given",
+    Kind.RECEIVED: "received",
 }
 HISTORY_MAX: Final = 500
 _LAST_SEQ: Final = 2**63 - 1
@@ -102,11 +104,16 @@ class Reports:
             The order, or ORDER_NOT_FOUND, also for an order in which the caller has no part.
         """
         rows = await inquiry.find_order(self._pool, order)
-        if not rows or caller not in (
-            HOUSE,
-            rows[0]["caller"],
-            rows[0]["issuer"],
-            rows[0]["acceptor"],
+        if (
+            not rows
+            or rows[0]["kind"] == Kind.GIVEN
+            or caller
+            not in (
+                HOUSE,
+                rows[0]["caller"],
+                rows[0]["issuer"],
+                rows[0]["acceptor"],
+            )
         ):
             return Refusal(Reason.ORDER_NOT_FOUND, "no such order is known to this caller")
         first, last = rows[0], rows[-1]
@@ -349,7 +356,7 @@ def _history_line(row: Record, code: Callable[[int, str], str]) -> HistoryLine:
     kind = row["kind"]
     of_order = kind in (Kind.CLEARED, Kind.REVERSED)
     order = None
-    if of_order:
+    if of_order or kind in (Kind.GIVEN, Kind.RECEIVED):
         order = order_id(row["accepted_at_us"], PART, row["order_seq"])
     elif kind in BY_CALL:
         order, _ = step_of(row["reference"])

@@ -315,6 +315,52 @@ class Reason(Enum):
         "会员尚有积分，将会丧失。",
     )
 
+    HOUSEHOLD_NOT_OFFERED = (
+        100,
+        False,
+        "This programme does not offer family sharing.",
+        "该积分计划未开通家庭共享。",
+    )
+    HOUSEHOLD_NOT_FOUND = (101, False, "No such household is known here.", "家庭不存在。")
+    HOUSEHOLD_FULL = (102, True, "The household has as many members as it may.", "家庭成员已满。")
+    ALREADY_IN_HOUSEHOLD = (
+        103,
+        True,
+        "The member is in a household of this programme already.",
+        "会员已加入该积分计划的家庭。",
+    )
+    HOUSEHOLD_COOLING = (
+        104,
+        True,
+        "The member left a household a short while ago and has to wait.",
+        "会员近期退出过家庭，须等待冷静期结束。",
+    )
+    NOT_INVITED = (
+        105,
+        True,
+        "The household's head has not invited the member, or the invitation is over.",
+        "会员未收到邀请或邀请已失效。",
+    )
+    NOT_IN_HOUSEHOLD = (
+        106,
+        True,
+        "The member is not in this household.",
+        "会员不在该家庭中。",
+    )
+    HEAD_ONLY = (107, False, "Only the household's head may do this.", "仅家庭户主可进行此操作。")
+    TRANSFER_LIMIT_EXCEEDED = (
+        108,
+        True,
+        "The giver has reached a limit for transfers.",
+        "赠出会员已达转赠限额。",
+    )
+    SAME_MEMBER = (
+        109,
+        False,
+        "Giver and receiver are the same member.",
+        "赠出会员与接收会员不能相同。",
+    )
+
     def __init__(self, number: int, retryable: bool, english: str, chinese: str) -> None:  # noqa: FBT001 - the table above reads best without keywords
         """Unpack one row of the catalogue."""
         self.number = number

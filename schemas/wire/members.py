@@ -113,21 +113,30 @@ class HistoryLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         occurred_at: When it happened at the till.
         kind: What happened. Points are *taken* for an order that goes on at another merchant's own system, and
             *returned* if it does not stand; they are *credited* by one that came from there, and *withdrawn*
-            if that does not stand.
+            if that does not stand. Inside a household they are *given* by one member and *received* by another.
         issuer: Whose points.
         acceptor: Where the value went; only for an order that cleared at once, and its reversals.
         units: Smallest point units that moved.
         value_cu: Value at the acceptor, or what was taken back of it; as for the acceptor.
         credited_units: New points at the acceptor by an exchange, or taken back there; of points that were returned,
             those in a new lot.
-        order_id: The order, where there is one; of a reversal, the order that it takes back.
+        order_id: The order or the transfer, where there is one; of a reversal, the order that it takes back.
     """
 
     seq: Count
     at: str
     occurred_at: str
     kind: Literal[
-        "cleared", "accrued", "lapsed", "taken", "returned", "credited", "withdrawn", "reversed"
+        "cleared",
+        "accrued",
+        "lapsed",
+        "taken",
+        "returned",
+        "credited",
+        "withdrawn",
+        "reversed",
+        "given",
+        "received",
     ]
     issuer: str
     units: Count

@@ -46,7 +46,10 @@ _ACCEPTED, _REFUSED, _CLEARED, _VOIDED, _EXPIRED, _ADJUSTED, _ACCRUED, _LAPSED, 
 )
 _REVERSED: Final = int(Kind.REVERSED)
 _POINTS: Final = frozenset(
-    {_ACCRUED, _LAPSED, Kind.TAKEN, Kind.RETURNED, Kind.CREDITED, Kind.WITHDRAWN}
+    {
+        *(_ACCRUED, _LAPSED, Kind.TAKEN, Kind.RETURNED, Kind.CREDITED, Kind.WITHDRAWN),
+        *(Kind.GIVEN, Kind.RECEIVED),
+    }
 )
 """Kinds that move points and no value: the audit of lots looks at them."""
 _CAP_REASON: Final = Reason.NET_DEBIT_CAP_EXCEEDED.number

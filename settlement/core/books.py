@@ -610,27 +610,31 @@ class Books:
         /,
         *,
         of_seq: int = 0,
+        first: bool = False,
+        step: int = 0,
         fresh_units: int = 0,
         lot_no: int = 0,
         due_at_us: int = 0,
         reference: str = "",
     ) -> Entry:
-        """Write down points that were taken, returned, credited or withdrawn by a call on a hosted programme.
+        """Write down points that moved without value, by a call on a hosted programme or inside a household.
 
         Args:
-            command: The call.
-            kind: Which of the four.
+            command: The call, or the transfer.
+            kind: What happened to them: `TAKEN`, `RETURNED`, `CREDITED`, `WITHDRAWN`, `GIVEN` or `RECEIVED`.
             merchant_no: Whose points.
             member_no: The member's surrogate.
             units: Smallest point units; 0 if there was nothing to return.
             of_seq: The order's first event, or the event that is undone; 0 for none.
+            first: Whether this is the first event of an order.
+            step: Place among the events of one request.
             fresh_units: Units that are returned into a new lot.
             lot_no: The lot that was made or withdrawn.
             due_at_us: When the new lot expires; 0 without one.
-            reference: The call's reference.
+            reference: The call's reference; the household.
         """
         return self._write(
-            command, 0, kind, 0, of_seq or -1, 0, due_at_us, member_no, units, 0, 0, 0, fresh_units,
+            command, step, kind, 0, 0 if first else of_seq or -1, 0, due_at_us, member_no, units, 0, 0, 0, fresh_units,
             lot_no, merchant_no, 0, 0, reference,
         )  # fmt: skip
 

@@ -23,7 +23,7 @@ import msgspec
 class Kind(IntEnum):
     """What happened; numbers are permanent.
 
-    1 to 6 and 20 move value, 7, 8 and 16 to 19 points, 9 holds, 10 to 15 are administrative.
+    1 to 6 and 20 move value, 7, 8, 16 to 19, 21 and 22 points, 9 holds, 10 to 15 are administrative.
     """
 
     ACCEPTED = 1
@@ -46,6 +46,8 @@ class Kind(IntEnum):
     CREDITED = 18
     WITHDRAWN = 19
     REVERSED = 20
+    GIVEN = 21
+    RECEIVED = 22
 
 
 ENDS: Final = frozenset({Kind.CLEARED, Kind.VOIDED, Kind.EXPIRED})
@@ -80,8 +82,8 @@ class Event(msgspec.Struct, frozen=True, gc=False, array_like=True):
         occurred_at_us: When it happened at the till.
         due_at_us: When a hold or the lot ends; `at_us` where nothing is due.
         member_no: Random surrogate of the member; 0 where none is concerned.
-        units: Smallest point units spent, accrued, lapsed, taken, returned, credited or withdrawn. Of a reversal these
-            and the figures below are negative.
+        units: Smallest point units spent, accrued, lapsed, taken, returned, credited, withdrawn, given or received.
+            Of a reversal these and the figures below are negative.
         debit_cu: What the issuer owes, in CU.
         value_cu: What the acceptor is credited before the fee; for an accrual, what of the discount stayed unfunded.
         fee_cu: The house's fee, in CU.
@@ -98,7 +100,8 @@ class Event(msgspec.Struct, frozen=True, gc=False, array_like=True):
         kind: What happened.
         step: Place among the events of one request, from 0; -1 for the end of a two-phase order, -2 for its pin.
         reason: Number of the reason of a refusal; 0 otherwise.
-        reference: The merchant's own reference; for a cycle's opening, the cycle's id.
+        reference: The merchant's own reference; for a cycle's opening, the cycle's id; for points given and received,
+            the household's id in hexadecimal.
     """
 
     seq: int

@@ -827,6 +827,7 @@ _WHY_ENDED = {
     Kind.EXPIRED: Reason.HOLD_EXPIRED,
     Kind.REFUSED: Reason.ORDER_REFUSED,
     Kind.ACCEPTED: Reason.ORDER_NOT_FOUND,
+    Kind.GIVEN: Reason.ORDER_NOT_FOUND,  # a transfer has an order's id, and no end
 }
 
 

@@ -1,11 +1,11 @@
 """Recomputing hosted lots from the journal, one member at a time.
 
-Shares no code with `lots` and `lotbook`, which the writer runs. Points in a lot are what was accrued
-or credited by an exchange, less what orders spent, first to expire first, less what lapsed, and what
-reversals and calls put back or took back; which event took how much of which lot must stand in
-`exchange.lot_use` exactly so.
+Shares no code with `lots` and `lotbook`, which the writer runs. Points in a lot are what was accrued,
+credited by an exchange or received inside a household, less what orders spent and transfers gave, first
+to expire first, less what lapsed, and what reversals and calls put back or took back; which event took
+how much of which lot must stand in `exchange.lot_use` exactly so.
 
-Source: settlement/RULES.md, rules L1 to L11, P12 and V5.
+Source: settlement/RULES.md, rules L1 to L11, P5, P12 and V5.
 """
 
 from __future__ import annotations
@@ -180,6 +180,10 @@ class LotsAudit:
         elif kind == Kind.WITHDRAWN:
             self._undone.add(order_seq)
             self._withdraw(seq, order_seq, lot_no, issuer, units)
+        elif kind == Kind.GIVEN:
+            self._spend(seq, issuer, at, units)
+        elif kind == Kind.RECEIVED:
+            self._make(seq, lot_no, issuer, units, due_at)
         elif kind == LOT_ROW:
             self._stored_lots[f"lot {seq}"] = (
                 self._member_no,

@@ -180,6 +180,26 @@ class FindCall(Command, frozen=True, gc=False, array_like=True, tag=29):
     of_body: bytes
 
 
+class Transfer(Command, frozen=True, gc=False, array_like=True, tag=30):
+    """Give points of one programme from one member of a household to another.
+
+    Attributes:
+        household: Id of the household, 16 bytes.
+        merchant_no: Whose points.
+        giver_no: Surrogate of the member who gives.
+        receiver_no: Surrogate of the member who gets.
+        units: Smallest point units; greater than zero unless `reason` is set.
+        reason: Number of a refusal that was found before the queue; 0 for none.
+    """
+
+    household: bytes
+    merchant_no: int
+    giver_no: int
+    receiver_no: int
+    units: int
+    reason: int = 0
+
+
 AnyCommand = (
     BooksCommand
     | Reverse
@@ -193,5 +213,6 @@ AnyCommand = (
     | Credit
     | TakeBack
     | FindCall
+    | Transfer
 )
 """Everything that may stand in a writer's queue."""

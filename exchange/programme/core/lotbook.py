@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from exchange.programme.core import giving_back
 from exchange.programme.core.calls import CALLS, CallBook, decide_call
-from exchange.programme.core.command import Accrual, Basket, LapseLots, MemberOrder, Purchase
+from exchange.programme.core.command import (
+    Accrual,
+    Basket,
+    LapseLots,
+    MemberOrder,
+    Purchase,
+    Transfer,
+)
 from exchange.programme.core.guard import Guard, Spend
 from exchange.programme.core.lots import (
     DAY_US,
@@ -25,6 +32,7 @@ from exchange.programme.core.lots import (
     put_back,
     spend,
 )
+from exchange.programme.core.transfers import TransferBook, decide_transfer
 from schemas.values.amounts import AMOUNT_LIMIT, CU_PER_FEN
 from schemas.values.rate import fee_floor
 from schemas.values.reason import REASON_BY_NUMBER, Reason
@@ -81,6 +89,7 @@ class LotBook:
         """
         self.catalogue: Catalogue | None = None
         self.calls = CallBook()
+        self.transfers = TransferBook()
         self.guard = guard or Guard({})
         self.last_lot_no = last_lot_no
         self.members: dict[int, dict[int, Purse]] = {}
@@ -116,6 +125,7 @@ class LotBook:
         self._spent = {}
         self.stored_uses = {}
         self.calls.turn()
+        self.transfers.turn()
         return changes
 
     # Decisions -------------------------------------------------------------------------------------
@@ -142,6 +152,8 @@ class LotBook:
             return [giving_back.decide(command, self, books)]
         if isinstance(command, CALLS):
             return [decide_call(command, self, books)]
+        if isinstance(command, Transfer):
+            return decide_transfer(command, self, books)
         raise TypeError(f"not a command on hosted points: {type(command).__name__}")
 
     def _order(self, order: Order, books: Books, step: int = 0) -> Entry:
@@ -521,11 +533,13 @@ class LotBook:
         if purse:
             purse[:] = [kept for kept in purse if kept.lot_no != lot.lot_no]
 
-    def take_units(self, purse: Purse, at_us: int, units: int, seq: int) -> None:
-        """Take units for an event from lots that were found to have them."""
-        for lot, given in spend(purse, at_us, units):
+    def take_units(self, purse: Purse, at_us: int, units: int, seq: int) -> list[tuple[Lot, int]]:
+        """Take units for an event from lots that were found to have them; the lots, each with what it gave."""
+        touched = spend(purse, at_us, units)
+        for lot, given in touched:
             self._spent[lot.lot_no] = lot
             self._uses.extend((lot.lot_no, seq, given, lot.units))
+        return touched
 
     def make_lot(
         self, member_no: int, merchant_no: int, units: int, expires_at_us: int, made_seq: int

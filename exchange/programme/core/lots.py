@@ -136,6 +136,18 @@ def spend(purse: Purse, at_us: int, units: int) -> list[tuple[Lot, int]]:
     return touched
 
 
+def lots_to_spend(purse: Purse, at_us: int, units: int) -> int:
+    """How many live lots `spend` would take `units` from, which are there."""
+    count = 0
+    for lot in purse:
+        if units <= 0:
+            break
+        if lot.expires_at_us > at_us:
+            count += 1
+            units -= lot.units
+    return count
+
+
 # Units that come back ------------------------------------------------------------------------------
 
 

@@ -29,7 +29,7 @@ async def audit_lots(
     Returns:
         What was gone through, and every difference.
 
-    Source: settlement/RULES.md, rules L1 to L6, A3 and A5.
+    Source: settlement/RULES.md, rules L1 to L6, P5, A3 and A5.
     """
     report = AuditReport(part=part)
     hosted = await store.fetch_hosted(conn)
@@ -57,6 +57,18 @@ async def audit_lots(
     )
     if stray := await store.fetch_stray_uses(conn, part=part):
         report.differ("exchange.lot_use", "lots that do not exist", "rows", 0, stray)
+    for row in await store.fetch_torn_transfers(conn, part=part):
+        report.differ(
+            "settlement.event",
+            f"seq {row['seq']}",
+            f"lot {row['step']} of the transfer (rule P5)",
+            (row["given_units"], row["expires_at"]),
+            (row["received_units"], row["due_at"]),
+        )
+    for seq in await store.fetch_strange_transfers(conn, part=part):
+        report.differ(
+            "settlement.event", f"seq {seq}", "household", "one of the same programme", None
+        )
     for row in await store.fetch_stray_proofs(conn, part=part):
         if row["stray"]:
             report.differ(row["name"], "orders that do not exist", "rows", 0, row["stray"])

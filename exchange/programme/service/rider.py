@@ -17,12 +17,15 @@ from exchange.programme.core.command import (
     Purchase,
     Take,
     TakeBack,
+    Transfer,
 )
 from exchange.programme.core.guard import WINDOW_US, Guard
+from exchange.programme.core.household import MONTH_US
 from exchange.programme.core.lotbook import LotBook
 from exchange.programme.store import calls as call_store
 from exchange.programme.store import guard as guard_store
 from exchange.programme.store import lots as store
+from exchange.programme.store import transfers as transfer_store
 from exchange.store.catalogue import fetch_catalogue
 from exchange.store.journeys import insert_returns
 from settlement.core.books import BACKDATE_US
@@ -75,6 +78,7 @@ class ProgrammeRider:
         protected: list[MemberOrder | Purchase] = []
         lapses: list[LapseLots] = []
         calls: list[Take | GiveBack | Credit | TakeBack | FindCall] = []
+        transfers: list[Transfer] = []
         for command in commands:
             kind = type(command)
             if kind is Order:
@@ -100,6 +104,10 @@ class ProgrammeRider:
                 if not isinstance(command, FindCall):
                     members.add(command.member_no)
                     merchants.add(command.merchant_no)
+            elif isinstance(command, Transfer) and not command.reason:
+                transfers.append(command)
+                members |= {command.giver_no, command.receiver_no}
+                merchants.add(command.merchant_no)
         if (
             self._catalogue is None
             or monotonic() - self._loaded_at > CATALOGUE_SECONDS
@@ -135,6 +143,8 @@ class ProgrammeRider:
             )
         if calls:
             await self._load_calls(conn, calls)
+        if transfers:
+            await self._load_transfers(conn, transfers, at_us)
         for command in lapses:
             self._book.expired[command.key] = await store.fetch_expired_lots(
                 conn, part=self._part, as_of_us=command.as_of_us, limit=command.limit
@@ -169,6 +179,22 @@ class ProgrammeRider:
             self._book.stored_uses |= await store.fetch_uses(
                 conn, part=self._part, events=sorted(taken)
             )
+
+    async def _load_transfers(
+        self, conn: Connection, transfers: Sequence[Transfer], at_us: int
+    ) -> None:
+        """Read who shares with whom, each time anew, and what givers gave lately."""
+        assert self._book is not None
+        book = self._book.transfers
+        book.households = await transfer_store.fetch_households(
+            conn, ids={each.household for each in transfers}
+        )
+        book.stored = await transfer_store.fetch_given(
+            conn,
+            part=self._part,
+            members={each.giver_no for each in transfers},
+            after_us=at_us - MONTH_US,
+        )
 
     async def _load_counted(self, conn: Connection, members: set[int], at_us: int) -> None:
         """Read what counts against the limits of members not seen before, and how held orders ended."""

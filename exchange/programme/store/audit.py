@@ -57,7 +57,7 @@ async def copy_lots_and_events(
                credited_units, lot_no, issuer, acceptor, kind
           FROM settlement.event
          WHERE part = $1
-               AND (kind IN (7, 8, 16, 17, 18, 19, 20)
+               AND (kind IN (7, 8, 16, 17, 18, 19, 20, 21, 22)
                     OR (kind = 3 AND (lot_no > 0 OR issuer = ANY($2::int[])
                                       OR (credited_units > 0 AND acceptor = ANY($2::int[])))))
          UNION ALL
@@ -116,6 +116,62 @@ async def fetch_stray_proofs(conn: Connection, *, part: int) -> list[asyncpg.Rec
         part,
     )
     return rows
+
+
+async def fetch_torn_transfers(conn: Connection, *, part: int) -> list[asyncpg.Record]:
+    """Transfers whose two sides do not fit: event, step, and what each side says of it.
+
+    The lots that gave stand in the order in which they are spent; the events of the receiver follow the giver's in
+    that order, each with the units and the expiry of its lot, of another member of the same programme.
+    """
+    rows: list[asyncpg.Record] = await conn.fetch(
+        """
+        WITH given AS (
+            SELECT seq, member_no, issuer, at, key, caller, reference
+              FROM settlement.event WHERE part = $1 AND kind = 21
+        ), gave AS (
+            SELECT g.seq AS order_seq, g.member_no, g.issuer, g.at, g.key, g.caller, g.reference, u.units,
+                   l.expires_at,
+                   row_number() OVER (PARTITION BY g.seq ORDER BY l.expires_at, l.lot_no) AS step
+              FROM given AS g
+              JOIN exchange.lot AS l ON l.part = $1 AND l.member_no = g.member_no AND l.merchant_no = g.issuer
+              JOIN exchange.lot_use AS u ON u.part = l.part AND u.lot_no = l.lot_no AND u.seq = g.seq
+        ), received AS (
+            SELECT order_seq, seq, step, member_no, issuer, at, key, caller, reference, units, due_at
+              FROM settlement.event WHERE part = $1 AND kind = 22
+        )
+        SELECT coalesce(r.seq, g.order_seq) AS seq, coalesce(r.step, g.step) AS step,
+               g.units AS given_units, g.expires_at, r.units AS received_units, r.due_at
+          FROM gave AS g
+          FULL JOIN received AS r
+            ON r.order_seq = g.order_seq AND r.step = g.step AND r.seq = g.order_seq + g.step
+               AND r.units = g.units AND r.due_at = g.expires_at AND r.issuer = g.issuer AND r.at = g.at
+               AND r.key = g.key AND r.caller = g.caller AND r.reference = g.reference
+               AND r.member_no <> g.member_no
+         WHERE g.order_seq IS NULL OR r.seq IS NULL
+         ORDER BY 1, 2
+         LIMIT 100
+        """,
+        part,
+    )
+    return rows
+
+
+async def fetch_strange_transfers(conn: Connection, *, part: int) -> list[int]:
+    """Transfers of a household that is not there, or is of another programme: numbers of their events."""
+    rows = await conn.fetch(
+        """
+        SELECT e.seq
+          FROM settlement.event AS e
+          LEFT JOIN exchange.household AS h
+            ON replace(h.household_id::text, '-', '') = e.reference AND h.merchant_no = e.issuer
+         WHERE e.part = $1 AND e.kind = 21 AND h.household_id IS NULL
+         ORDER BY e.seq
+         LIMIT 100
+        """,
+        part,
+    )
+    return [row["seq"] for row in rows]
 
 
 async def fetch_numbering(conn: Connection, *, part: int) -> tuple[int, int, int]:
