@@ -1,7 +1,7 @@
 """A gateway as a process of its own, as `tongdui serve` starts it.
 
 python -m exchange.cli.gateway --dsn DSN --socket PATH --host HOST --port PORT --home FOLDER
-    [--orders SOCKET …] [--sandbox] [--require-signatures]
+    [--orders SOCKET …] [--sandbox [--simulators]]
     [--tls-cert FILE --tls-key FILE [--tls-client-ca FILE]] [--private-endpoints]
 """
 
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--home", required=True, type=Path)
     parser.add_argument("--orders", action="append", default=[], type=Path)
     parser.add_argument("--sandbox", action="store_true")
-    parser.add_argument("--require-signatures", action="store_true")
+    parser.add_argument("--simulators", action="store_true")
     parser.add_argument("--tls-cert", type=Path)
     parser.add_argument("--tls-key", type=Path)
     parser.add_argument("--tls-client-ca", type=Path)
@@ -39,7 +39,7 @@ def main() -> None:
             home=arguments.home,
             order_paths=arguments.orders,
             sandbox=arguments.sandbox,
-            require_signatures=arguments.require_signatures,
+            simulators=arguments.simulators,
             tls=Tls(
                 cert=arguments.tls_cert,
                 key=arguments.tls_key,

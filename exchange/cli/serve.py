@@ -105,7 +105,7 @@ async def clearing_house(
     order_workers: int = 0,
     delivery_workers: int = 0,
     sandbox: bool = False,
-    require_signatures: bool = True,
+    simulators: bool = True,
     private_endpoints: bool = False,
     tls: Tls | None = None,
     caller_clock: bool = False,
@@ -121,8 +121,8 @@ async def clearing_house(
         gateways: How many gateway processes share the port.
         order_workers: How many processes drive orders between merchants' own systems.
         delivery_workers: How many processes tell endpoints of events.
-        sandbox: Every merchant's system is a simulator, in the one order worker.
-        require_signatures: Whether every request must be signed; else API keys count too.
+        sandbox: Nothing is real, so API keys count as signatures do; a ledger that has merchants does not become one.
+        simulators: In a sandbox, whether every merchant's system is a simulator, in the one order worker.
         private_endpoints: Webhooks may go to closed networks and over plain HTTP; in a sandbox they may.
         tls: Certificates of the gateways; None for plain HTTP.
         caller_clock: A ledger that is made now takes its time from the callers (replay, demo).
@@ -142,7 +142,8 @@ async def clearing_house(
         stack.push_async_callback(asyncio.to_thread, database.stop)
         await _whole(asyncio.to_thread(database.start))
         operator_key, is_new = await _prepare(home, database.dsn, caller_clock=caller_clock)
-        prepared = await _check_sandbox(home, database.dsn, sandbox=sandbox)
+        simulators = sandbox and simulators
+        prepared = await _check_sandbox(home, database.dsn, sandbox=sandbox, simulators=simulators)
         environ = os.environ | {
             "TONGDUI_HOME": str(home.folder),
             DSN_VARIABLE: database.dsn,
@@ -152,7 +153,7 @@ async def clearing_house(
         packager = Child(spec=_packager_spec(home, environ, output))
         numbers = range(1, order_workers + 1)
         workers = [
-            Child(spec=_orders_spec(home, environ, output, number, sandbox=sandbox))
+            Child(spec=_orders_spec(home, environ, output, number, sandbox=simulators))
             for number in numbers
         ]
         deliverers = [
@@ -175,7 +176,7 @@ async def clearing_house(
                     number=number,
                     orders=sockets,
                     sandbox=sandbox,
-                    require_signatures=require_signatures,
+                    simulators=simulators,
                     private=private_endpoints,
                     tls=tls,
                 )
@@ -321,8 +322,10 @@ async def _register_operator(home: Home, pool: Pool) -> None:
         )
 
 
-async def _check_sandbox(home: Home, dsn: str, *, sandbox: bool) -> Prepared | None:
-    """Keep sandboxes and real ledgers apart; prepare a sandbox.
+async def _check_sandbox(
+    home: Home, dsn: str, *, sandbox: bool, simulators: bool
+) -> Prepared | None:
+    """Keep sandboxes and real ledgers apart; prepare a sandbox of simulators.
 
     Raises:
         Unusable: The ledger is not of the kind that is wanted.
@@ -343,6 +346,8 @@ async def _check_sandbox(home: Home, dsn: str, *, sandbox: bool) -> Prepared | N
                 "name another folder in TONGDUI_HOME"
             )
         marker.touch()
+        if not simulators:
+            return None
         async with own_writer(dsn) as clearing:
             door = VaultDoor(pool, home.keys)
             return await prepare_sandbox(pool, clearing, door, now=datetime.now(UTC))
@@ -452,7 +457,7 @@ def _gateway_spec(
     number: int,
     orders: Sequence[Path],
     sandbox: bool,
-    require_signatures: bool,
+    simulators: bool,
     private: bool,
     tls: Tls | None,
 ) -> ChildSpec:
@@ -467,7 +472,7 @@ def _gateway_spec(
             *("--host", host, "--port", str(port), "--home", str(home.folder)),
             *(part for path in orders for part in ("--orders", str(path))),
             *(["--sandbox"] if sandbox else []),
-            *(["--require-signatures"] if require_signatures else []),
+            *(["--simulators"] if simulators else []),
             *(["--tls-cert", str(tls.cert), "--tls-key", str(tls.key)] if tls else []),
             *(["--tls-client-ca", str(tls.client_ca)] if tls and tls.client_ca else []),
             *(["--private-endpoints"] if private else []),
@@ -519,12 +524,13 @@ def _gateway_spec(
 @click.option(
     "--sandbox",
     is_flag=True,
-    help="For integrators: every merchant is a simulator, with test members and a key; nothing is real.",
+    help="For integrators: every merchant is a simulator, with test members and a key; nothing is real, and API "
+    "keys count.",
 )
 @click.option(
-    "--require-signatures/--no-require-signatures",
-    default=None,
-    help="Whether callers must sign, so that API keys do not count. On, but for a sandbox.",
+    "--no-simulators",
+    is_flag=True,
+    help="A sandbox of merchants that you register and connect yourself, such as their own test systems.",
 )
 @click.option("--tls-cert", type=_PEM, help="Certificate chain: the gateways end TLS themselves.")
 @click.option("--tls-key", type=_PEM, help="Its private key.")
@@ -548,7 +554,7 @@ def serve(
     delivery_workers: int,
     private_endpoints: bool,
     sandbox: bool,
-    require_signatures: bool | None,
+    no_simulators: bool,
     tls_cert: Path | None,
     tls_key: Path | None,
     tls_client_ca: Path | None,
@@ -562,8 +568,10 @@ def serve(
     """
     home = this_home()
     log_to()
-    if sandbox and (caller_clock or order_workers != 1):
-        raise click.UsageError("a sandbox has one order worker, and its own clock")
+    if no_simulators and not sandbox:
+        raise click.UsageError("--no-simulators goes with --sandbox")
+    if sandbox and not no_simulators and (caller_clock or order_workers != 1):
+        raise click.UsageError("a sandbox of simulators has one order worker, and its own clock")
     tls = _tls(tls_cert, tls_key, tls_client_ca)
     why = run(
         _serve(
@@ -575,7 +583,7 @@ def serve(
             delivery_workers,
             private_endpoints=private_endpoints,
             sandbox=sandbox,
-            require_signatures=not sandbox if require_signatures is None else require_signatures,
+            simulators=not no_simulators,
             tls=tls,
             caller_clock=caller_clock,
             as_json=as_json,
@@ -615,7 +623,7 @@ async def _serve(
     *,
     private_endpoints: bool,
     sandbox: bool,
-    require_signatures: bool,
+    simulators: bool,
     tls: Tls | None,
     caller_clock: bool,
     as_json: bool,
@@ -633,17 +641,12 @@ async def _serve(
             delivery_workers=delivery_workers,
             private_endpoints=private_endpoints,
             sandbox=sandbox,
-            require_signatures=require_signatures,
+            simulators=simulators,
             tls=tls,
             caller_clock=caller_clock,
             database_url=os.environ.get("DATABASE_URL") or None,
         ) as house:
-            _say_ready(
-                house,
-                monotonic() - began,
-                as_json=as_json,
-                require_signatures=require_signatures,
-            )
+            _say_ready(house, monotonic() - began, as_json=as_json, require_signatures=not sandbox)
             return await house.wait_ended()
 
     serving = asyncio.create_task(work(), name="serve")

@@ -90,17 +90,11 @@ class Bucket:
         self._drained = drained + units * self._cost
         return True
 
-    def left(self, now_ns: int) -> int:
-        """Whole units that are left."""
+    def left(self, now_ns: int) -> tuple[int, int]:
+        """Whole units that are left, and the seconds, rounded up, until there is one more; 0 where all are there."""
         owed = self._drained - now_ns * self._rate
         if owed <= 0:
-            return self._rate
-        return max(0, (self._capacity - owed) // self._cost)
-
-    def more_in_seconds(self, now_ns: int) -> int:
-        """Whole seconds, rounded up, until there is one unit more than is left; 0 where the quota is whole."""
-        owed = self._drained - now_ns * self._rate
-        if owed <= 0:
-            return 0
-        after = self._capacity - (self.left(now_ns) + 1) * self._cost
-        return -((after - owed) // (self._rate * _SECOND))
+            return self._rate, 0
+        left = max(0, (self._capacity - owed) // self._cost)
+        one_more = self._capacity - (left + 1) * self._cost
+        return left, -((one_more - owed) // (self._rate * _SECOND))

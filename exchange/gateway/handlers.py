@@ -145,8 +145,8 @@ def _wished_fault(call: Call) -> str:
         SchemaError: The wish cannot be read, or this is no sandbox.
     """
     text: str = call.request.headers.get(FAULT_HEADER, "")
-    if text and not call.services.sandbox:
-        raise SchemaError(FAULT_HEADER, "Only a sandbox takes this header")
+    if text and not call.services.simulators:
+        raise SchemaError(FAULT_HEADER, "Only a sandbox of simulators takes this header")
     parse_wishes(text)
     return text
 

@@ -73,7 +73,7 @@ async def run_gateway(
     home: Path,
     order_paths: Sequence[Path] = (),
     sandbox: bool = False,
-    require_signatures: bool = False,
+    simulators: bool = False,
     private_endpoints: bool = False,
     tls: Tls | None = None,
     reuse_port: bool = True,
@@ -89,8 +89,8 @@ async def run_gateway(
         port: Port to listen on; 0 for any.
         home: The installation's folder: keys, packages, the operator's API key.
         order_paths: Sockets of the order workers; without one, no order between merchants' own systems is taken.
-        sandbox: Whether merchants' systems are simulators, and tills may wish for faults.
-        require_signatures: Whether every request must be signed; else API keys count too.
+        sandbox: Whether nothing is real: API keys count, and webhooks may go to closed networks.
+        simulators: Whether merchants' systems are simulators, so that tills may wish for faults.
         private_endpoints: Whether webhooks may go to closed networks.
         tls: Certificates; None for plain HTTP, behind a proxy that ends TLS.
         reuse_port: Whether other gateway processes listen on the same port.
@@ -120,9 +120,9 @@ async def run_gateway(
                 nonces=clearing,
                 home=home,
                 order_link=link,
-                sandbox=sandbox,
-                require_signatures=require_signatures,
-                private_endpoints=private_endpoints,
+                api_keys=sandbox,
+                simulators=simulators,
+                private_endpoints=private_endpoints or sandbox,
             )
             await operator_key(pool, home, now=services.now())
             await services.proposals.finish()

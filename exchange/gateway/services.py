@@ -79,7 +79,7 @@ class Services:
         key_folder: Folder of the house's keys.
         packages: Folder of the settlement packages.
         now_us: Clock, microseconds since 1970.
-        sandbox: Whether merchants' systems are simulators, and tills may wish for faults.
+        simulators: Whether merchants' systems are simulators, so that tills may wish for faults.
     """
 
     pool: Pool
@@ -108,7 +108,7 @@ class Services:
     key_folder: Path
     packages: Path
     now_us: Callable[[], int]
-    sandbox: bool = False
+    simulators: bool = False
 
     def now(self) -> datetime:
         """The clock as a datetime."""
@@ -124,8 +124,8 @@ def make_services(
     now_us: Callable[[], int] = wall_us,
     quote_seconds: int = QUOTE_SECONDS,
     order_link: OrderLink | None = None,
-    sandbox: bool = False,
-    require_signatures: bool = False,
+    api_keys: bool = False,
+    simulators: bool = False,
     private_endpoints: bool = False,
 ) -> Services:
     """Put the services of one gateway together.
@@ -138,9 +138,9 @@ def make_services(
         now_us: Clock, microseconds since 1970.
         quote_seconds: How long a quote is firm.
         order_link: The order workers, opened by the caller; None for none.
-        sandbox: Whether merchants' systems are simulators.
-        require_signatures: Whether every request must be signed; else API keys count too.
-        private_endpoints: Whether webhooks may go to closed networks and over plain HTTP; in a sandbox they may.
+        api_keys: Whether API keys count as signatures do: in a sandbox alone.
+        simulators: Whether merchants' systems are simulators.
+        private_endpoints: Whether webhooks may go to closed networks and over plain HTTP.
 
     Raises:
         QuoteKeysUnusable: The quotes' key file cannot be used.
@@ -173,7 +173,7 @@ def make_services(
         pool,
         door,
         passwords,
-        keys=SignedOnly() if require_signatures else ApiKeys(pool),
+        keys=ApiKeys(pool) if api_keys else SignedOnly(),
         now=lambda: datetime.fromtimestamp(now_us() / 1_000_000, UTC),
     )
     oidc = read_settings(home)
@@ -225,10 +225,10 @@ def make_services(
         endpoints=EndpointDesk(
             pool,
             now=lambda: datetime.fromtimestamp(now_us() / 1_000_000, UTC),
-            private=private_endpoints or sandbox,
+            private=private_endpoints,
         ),
         key_folder=home / "keys",
         packages=packages,
         now_us=now_us,
-        sandbox=sandbox,
+        simulators=simulators,
     )

@@ -67,7 +67,7 @@ class Allowance:
         bucket, quota = found
         now_ns = self._now_ns()
         if not bucket.take(units, now_ns):
-            raise QuotaExceeded(policy, quota, max(1, bucket.more_in_seconds(now_ns)))
+            raise QuotaExceeded(policy, quota, max(1, bucket.left(now_ns)[1]))
 
     def fields(self, policy: Policy) -> dict[str, str]:
         """Header fields of an answer; none for whom nothing is limited."""
@@ -76,11 +76,8 @@ class Allowance:
         told = {POLICY_FIELD: self._policies}
         found = self._buckets.get(policy)
         if found is not None:
-            now_ns = self._now_ns()
-            bucket = found[0]
-            told[LIMIT_FIELD] = (
-                f'"{policy}";r={bucket.left(now_ns)};t={bucket.more_in_seconds(now_ns)}'
-            )
+            left, seconds = found[0].left(self._now_ns())
+            told[LIMIT_FIELD] = f'"{policy}";r={left};t={seconds}'
         return told
 
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import ssl
 import stat
 import subprocess
+import urllib.error
+import urllib.request
 from typing import TYPE_CHECKING
+
+import pytest
 
 from tests.cli.conftest import assert_one_sentence
 
@@ -30,6 +35,15 @@ def test_a_merchant_gets_a_key_calls_with_it_and_loses_it(tongdui: Command, tmp_
         ready = json.loads(server.read_line())
         assert ready["require_signatures"] is True
         assert ready["url"].startswith("https://")
+        # The house has an API key too, for a sandbox: here it opens nothing.
+        unsigned = urllib.request.Request(
+            ready["url"] + "/v1/cycles",
+            headers={"Authorization": f"Bearer {ready['operator_key']}"},
+        )
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(
+                unsigned, context=ssl.create_default_context(cafile=tmp_path / "gw.pem")
+            )
         url = ("--url", ready["url"], "--ca", tmp_path / "gw.pem")
         [added] = tongdui.json("merchant", "add", "EYE", "--spend", "100/1", "--cap", "400")
         assert added["refused"] is None

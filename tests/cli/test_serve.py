@@ -111,7 +111,8 @@ def serving() -> Iterator[Callable[..., Serving]]:
 
     def start(command: Command, *args: object) -> Serving:
         # The callers of these tests send the operator's API key; that signatures count is tested elsewhere.
-        process = command.start("serve", "--json", "--port", 0, "--no-require-signatures", *args)
+        kind = () if "--sandbox" in args else ("--sandbox", "--no-simulators")
+        process = command.start("serve", "--json", "--port", 0, *kind, *args)
         started.append(
             Serving(process=process, ready=json.loads(process.read_line()), home=command.home)
         )

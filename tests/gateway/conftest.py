@@ -173,7 +173,6 @@ async def clearing_house(
     home: Path,
     *,
     order_paths: Sequence[Path] = (),
-    require_signatures: bool = False,
     private_endpoints: bool = False,
 ) -> AsyncIterator[House]:
     """Run a house with three merchants (AIR and EYE hosted, OWN with its own system) and two members."""
@@ -195,7 +194,7 @@ async def clearing_house(
         home=home,
         now_us=clock,
         order_link=link,
-        require_signatures=require_signatures,
+        api_keys=True,
         private_endpoints=private_endpoints,
     )
     app = create_app(services)

@@ -142,7 +142,6 @@ async def second_gateway(signed: Signed, folder: Path) -> AsyncIterator[int]:
         nonces=remote,
         home=house.home,
         now_us=house.clock,
-        require_signatures=True,
     )
     async with serve(create_app(services), host="127.0.0.1", port=0) as port:
         yield port

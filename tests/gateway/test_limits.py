@@ -58,8 +58,9 @@ async def test_every_answer_tells_the_quotas(shared_house: House):
         assert told(answer, "RateLimit").keys() == {"orders"}
     [(name, left)] = told(read, "RateLimit").items()
     assert name == "requests"
-    assert 0 < left["r"] < 3_000
-    assert left["t"] == 1
+    # A unit comes back every three milliseconds: it may be there again before the answer is written.
+    assert 0 < left["r"] <= 3_000
+    assert left["t"] in (0, 1)
     forbidden = await shared_house.call("POST", "/v1/cycles/close", {}, caller="AIR")
     assert (forbidden.status, "RateLimit" in forbidden.headers) == (403, True)
     for caller, path in (("house", "/v1/cycles"), (None, "/healthz"), (None, "/v1/cycles")):

@@ -156,7 +156,7 @@ def town() -> Iterator[tuple[Served, dict[str, Shop]]]:
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "exchange.cli", "serve", "--json", "--port", "0"),
-                *("--gateways", "2", "--order-workers", "2", "--no-require-signatures"),
+                *("--gateways", "2", "--order-workers", "2", "--sandbox", "--no-simulators"),
             ],
             env=environ,
             stdout=subprocess.PIPE,
