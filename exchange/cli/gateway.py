@@ -2,7 +2,7 @@
 
 python -m exchange.cli.gateway --dsn DSN --socket PATH --host HOST --port PORT --home FOLDER
     [--orders SOCKET …] [--sandbox [--simulators]]
-    [--tls-cert FILE --tls-key FILE [--tls-client-ca FILE]] [--private-endpoints]
+    [--tls-cert FILE --tls-key FILE [--tls-client-ca FILE]] [--private-endpoints] [--public-name HOST …]
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from exchange.cli.context import run
 from exchange.gateway.run import Tls, run_gateway
+from exchange.signing.authority import LOOPBACK
 
 
 def main() -> None:
@@ -29,6 +30,7 @@ def main() -> None:
     parser.add_argument("--tls-key", type=Path)
     parser.add_argument("--tls-client-ca", type=Path)
     parser.add_argument("--private-endpoints", action="store_true")
+    parser.add_argument("--public-name", action="append", default=[])
     arguments = parser.parse_args()
     run(
         run_gateway(
@@ -48,6 +50,7 @@ def main() -> None:
             if arguments.tls_cert
             else None,
             private_endpoints=arguments.private_endpoints,
+            public_names=arguments.public_name or LOOPBACK,
         )
     )
 

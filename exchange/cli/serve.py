@@ -107,6 +107,7 @@ async def clearing_house(
     sandbox: bool = False,
     simulators: bool = True,
     private_endpoints: bool = False,
+    public_names: Sequence[str] = (),
     tls: Tls | None = None,
     caller_clock: bool = False,
     database_url: str | None = None,
@@ -124,6 +125,7 @@ async def clearing_house(
         sandbox: Nothing is real, so API keys count as signatures do; a ledger that has merchants does not become one.
         simulators: In a sandbox, whether every merchant's system is a simulator, in the one order worker.
         private_endpoints: Webhooks may go to closed networks and over plain HTTP; in a sandbox they may.
+        public_names: Hosts for which a signature counts; those of this machine where none is named.
         tls: Certificates of the gateways; None for plain HTTP.
         caller_clock: A ledger that is made now takes its time from the callers (replay, demo).
         database_url: The database; None for the private server.
@@ -178,6 +180,7 @@ async def clearing_house(
                     sandbox=sandbox,
                     simulators=simulators,
                     private=private_endpoints,
+                    public_names=public_names,
                     tls=tls,
                 )
             )
@@ -459,6 +462,7 @@ def _gateway_spec(
     sandbox: bool,
     simulators: bool,
     private: bool,
+    public_names: Sequence[str],
     tls: Tls | None,
 ) -> ChildSpec:
     async def is_ready(pid: int) -> bool:
@@ -476,6 +480,7 @@ def _gateway_spec(
             *(["--tls-cert", str(tls.cert), "--tls-key", str(tls.key)] if tls else []),
             *(["--tls-client-ca", str(tls.client_ca)] if tls and tls.client_ca else []),
             *(["--private-endpoints"] if private else []),
+            *(part for name in public_names for part in ("--public-name", name)),
         ),
         environ=environ,
         is_ready=is_ready,
@@ -484,6 +489,27 @@ def _gateway_spec(
 
 
 # --- the command ---
+
+
+def _read_names(
+    context: click.Context, parameter: click.Parameter, names: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Check that they are hosts, before any gateway does."""
+    from exchange.signing.authority import PublicNames
+
+    try:
+        PublicNames(names)
+    except ValueError as error:
+        raise click.BadParameter(str(error), context, parameter) from None
+    return names
+
+
+def _own_names(host: str) -> tuple[str, ...]:
+    """By what callers on this machine know it, and whoever it listens for by one address."""
+    from exchange.signing.authority import LOOPBACK
+
+    shown = f"[{host}]" if ":" in host else host
+    return LOOPBACK if host in ("0.0.0.0", "::", "") else (*LOOPBACK, shown)  # noqa: S104 - compared, not bound
 
 
 @click.command()
@@ -532,6 +558,15 @@ def _gateway_spec(
     is_flag=True,
     help="A sandbox of merchants that you register and connect yourself, such as their own test systems.",
 )
+@click.option(
+    "--public-name",
+    "public_names",
+    multiple=True,
+    metavar="HOST[:PORT]",
+    callback=_read_names,
+    help="A host under which callers know this house; signatures for others do not count. More than one may be named; "
+    "this machine's own where none is.",
+)
 @click.option("--tls-cert", type=_PEM, help="Certificate chain: the gateways end TLS themselves.")
 @click.option("--tls-key", type=_PEM, help="Its private key.")
 @click.option(
@@ -555,6 +590,7 @@ def serve(
     private_endpoints: bool,
     sandbox: bool,
     no_simulators: bool,
+    public_names: tuple[str, ...],
     tls_cert: Path | None,
     tls_key: Path | None,
     tls_client_ca: Path | None,
@@ -584,6 +620,7 @@ def serve(
             private_endpoints=private_endpoints,
             sandbox=sandbox,
             simulators=not no_simulators,
+            public_names=public_names or _own_names(host),
             tls=tls,
             caller_clock=caller_clock,
             as_json=as_json,
@@ -624,6 +661,7 @@ async def _serve(
     private_endpoints: bool,
     sandbox: bool,
     simulators: bool,
+    public_names: Sequence[str],
     tls: Tls | None,
     caller_clock: bool,
     as_json: bool,
@@ -642,6 +680,7 @@ async def _serve(
             private_endpoints=private_endpoints,
             sandbox=sandbox,
             simulators=simulators,
+            public_names=public_names,
             tls=tls,
             caller_clock=caller_clock,
             database_url=os.environ.get("DATABASE_URL") or None,

@@ -231,6 +231,10 @@ ADVICE: Final[Mapping[str, tuple[str, str]]] = {
         "Sign anew with a fresh nonce; the idempotency key stays.",
         "请用新的随机数重新签名，幂等键保持不变。",
     ),
+    "signature_misdirected": (
+        "Send it to a name by which the house is known, and sign for that name; a proxy must keep the field `Host`.",
+        "请使用清算所公布的主机名发送并签名；代理须保留 Host 字段。",
+    ),
     "signature_forged": (
         "Check the key, and that nothing on the way changes the request.",
         "请核对密钥，并确认传输过程中请求未被修改。",

@@ -19,6 +19,7 @@ from exchange.gateway.lane import IDLE_SECONDS, Lanes
 from exchange.gateway.services import make_services, wall_us
 from exchange.service.access import operator_key
 from exchange.service.order_link import OrderLink
+from exchange.signing.authority import LOOPBACK
 from settlement.service.link import RemoteClearing
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ async def run_gateway(
     sandbox: bool = False,
     simulators: bool = False,
     private_endpoints: bool = False,
+    public_names: Sequence[str] = LOOPBACK,
     tls: Tls | None = None,
     reuse_port: bool = True,
     stop: asyncio.Event | None = None,
@@ -92,6 +94,7 @@ async def run_gateway(
         sandbox: Whether nothing is real: API keys count, and webhooks may go to closed networks.
         simulators: Whether merchants' systems are simulators, so that tills may wish for faults.
         private_endpoints: Whether webhooks may go to closed networks.
+        public_names: Hosts for which a signature counts here, as callers send them in `Host`.
         tls: Certificates; None for plain HTTP, behind a proxy that ends TLS.
         reuse_port: Whether other gateway processes listen on the same port.
         stop: Ends the gateway when it is set; signals do too.
@@ -123,6 +126,7 @@ async def run_gateway(
                 api_keys=sandbox,
                 simulators=simulators,
                 private_endpoints=private_endpoints or sandbox,
+                public_names=public_names,
             )
             await operator_key(pool, home, now=services.now())
             await services.proposals.finish()

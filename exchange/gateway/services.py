@@ -33,9 +33,10 @@ from exchange.service.shelf import Shelf
 from exchange.service.signatures import Signatures
 from exchange.service.signing_keys import KeyDesk
 from exchange.service.vaults import VaultDoor
+from exchange.signing.authority import LOOPBACK, PublicNames
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from asyncpg import Pool
@@ -127,6 +128,7 @@ def make_services(
     api_keys: bool = False,
     simulators: bool = False,
     private_endpoints: bool = False,
+    public_names: Sequence[str] = LOOPBACK,
 ) -> Services:
     """Put the services of one gateway together.
 
@@ -141,6 +143,7 @@ def make_services(
         api_keys: Whether API keys count as signatures do: in a sandbox alone.
         simulators: Whether merchants' systems are simulators.
         private_endpoints: Whether webhooks may go to closed networks and over plain HTTP.
+        public_names: Hosts for which a signature counts here.
 
     Raises:
         QuoteKeysUnusable: The quotes' key file cannot be used.
@@ -180,7 +183,7 @@ def make_services(
     return Services(
         pool=pool,
         clearing=clearing,
-        callers=Callers(Signatures(pool, nonces, now_us), sessions),
+        callers=Callers(Signatures(pool, nonces, now_us, PublicNames(public_names)), sessions),
         sessions=sessions,
         door=door,
         passwords=passwords,

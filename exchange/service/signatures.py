@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from asyncpg import Pool
 
+    from exchange.signing.authority import PublicNames
     from exchange.signing.request import RequestHead, SignedRequest
     from settlement.service.nonces import Nonces
 
@@ -83,14 +84,18 @@ class Verified(NamedTuple):
 class Signatures:
     """Verifies signed requests."""
 
-    def __init__(self, pool: Pool, nonces: Nonces, now_us: Callable[[], int]) -> None:
+    def __init__(
+        self, pool: Pool, nonces: Nonces, now_us: Callable[[], int], names: PublicNames
+    ) -> None:
         """Take what is asked.
 
         Args:
             pool: The database, for keys.
             nonces: The writer's memory.
             now_us: Clock, microseconds since 1970.
+            names: Hosts for which a signature counts here.
         """
+        self._names = names
         self._pool = pool
         self._nonces = nonces
         self._now_us = now_us
@@ -111,6 +116,8 @@ class Signatures:
         signed = read_signed(head, now=now_us // 1_000_000, has_body=has_body)
         if isinstance(signed, Refusal):
             raise SignatureRefused(signed, _bound(head))
+        if head.authority not in self._names:
+            raise _refused(Reason.SIGNATURE_MISDIRECTED, signed)
         reads = head.method in _READING
         key = None if reads else self._known.get(signed.key_id)
         if key is None:

@@ -360,6 +360,12 @@ class Reason(Enum):
         "Giver and receiver are the same member.",
         "赠出会员与接收会员不能相同。",
     )
+    SIGNATURE_MISDIRECTED = (
+        115,
+        False,
+        "The request was signed for another host.",
+        "请求是为其他主机签名的。",
+    )
 
     def __init__(self, number: int, retryable: bool, english: str, chinese: str) -> None:  # noqa: FBT001 - the table above reads best without keywords
         """Unpack one row of the catalogue."""

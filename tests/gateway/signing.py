@@ -72,9 +72,10 @@ class Signed:
         created: int | None = None,
         nonce: str | None = None,
         port: int | None = None,
+        host: str = "127.0.0.1",
     ) -> dict[str, str]:
         """All fields of a signed request."""
-        fields = {"Host": f"127.0.0.1:{port or self.house.port}"}
+        fields = {"Host": f"{host}:{port or self.house.port}"}
         if body:
             fields["Content-Type"] = "application/json"
         if key is not None:

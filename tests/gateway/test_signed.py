@@ -74,6 +74,7 @@ def bad_requests(signed: Signed) -> dict[str, tuple[str, dict[str, str], bytes]]
         "from the future": ("signature_from_future", early, ORDER),
         "late": ("signature_late", late, ORDER),
         "an unknown key": ("signing_key_unknown", signed.fields(identity=stranger), ORDER),
+        "for another host": ("signature_misdirected", signed.fields(host="else.example"), ORDER),
         "forged": ("signature_forged", lie, ORDER),
         "another key's": ("signature_forged", good | {"Idempotency-Key": "other"}, ORDER),
         "altered body": ("digest_mismatch", good, ORDER.replace(b"10", b"90")),
