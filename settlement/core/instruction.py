@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from schemas.values.amounts import CU_PER_FEN
+from settlement.core.fen import FenRun
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,12 +84,12 @@ def instruct(*, nets: Mapping[int, int], carries: Mapping[int, int]) -> list[Ins
 
 def _instruct_merchant(party: int, net_cu: int, carry_cu: int) -> Instruction:
     """Pay the whole fen of carry and figure, truncated toward zero, and carry the rest."""
-    due_cu = carry_cu + net_cu
-    pay_fen = abs(due_cu) // CU_PER_FEN * (1 if due_cu >= 0 else -1)
+    run = FenRun(carry_cu)
+    pay_fen = run.take(net_cu)
     return Instruction(
         party=party,
         net_cu=net_cu,
         carry_before_cu=carry_cu,
         pay_fen=pay_fen,
-        carry_after_cu=due_cu - pay_fen * CU_PER_FEN,
+        carry_after_cu=run.carry_cu,
     )
