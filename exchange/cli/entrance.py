@@ -26,6 +26,10 @@ COMMANDS = {
         "exchange.cli.package",
         "Check a settlement package or a proof, without database or network.",
     ),
+    "package": (
+        "exchange.cli.rendering",
+        "Make the files for people and banks of a settlement package.",
+    ),
     "prove": ("exchange.cli.package", "Write the proof that an order is in a signed package."),
     "audit": (
         "exchange.cli.audit",

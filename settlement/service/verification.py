@@ -68,6 +68,26 @@ def verify_package(
         )
 
 
+def check_manifest(
+    path: Path, *, trusted: Mapping[str, Ed25519PublicKey]
+) -> tuple[bytes, Manifest]:
+    """Check a package's manifest and its signatures alone.
+
+    Args:
+        path: The package's folder.
+        trusted: Public keys by key id; every signer that the manifest names must be among them.
+
+    Returns:
+        The manifest's bytes, and what they say.
+
+    Raises:
+        CheckFailed: One of the checks `manifest`, `signature` and `jws` failed, or there is no manifest.
+        SchemaError: The manifest is malformed.
+        OSError: A signature is missing.
+    """
+    return _Verification(path, trusted, None).signed_manifest()
+
+
 class _Nothing(CheckFailed):
     """There is nothing to verify."""
 
@@ -110,6 +130,14 @@ class _Verification:
         return Report(
             subject="" if manifest is None else manifest.cycle.id, checks=tuple(self.checks)
         )
+
+    def signed_manifest(self) -> tuple[bytes, Manifest]:
+        """Make the checks of the manifest alone; the first that fails is raised."""
+        self.data = self._read_manifest_bytes()
+        self._manifest()
+        self._signature()
+        self._jws()
+        return self.data, self._known()
 
     def _check(self, name: str, check: Callable[[], tuple[str, str]]) -> None:
         """Run one check and keep its result."""

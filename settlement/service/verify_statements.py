@@ -14,8 +14,7 @@ from collections import defaultdict
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, BinaryIO, ClassVar
 
-import msgpack  # type: ignore[import-untyped]
-
+from schemas.files.msgpack_stream import read_objects
 from schemas.files.statement import (
     CSV_HEAD,
     ISSUER,
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
 _LINE_BYTES_MIN = 60
 """No line is shorter, so files of this size cannot hold more of them than that."""
 _BLOCK_LEAVES = 4096
-_OBJECT_BYTES_MAX = 16 * 1024 * 1024
 _SEEN_BY_ISSUER, _SEEN_BY_ACCEPTOR = 1, 2
 _NO_MORE = object()  # None is an object that a stream may hold
 _NOT_READ = NotChecked("The statements cannot be read.", "对账单无法读取，未核对。")
@@ -154,7 +152,7 @@ class StatementsVerifier:
             text.expect(CSV_HEAD)
             totals: StatementTotals | None = None
             try:
-                for line in self._lines(_objects(file, path.stat().st_size), merchant):
+                for line in self._lines(read_objects(file, path.stat().st_size), merchant):
                     if isinstance(line, StatementTotals):
                         totals = line
                         break
@@ -350,25 +348,3 @@ class _LeafHashes:
                 block[place : place + DIGEST_BYTES] for place in range(0, len(block), DIGEST_BYTES)
             )
         return tree.root()
-
-
-def _objects(file: BinaryIO, size: int) -> Iterator[object]:
-    """Objects of a msgpack stream, one at a time.
-
-    Raises:
-        SchemaError: The bytes are no msgpack, or end within an object.
-    """
-    unpacker = msgpack.Unpacker(
-        file, raw=False, strict_map_key=True, max_buffer_size=_OBJECT_BYTES_MAX
-    )
-    number = end = 0
-    try:
-        for value in unpacker:
-            # Asked for after each object: after a broken one it would count what was tried in vain.
-            end = unpacker.tell()
-            yield value
-            number += 1
-    except (ValueError, msgpack.UnpackException, RecursionError) as error:
-        raise SchemaError(f"$[{number}]", f"not msgpack: {error}") from error
-    if end != size:
-        raise SchemaError(f"$[{number}]", "the file ends within an object")
