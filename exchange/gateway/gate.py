@@ -30,8 +30,8 @@ from exchange.gateway.formats import (
 from exchange.gateway.throttle import QuotaExceeded, Throttle
 from exchange.service.access import Forbidden, Principal, Unauthenticated
 from exchange.service.outage import is_outage
-from exchange.service.signatures import SignatureRefused
-from exchange.signing.answer import sign_answer
+from exchange.service.signatures import SignatureRefused, bound_of
+from exchange.signing.answer import sign_answer, sign_public_answer
 from exchange.signing.digest import content_digest
 from exchange.signing.request import ALGORITHM, FIELDS, REQUEST_TAG, TARGET, RequestHead
 from schemas.values.faults import SchemaError, Unavailable
@@ -64,6 +64,8 @@ NOBODY: Final = Principal(merchant_no=-1, role="merchant", name="nobody")
 """Who calls a public route: no merchant has this number."""
 BOUND: Final = web.RequestKey("bound", str)
 """Where a request keeps the signature that its answer is bound to."""
+PUBLIC: Final = web.RequestKey("public", bool)
+"""Where a request notes that anybody may ask it."""
 LIMITED: Final = web.RequestKey("limited", tuple)
 """Where a request keeps the quotas of its caller, and which of them it counts against."""
 _ACCEPTED: Final = (
@@ -386,10 +388,11 @@ class Gate:
             chosen = chosen_type(request, offers or RECORD_TYPES)
             self.in_flight += 1
             try:
-                if not public:
-                    self.admit()
                 principal, verified = NOBODY, None
-                if not public:
+                if public:
+                    _note_public(request)
+                else:
+                    self.admit()
                     principal, verified = await identify(
                         head_of(request),
                         request.headers.get("Authorization"),
@@ -530,29 +533,52 @@ async def finish_head(request: web.Request, response: web.StreamResponse) -> Non
     _sign(request, response)
 
 
+def _note_public(request: web.Request) -> None:
+    """Note that anybody may ask this; the answer is bound to the request's signature where it has one all the same."""
+    request[PUBLIC] = True
+    with contextlib.suppress(SignatureRefused):
+        bound = bound_of(head_of(request))
+        if bound is not None:
+            request[BOUND] = bound
+
+
 def _sign(request: web.Request, response: web.StreamResponse) -> None:
-    """Sign an answer whose request was signed."""
+    """Sign an answer whose request was signed, or that anybody may have; a redirection says nothing that is covered."""
     bound: str | None = request.get(BOUND)
-    if bound is None:
+    headers = response.headers
+    if (bound is None and PUBLIC not in request) or "Location" in headers:
         return
     services = request.config_dict[GATE].services
     key = services.answer_keys.signer()
     if key is None:
         return
-    headers = response.headers
     digest: str | None = headers.get("Content-Digest")
     if digest is None and isinstance(response, web.Response):
         body = response.body or b""
         if isinstance(body, bytes | bytearray):
             digest = headers["Content-Digest"] = content_digest(body)
-    headers["Signature-Input"], headers["Signature"] = sign_answer(
-        status=response.status,
-        content_type=headers["Content-Type"],
-        content_digest=digest,
-        request_signature=bound,
-        key=key,
-        now=services.now_us() // 1_000_000,
-    )
+    content_type, now = headers["Content-Type"], services.now_us() // 1_000_000
+    if bound is not None:
+        told, signature = sign_answer(
+            status=response.status,
+            content_type=content_type,
+            content_digest=digest,
+            request_signature=bound,
+            key=key,
+            now=now,
+        )
+    else:
+        told, signature = sign_public_answer(
+            status=response.status,
+            content_type=content_type,
+            content_digest=digest or "",
+            method=request.method,
+            target=request.raw_path,
+            key=key,
+            now=now,
+        )
+    if signature:
+        headers["Signature-Input"], headers["Signature"] = told, signature
 
 
 GATE: Final = web.AppKey("gate", Gate)

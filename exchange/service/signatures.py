@@ -115,7 +115,7 @@ class Signatures:
         now_us = self._now_us()
         signed = read_signed(head, now=now_us // 1_000_000, has_body=has_body)
         if isinstance(signed, Refusal):
-            raise SignatureRefused(signed, _bound(head))
+            raise SignatureRefused(signed, bound_of(head))
         if head.authority not in self._names:
             raise _refused(Reason.SIGNATURE_MISDIRECTED, signed)
         reads = head.method in _READING
@@ -229,8 +229,8 @@ def _refused(reason: Reason, signed: SignedRequest) -> SignatureRefused:
     return SignatureRefused(Refusal(reason, reason.english), signed.field)
 
 
-def _bound(head: RequestHead) -> str | None:
-    """The field `Signature` where an answer can be bound to it."""
+def bound_of(head: RequestHead) -> str | None:
+    """The field `Signature` where an answer can be bound to it, be it genuine or not."""
     told = None if head.signature_input is None else parse_input(head.signature_input)
     if told is None or head.signature is None:
         return None

@@ -2,8 +2,11 @@
 
 An answer covers `@status`, `content-type`, `content-digest` and the request's own signature
 (`"signature";req`, RFC 9421 §2.4): a genuine answer to another request does not pass for this one's.
-The answer to a request without a readable signature is not signed, since nothing could bind it. An
-answer that is a stream has no digest beforehand, and covers the rest.
+An answer that is a stream has no digest beforehand, and covers the rest.
+
+What anybody may ask is answered without a caller. Such an answer covers the request's `@method`, `@path` and `@query`
+in the place of its signature, under a tag of its own: it may be kept and shown on, as the answer to this question at
+this time. All other answers to requests without a readable signature are not signed, since nothing could bind them.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from exchange.signing.structured import (
     parse_input,
     parse_signature,
     signature_base,
+    write_parameters,
     write_signature,
 )
 from settlement.signing.signature import is_signed, sign
@@ -28,11 +32,13 @@ if TYPE_CHECKING:
     from settlement.signing.keyring import SigningKey
 
 ANSWER_TAG: Final = "tongdui-answer"
+PUBLIC_TAG: Final = "tongdui-public-answer"
 CLOCK_SECONDS: Final = 120
 """How far apart the clocks of both sides may be, and how long an answer may be on its way."""
 _BOUND: Final = '"signature";req'
 _WHOLE: Final = ('"@status"', '"content-type"', '"content-digest"', _BOUND)
 _STREAM: Final = ('"@status"', '"content-type"', _BOUND)
+_ASKED: Final = ('"@method";req', '"@path";req', '"@query";req')
 _PARAMETERS: Final = frozenset({"created", "keyid", "alg", "tag"})
 
 
@@ -71,6 +77,45 @@ def sign_answer(
         f'{_BOUND}: {request_signature}\n"@signature-params": {parameters}'
     )
     return f"{LABEL}={parameters}", write_signature(LABEL, sign(key.private, base.encode("ascii")))
+
+
+def sign_public_answer(
+    *,
+    status: int,
+    content_type: str,
+    content_digest: str,
+    method: str,
+    target: str,
+    key: SigningKey,
+    now: int,
+) -> tuple[str, str]:
+    """Sign an answer to somebody who is not known.
+
+    Args:
+        status: Its status.
+        content_type: Its field of that name.
+        content_digest: Its field of that name.
+        method: The request's method.
+        target: The request's path and query.
+        key: The operator's key.
+        now: Seconds since 1970.
+
+    Returns:
+        The fields `Signature-Input` and `Signature`; empty where the target has no place in a signature.
+    """
+    path, _, query = target.partition("?")
+    values = (
+        *zip(_WHOLE[:-1], (str(status), content_type, content_digest), strict=True),
+        *zip(_ASKED, (method, path, f"?{query}"), strict=True),
+    )
+    parameters = write_parameters(
+        [name for name, _ in values],
+        (("created", now), ("keyid", key.key_id), ("alg", ALGORITHM), ("tag", PUBLIC_TAG)),
+    )
+    base = signature_base(values, parameters)
+    if base is None:
+        return "", ""
+    return f"{LABEL}={parameters}", write_signature(LABEL, sign(key.private, base))
 
 
 def check_answer(

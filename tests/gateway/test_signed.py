@@ -13,6 +13,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from exchange.client import Identity
 from exchange.gateway.plain import Plain, read_plain
 from exchange.service.signatures import SignatureRefused
+from exchange.signing.digest import is_digest_of
+from exchange.signing.structured import parse_input, parse_signature, signature_base
+from settlement.signing.signature import is_signed
 from tests.gateway.signing import AIR_KEY, HOUSE_KEY, ORDER, Signed, second_gateway, signed_house
 
 if TYPE_CHECKING:
@@ -216,6 +219,50 @@ async def status_of(signed: Signed, data: bytes) -> bytes:
     finally:
         writer.close()
     return heard[9:12]
+
+
+# --- what anybody may ask ---
+
+
+@pytest.mark.parametrize(
+    "target", ["/.well-known/jwks.json", "/problems/signature_late?a=1", "/nowhere", "/healthz"]
+)
+async def test_what_anybody_may_ask_is_signed_over_the_question(signed: Signed, target: str):
+    """A public answer, also that there is nothing, is signed by the house over status, body, method, path and query."""
+    async with signed.house.http.get(target) as answer:
+        body, headers = await answer.read(), answer.headers
+    told = parse_input(headers["Signature-Input"])
+    assert told is not None
+    proof = parse_signature(headers["Signature"], told.label)
+    assert proof is not None
+    assert (told.named["alg"], told.named["tag"]) == ("ed25519", "tongdui-public-answer")
+    assert is_digest_of(headers["Content-Digest"], body)
+    path, _, query = target.partition("?")
+    covered = {
+        '"@status"': str(answer.status),
+        '"content-type"': headers["Content-Type"],
+        '"content-digest"': headers["Content-Digest"],
+        '"@method";req': "GET",
+        '"@path";req': path,
+        '"@query";req': f"?{query}",
+    }
+    assert set(told.components) == set(covered)
+    public = signed.trusted[str(told.named["keyid"])]
+    for changed_path, genuine in ((path, True), (path + "x", False)):
+        values = covered | {'"@path";req': changed_path}
+        base = signature_base(((name, values[name]) for name in told.components), told.parameters)
+        assert base is not None
+        assert is_signed(public, base, proof) is genuine
+
+
+async def test_a_signed_question_that_anybody_may_ask_is_answered_as_any_other(signed: Signed):
+    """The client, which signs whatever it asks, finds the answers of public routes bound to its own signature."""
+    answer = await signed.client().call("GET", "/.well-known/jwks.json")
+    assert answer.status == 200
+    async with signed.house.http.get("/openapi.json") as first:
+        tag = first.headers["ETag"]
+    async with signed.house.http.get("/openapi.json", headers={"If-None-Match": tag}) as again:
+        assert (again.status, "Signature" in again.headers) == (304, True)
 
 
 # --- several gateways ---
