@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 BEIJING: Final = timezone(timedelta(hours=8), "UTC+8")
 """Files for people show Beijing time, and say so; it has had no other offset since 1991."""
+BEIJING_US: Final = 8 * 3_600_000_000
+"""The same in microseconds."""
 _DIGEST_SHOWN = 12
 
 

@@ -17,6 +17,7 @@ from xlsxwriter.utility import xl_rowcol_to_cell  # type: ignore[import-untyped]
 
 from schemas.files.statement import ACCEPTOR, ISSUER
 from schemas.values.amounts import CU_PER_YUAN
+from settlement.render.batch import BEIJING_US
 from settlement.render.columns import KIND_NAMES, LINE_COLUMNS, ROLE_NAMES, SUM_COLUMNS, Form
 from settlement.render.rows import Sums
 
@@ -32,7 +33,6 @@ LINES_A_SHEET: Final = 1_000_000
 """A sheet has 1,048,576 rows (ISO/IEC 29500-1 §18.3.1.73)."""
 _FEN_PER_YUAN: Final = 100
 _DAY_US: Final = 86_400_000_000
-_BEIJING_US: Final = 8 * 3_600_000_000
 _TEXT_MAX: Final = 32_767
 """A cell holds no longer text (ISO/IEC 29500-1 §18.4.12)."""
 _DAYS_TO_1970: Final = 25_569
@@ -310,7 +310,7 @@ class _Book:
 
 def _serial(at_us: int) -> float:
     """Write an instant as spreadsheets count it: days, in Beijing time."""
-    return (at_us + _BEIJING_US) / _DAY_US + _DAYS_TO_1970
+    return (at_us + BEIJING_US) / _DAY_US + _DAYS_TO_1970
 
 
 def _range(sheet: str, column: int, size: int) -> str:

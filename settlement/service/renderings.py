@@ -210,7 +210,18 @@ def _statement_files(
             path, batch=batch, merchant=merchant, survey=sums, rows=_rows(package, merchant)
         )
 
-    return {f"{merchant}/statement.xlsx": workbook} if "xlsx" in wanted.kinds else {}
+    def pages(path: Path) -> None:
+        from settlement.render.pages import write_pages
+
+        write_pages(
+            path, batch=batch, merchant=merchant, survey=sums, rows=_rows(package, merchant)
+        )
+
+    return {
+        f"{merchant}/statement.{kind}": write
+        for kind, write in (("xlsx", workbook), ("pdf", pages))
+        if kind in wanted.kinds
+    }
 
 
 def _merchant_files(batch: Batch, merchant: str, sums: Survey, wanted: Wanted) -> dict[str, _Write]:

@@ -182,3 +182,24 @@ def test_something_else_in_a_packages_place_is_not_touched(books, home, dsn):
     with pytest.raises(PackageDiffers):
         asyncio.run(look())
     assert (standing / "manifest.json").read_text() == "{}"
+
+
+def test_files_are_made_offline(tongdui: Command, tmp_path: Path):
+    """`package render` needs no database: it says what it would write, writes it, and refuses what was not signed."""
+    parties = GOLDEN.parent / "parties.toml"
+    package = Path(shutil.copytree(GOLDEN / "2017-01-02", tmp_path / "2017-01-02"))
+    command = ("package", "render", str(package), "--key", str(KEY), "--out", str(tmp_path / "out"))
+    wanted = ("--for", "SPECTACLES", "--parties", parties, "--format", "payments")
+    tried = tongdui.json(*command, *wanted, "--pay-on", "2017-01-05", "--dry-run")
+    assert not tried["written"]
+    assert not (tmp_path / "out").exists()
+    made = tongdui.json(*command, *wanted, "--pay-on", "2017-01-05")
+    assert made == tried | {"written": True}
+    assert "SPECTACLES/pain.001.xml" in made["files"]
+    assert b"<Dt>2017-01-05</Dt>" in (tmp_path / "out/SPECTACLES/pain.001.xml").read_bytes()
+    assert "no pain.001" in tongdui(*command, "--format", "payments", "--dry-run").stdout
+
+    assert "no statement" in assert_one_sentence(tongdui(*command, "--for", "HOTEL"))
+    (package / "statements/AIR.msgpack").write_bytes(b"")
+    refused = assert_one_sentence(tongdui(*command, "--for", "AIR"), 1)
+    assert "is not the file that was signed" in refused

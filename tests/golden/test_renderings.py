@@ -7,13 +7,15 @@ import re
 import shutil
 import subprocess
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import openpyxl
+import pypdfium2 as pdfium  # type: ignore[import-untyped]
 import pytest
 from beancount import loader
 from beancount.core.data import Transaction
@@ -26,15 +28,19 @@ from schemas.files.parties import parse_parties
 from schemas.files.renderings import write_renderings
 from schemas.files.statement import LINE_FIELDS, STATEMENT_COLUMNS
 from schemas.files.tables import INSTRUCTION_COLUMNS, OBLIGATION_COLUMNS, POSITION_COLUMNS
+from schemas.values.amounts import fen_text, yuan_text
 from schemas.values.faults import SchemaError
 from settlement.core.report import CheckFailed
+from settlement.render import pages
 from settlement.render.columns import LINE_COLUMNS
 from settlement.render.invoices import INVOICE_COLUMNS, tax_in
 from settlement.render.payments import BANK_COLUMNS
-from settlement.render.rows import RowMaker, survey
+from settlement.render.rows import Row, RowMaker, survey
 from settlement.render.vouchers import VOUCHER_COLUMNS
 from settlement.render.workbook import write_workbook
+from settlement.service.package_reading import Package
 from settlement.service.renderings import (
+    KINDS,
     RENDERINGS,
     RenderingRefused,
     Wanted,
@@ -48,9 +54,10 @@ MERCHANTS = ("AIR", "NOODLES", "SPECTACLES")
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """All files of both packages, made once."""
+    """All files of both packages but the pages, made once."""
     folder = tmp_path_factory.mktemp("renderings")
-    listed = {cycle: make(FOLDER / cycle, folder / cycle) for cycle in (FIRST, SECOND)}
+    kinds = tuple(kind for kind in KINDS if kind != "pdf")  # a font for each would take seconds
+    listed = {cycle: make(FOLDER / cycle, folder / cycle, kinds=kinds) for cycle in (FIRST, SECOND)}
     return SimpleNamespace(folder=folder, listed=listed)
 
 
@@ -58,6 +65,13 @@ def table(path: Path) -> list[dict[str, str]]:
     """Rows of a CSV file by the whole heading of their column."""
     head, *rows = csv.reader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline=""))
     return [dict(zip(head, row, strict=True)) for row in rows]
+
+
+def rows_of(package: Package) -> Iterator[Row]:
+    """The rows of one statement."""
+    carry = package.batch.instructions["AIR"].carry_before_cu
+    maker = RowMaker(carry_cu=carry, party=package.batch.party("AIR"), tax_code="")
+    return maker.rows(package.lines("AIR"))
 
 
 def fen(text: str) -> int:
@@ -86,14 +100,19 @@ def test_every_file_names_the_manifest(made: SimpleNamespace, cycle: str):
         if one.path.endswith(".xlsx"):
             with zipfile.ZipFile(io.BytesIO(data)) as parts:
                 data = parts.read("docProps/core.xml")
-        if one.path.endswith(("bank.csv", "dictionary.csv", ".pdf")):
-            continue  # bank.csv and pages have tests of their own; the dictionary is the same for all
+        if one.path.endswith(("bank.csv", "dictionary.csv")):
+            continue  # a bank's form has a test of its own; the dictionary is the same for all
         assert digest.encode() in data, one.path
 
 
 def test_files_are_made_again_byte_for_byte(made: SimpleNamespace, tmp_path: Path):
     """Rule F10: whoever has the package and the parties' file makes the same bytes."""
-    again = make(FOLDER / FIRST, tmp_path / "again", merchants=("NOODLES",))
+    again = make(
+        FOLDER / FIRST,
+        tmp_path / "again",
+        merchants=("NOODLES",),
+        kinds=("xlsx", "vouchers", "payments"),
+    )
     first = {one.path: one for one in made.listed[FIRST].files}
     assert {one.path for one in again.files} == {
         path for path in first if path.startswith("NOODLES/")
@@ -284,21 +303,13 @@ def test_subtotals_go_by_entity_and_outlet(made: SimpleNamespace):
 def split(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A statement whose lines go on on a second sheet."""
     package = opened(FOLDER / FIRST, parties=parse_parties(PARTIES))
-    leg = package.batch.instructions["AIR"]
-
-    def rows():
-        maker = RowMaker(
-            carry_cu=leg.carry_before_cu, party=package.batch.party("AIR"), tax_code=""
-        )
-        return maker.rows(package.lines("AIR"))
-
     path = tmp_path_factory.mktemp("split") / "statement.xlsx"
     write_workbook(
         path,
         batch=package.batch,
         merchant="AIR",
-        survey=survey(rows()),
-        rows=rows(),
+        survey=survey(rows_of(package)),
+        rows=rows_of(package),
         lines_a_sheet=2,
     )
     return path
@@ -335,6 +346,65 @@ def test_another_program_computes_the_same_totals(split: Path, tmp_path: Path):
     computed = openpyxl.load_workbook(tmp_path / "out/bare.xlsx", data_only=True)
     found = {(sheet, cell): computed[sheet][cell].value for sheet, cell in expected}
     assert found == pytest.approx(expected, abs=1e-9)
+
+
+# --- the pages ---
+
+
+def texts(path: Path) -> list[str]:
+    """Text of each page."""
+    document = pdfium.PdfDocument(path)
+    try:
+        return [document[number].get_textpage().get_text_range() for number in range(len(document))]
+    finally:
+        document.close()
+
+
+@pytest.fixture(scope="module")
+def paged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pages of a statement that goes on in a second file."""
+    folder = tmp_path_factory.mktemp("pages") / "made"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pages, "write_pages", partial(pages.write_pages, lines_a_file=2))
+        listed = make(FOLDER / FIRST, folder, merchants=("AIR",), kinds=("pdf",))
+    assert [one.path for one in listed.files] == [
+        "AIR/statement-2.pdf",
+        "AIR/statement.pdf",
+        "dictionary.csv",
+    ]
+    return folder / "AIR/statement.pdf"
+
+
+def test_pages_say_what_was_signed(paged: Path):
+    """Each line with its figures, the payment, the manifest's digest on each page, and how to verify it."""
+    first, *rest = texts(paged) + texts(paged.with_stem("statement-2"))
+    digest = hashlib.sha256((FOLDER / FIRST / "manifest.json").read_bytes()).hexdigest()
+    assert all(digest in page for page in (first, *rest))
+    assert f"Receivable 应收 {fen_text(payment(FIRST, 'AIR'))}" in first
+    assert "openssl pkeyutl -verify" in first
+    assert "核验" in first
+    assert "云上航空股份有限公司 TOTAL 合计" in first
+    signed = read_table((FOLDER / FIRST / "statements/AIR.csv").read_bytes(), STATEMENT_COLUMNS)
+    for line in signed[:-3]:
+        (page,) = [page for page in rest if line[0] in page]
+        assert all(yuan_text(int(line[place])) in page for place in (10, 11, 12, 13))
+
+
+def test_pages_carry_totals_on(paged: Path):
+    """Each page ends with its own totals and those so far, also in the next file; both files count all files."""
+    (_, first), (second,) = texts(paged), texts(paged.with_stem("statement-2"))
+    so_far = [re.findall(r"So far 累计: (\d+) lines 笔(.*)", page)[0] for page in (first, second)]
+    assert [count for count, _ in so_far] == ["2", "3"]
+    *_, payable, receivable = so_far[1][1].split()
+    assert fen(receivable) - fen(payable) == payment(FIRST, "AIR")
+    assert "file 文件 1/2" in first
+    assert "file 文件 2/2" in second
+
+
+def test_the_font_is_in_the_pages(paged: Path):
+    """A subset of a Chinese font is embedded: nothing is asked of the reader's system."""
+    assert b"/FontFile3" in paged.read_bytes()
+    assert paged.stat().st_size < 100_000
 
 
 # --- vouchers, invoices, dictionary ---
