@@ -39,7 +39,7 @@ def list_proposals(*, as_json: bool) -> None:
     """Show the newest proposals, and what became of them."""
 
     async def work(desk: ProposalDesk, _: Principal) -> list[dict[str, Any]]:
-        return [_plain(row, desk.state(row)) for row in await desk.proposals()]
+        return [_plain(row) for row in await desk.proposals()]
 
     found = _at_the_desk(work)
     if as_json:
@@ -65,7 +65,7 @@ def show(number: int) -> None:
 
     async def work(desk: ProposalDesk, _: Principal) -> dict[str, Any] | None:
         row = await desk.proposal(number)
-        return None if row is None else _plain(row, desk.state(row))
+        return None if row is None else _plain(row)
 
     found = _at_the_desk(work)
     if found is None:
@@ -191,10 +191,10 @@ def _decided(outcome: Decided | Refusal) -> Decided:
     return outcome
 
 
-def _plain(row: Record, state: str) -> dict[str, Any]:
+def _plain(row: Record) -> dict[str, Any]:
     return {
         "proposal_no": row["proposal_no"],
-        "state": state,
+        "state": row["state"],
         "action": row["action"],
         "subject": row["subject"],
         "terms": json.loads(row["terms"]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from schemas.wire.events import DeadLetter, EndpointView
 
 T = TypeVar("T")
+_LETTERS: Final = 500
+"""Dead letters that are read at a time."""
 
 
 @click.group()
@@ -192,18 +194,13 @@ def _desk(pool: Pool) -> EndpointDesk:
 
 def _all_letters(endpoint: int) -> Callable[[Pool, int], Awaitable[list[DeadLetter]]]:
     async def work(pool: Pool, owner: int) -> list[DeadLetter]:
-        from exchange.service.endpoints import LETTERS_MAX
-
         letters: list[DeadLetter] = []
-        after: int | None = 0
-        while after is not None:
-            page = await _desk(pool).dead_letters(
-                endpoint, caller=owner, after=after, limit=LETTERS_MAX
-            )
-            if page is None:
-                break
-            letters += page.dead_letters
-            after = page.next
+        after = 0
+        while page := await _desk(pool).dead_letters(
+            endpoint, caller=owner, after=after, limit=_LETTERS
+        ):
+            letters += [letter for _, letter in page]
+            after, _ = page[-1]
         return letters
 
     return work

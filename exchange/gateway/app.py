@@ -66,6 +66,7 @@ def create_app(services: Services, *, in_flight_max: int = IN_FLIGHT_MAX) -> web
                 body_bytes_max=route.body_bytes_max,
                 policy=route.policy,
                 offers=route.offers,
+                query=route.query if route.who is not Who.ANYBODY else frozenset(),
             ),
         )
     app.router.add_route("*", "/{rest:.*}", gate.guard("elsewhere", Who.ANYBODY, _elsewhere))

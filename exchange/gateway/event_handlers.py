@@ -10,12 +10,13 @@ from aiohttp import web
 
 from exchange.core.feed import START, Cursor, project
 from exchange.gateway.formats import JSON
-from exchange.gateway.handlers import query_number
-from exchange.service.endpoints import LETTERS_MAX, checked_cursor, checked_types
+from exchange.gateway.paging import Listing, linked, query_number
+from exchange.service.endpoints import checked_cursor, checked_types
 from exchange.service.webhook_keys import open_webhook_keys, public_keys
 from schemas.values.faults import Unavailable
 from schemas.values.reason import Refusal
 from schemas.wire.events import (
+    DeadLettersAnswer,
     EndpointRemoved,
     EndpointRequest,
     EndpointsAnswer,
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+ENDPOINTS: Final = Listing("endpoints", int)
+DEAD_LETTERS: Final = Listing("dead-letters", int, usual=50)
 EVENTS_MAX: Final = 500
 EVENTS_USUAL: Final = 100
 STREAM_TYPE: Final = "text/event-stream"
@@ -65,7 +68,7 @@ async def get_events(call: Call) -> web.StreamResponse:
         next=str(page.cursor),
         more=page.more,
     )
-    return call.answer(answer)
+    return linked(call, call.answer(answer), answer.next if page.more else None)
 
 
 async def _stream(call: Call, cursor: Cursor | None, types: Sequence[str]) -> web.StreamResponse:
@@ -148,8 +151,16 @@ async def post_endpoints(call: Call) -> web.StreamResponse:
 
 async def get_endpoints(call: Call) -> web.StreamResponse:
     """List the caller's endpoints."""
-    views = await call.services.endpoints.of_caller(caller=call.caller)
-    return call.answer(EndpointsAnswer(endpoints=views))
+    after, limit = ENDPOINTS.window(call)
+    views = await call.services.endpoints.of_caller(
+        caller=call.caller, after=after or 0, limit=limit + 1
+    )
+    return ENDPOINTS.answer(
+        call,
+        views,
+        lambda view: view.endpoint,
+        lambda page, cursor: EndpointsAnswer(endpoints=page, next=cursor),
+    )
 
 
 async def get_endpoint(call: Call) -> web.StreamResponse:
@@ -180,13 +191,20 @@ async def post_endpoint_resume(call: Call) -> web.StreamResponse:
 
 async def get_dead_letters(call: Call) -> web.StreamResponse:
     """Show a page of what an endpoint did not take."""
-    answer = await call.services.endpoints.dead_letters(
-        _endpoint(call),
-        caller=call.caller,
-        after=query_number(call, "after", most=2**63 - 1) or 0,
-        limit=query_number(call, "limit", most=LETTERS_MAX) or 50,
+    after, limit = DEAD_LETTERS.window(call)
+    found = await call.services.endpoints.dead_letters(
+        _endpoint(call), caller=call.caller, after=after or 0, limit=limit + 1
     )
-    return call.not_found() if answer is None else call.answer(answer)
+    if found is None:
+        return call.not_found()
+    return DEAD_LETTERS.answer(
+        call,
+        found,
+        lambda letter: letter[0],
+        lambda page, cursor: DeadLettersAnswer(
+            dead_letters=[letter for _, letter in page], next=cursor
+        ),
+    )
 
 
 async def post_dead_letters_replay(call: Call) -> web.StreamResponse:

@@ -367,6 +367,7 @@ class Gate:
         body_bytes_max: int = BODY_BYTES_MAX,
         policy: Policy = "requests",
         offers: tuple[str, ...] = (),
+        query: frozenset[str] = frozenset(),
     ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         """Put the gate before a handler.
 
@@ -377,6 +378,7 @@ class Gate:
             body_bytes_max: Most bytes of a body.
             policy: Which of the caller's quotas it counts against.
             offers: Content types of the answer, among which the caller chooses; empty where there is no choice.
+            query: Parameters that the query may have; any where there is none.
         """
         identify = self.services.callers.identify
         answered = self.metrics.answered
@@ -405,6 +407,8 @@ class Gate:
                     allowance.take(policy)
                     self.permit(name, principal)
                 check_acceptable(chosen, offers)
+                if query:
+                    check_query(request, query)
                 call = Call(request, self, principal, request_id, body_bytes_max, chosen)
                 if verified is not None:
                     await call.use_signature(verified)
@@ -507,6 +511,17 @@ def chosen_type(request: web.Request, offers: tuple[str, ...]) -> str | None:
     headers = request.headers
     accept = ",".join(headers.getall("Accept", ())) if "Accept" in headers else None
     return choose(accept, offers, headers.get("Content-Type"))
+
+
+def check_query(request: web.Request, known: frozenset[str]) -> None:
+    """Take no parameter that means nothing: a filter with a slip in its name would show what it should not.
+
+    Raises:
+        SchemaError: There is one; what a stranger wrote is not repeated.
+    """
+    names = list(request.query)
+    if not known.issuperset(names) or len(names) != len(set(names)):
+        raise SchemaError("?", f"Expected nothing but {', '.join(sorted(known))}, each once")
 
 
 def head_of(request: web.Request) -> RequestHead:

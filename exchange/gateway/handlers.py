@@ -8,6 +8,7 @@ import uuid
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import structlog
 from aiohttp import web
 
@@ -16,6 +17,7 @@ from exchange.gateway.advice import problem_page, render_page
 from exchange.gateway.archive import zip_stream
 from exchange.gateway.formats import JSON_TYPE, MSGPACK
 from exchange.gateway.metrics import CONTENT_TYPE as METRICS_TYPE
+from exchange.gateway.paging import Listing, query_choice
 from exchange.gateway.render import (
     basket_answer,
     bulk_orders,
@@ -30,7 +32,6 @@ from exchange.service.access import issue_api_key
 from exchange.service.baskets import WHOLE_REFUSALS
 from exchange.service.onboarding import register_merchant
 from exchange.service.packages import package_files
-from exchange.service.reports import HISTORY_MAX
 from exchange.service.sandbox import parse_wishes
 from exchange.service.terms import merchant_terms
 from exchange.signing.digest import digest_of_stream
@@ -46,8 +47,10 @@ from schemas.wire.fields import instant_text
 from schemas.wire.health import HealthAnswer, ReadyAnswer
 from schemas.wire.members import (
     ConsentRequest,
+    ConsentsAnswer,
     EnrolAnswer,
     EnrolRequest,
+    HistoryAnswer,
     LinkAnswer,
     LinkRequest,
 )
@@ -61,7 +64,10 @@ from settlement.core.event import Kind
 from settlement.service import cycles
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from exchange.gateway.gate import Call
+    from schemas.wire.members import ConsentView
     from settlement.core.command import Entry
 
 log = structlog.get_logger()
@@ -80,6 +86,14 @@ _PACKED_ORDERS: BulkDecoder[Any] = BulkDecoder(
 )
 _JSON_PURCHASES: BulkDecoder[Any] = BulkDecoder(BulkPurchase[fields.FenDigits], packed=False)
 _PACKED_PURCHASES: BulkDecoder[Any] = BulkDecoder(BulkPurchase[fields.Fen], packed=True)
+
+
+CONSENTS: Final = Listing("consents", int)
+HISTORY: Final = Listing("history", int, usual=50)
+MERCHANTS: Final = Listing("merchants", str)
+POSITIONS: Final = Listing("positions", str, usual=500)
+CYCLES: Final = Listing("cycles", int)
+CYCLE_STATES: Final = ("open", "closed", "settled")
 
 
 # --- what several handlers need ---
@@ -336,22 +350,35 @@ async def post_consents(call: Call) -> web.StreamResponse:
 
 
 async def get_consents(call: Call) -> web.StreamResponse:
-    """Show a member's consents."""
-    outcome = await call.services.consents.list(_member(call), caller=call.caller)
-    if isinstance(outcome, Refusal):
-        return call.refuse(outcome.reason, outcome.detail, status=HTTPStatus.NOT_FOUND)
-    return call.answer(outcome)
+    """Show a page of a member's consents."""
+    below, limit = CONSENTS.window(call)
+    found = await call.services.consents.consents(
+        _member(call), caller=call.caller, below=below, limit=limit + 1
+    )
+    return _consents(call, found)
+
+
+def _consents(call: Call, found: Sequence[ConsentView] | Refusal) -> web.Response:
+    if isinstance(found, Refusal):
+        return call.refuse(found.reason, found.detail, status=HTTPStatus.NOT_FOUND)
+    return CONSENTS.answer(
+        call,
+        found,
+        lambda view: int(view.consent_no),
+        lambda views, cursor: ConsentsAnswer(consents=views, next=cursor),
+    )
 
 
 async def post_withdraw(call: Call) -> web.StreamResponse:
-    """End a member's consent, and show what is left."""
+    """End a member's consent, and show the newest."""
     text: str = call.request.match_info["consent_no"]
     consent_no = int(text) if re.match(r"\A[0-9]{1,18}\Z", text) else 0
-    outcome = await call.services.consents.withdraw(_member(call), consent_no, caller=call.caller)
-    if isinstance(outcome, Refusal):
-        return call.refuse(outcome.reason, outcome.detail, status=HTTPStatus.NOT_FOUND)
-    log.info("consent.withdrawn", request_id=call.request_id, consent_no=consent_no)
-    return call.answer(outcome)
+    found = await call.services.consents.withdraw(
+        _member(call), consent_no, caller=call.caller, limit=CONSENTS.usual + 1
+    )
+    if not isinstance(found, Refusal):
+        log.info("consent.withdrawn", request_id=call.request_id, consent_no=consent_no)
+    return _consents(call, found)
 
 
 async def get_balances(call: Call) -> web.StreamResponse:
@@ -364,28 +391,19 @@ async def get_balances(call: Call) -> web.StreamResponse:
 
 async def get_history(call: Call) -> web.StreamResponse:
     """Show a page of what happened to a member's points."""
-    before = query_number(call, "before", most=2**63 - 1)
-    limit = query_number(call, "limit", most=HISTORY_MAX)
-    outcome = await call.services.reports.history(
-        _member(call), caller=call.caller, before=before, limit=limit or 50
+    before, limit = HISTORY.window(call)
+    member = _member(call)
+    found = await call.services.reports.history(
+        member, caller=call.caller, before=before, limit=limit + 1
     )
-    if isinstance(outcome, Refusal):
-        return call.refuse(outcome.reason, outcome.detail, status=HTTPStatus.NOT_FOUND)
-    return call.answer(outcome)
-
-
-def query_number(call: Call, name: str, *, most: int) -> int | None:
-    """A positive whole number from the query.
-
-    Raises:
-        SchemaError: It is something else, or above `most`.
-    """
-    text: str | None = call.request.query.get(name)
-    if text is None:
-        return None
-    if not re.match(r"\A[0-9]{1,19}\Z", text) or not 1 <= int(text) <= most:
-        raise SchemaError(f"?{name}", f"Expected a number from 1 to {most}")
-    return int(text)
+    if isinstance(found, Refusal):
+        return call.refuse(found.reason, found.detail, status=HTTPStatus.NOT_FOUND)
+    return HISTORY.answer(
+        call,
+        found,
+        lambda line: int(line.seq),
+        lambda lines, cursor: HistoryAnswer(member=member, lines=lines, next=cursor),
+    )
 
 
 # --- merchants ---
@@ -423,25 +441,57 @@ async def post_merchants(call: Call) -> web.StreamResponse:
 
 
 async def get_merchants(call: Call) -> web.StreamResponse:
-    """List merchants."""
-    views = await call.services.reports.merchants(caller=call.caller)
-    return call.answer(MerchantsAnswer(merchants=views))
+    """Show a page of merchants."""
+    after, limit = MERCHANTS.window(call)
+    wanted = query_choice(call, "hosted", ("true", "false"))
+    views = await call.services.reports.merchants(
+        caller=call.caller,
+        after=after or "",
+        hosted=None if wanted is None else wanted == "true",
+        limit=limit + 1,
+    )
+    return MERCHANTS.answer(
+        call,
+        views,
+        lambda view: view.code,
+        lambda page, cursor: MerchantsAnswer(merchants=page, next=cursor),
+    )
 
 
 # --- cycles ---
 
 
 async def get_positions(call: Call) -> web.StreamResponse:
-    """Show where the caller (or everybody, to the house) stands."""
-    cycle = call.request.query.get("cycle")
-    answer = await call.services.reports.positions(cycle, caller=call.caller)
-    return call.not_found() if answer is None else call.answer(answer)
+    """Show where the caller (or everybody, to the house) stands, page by page."""
+    after, limit = POSITIONS.window(call)
+    found = await call.services.reports.positions(
+        call.request.query.get("cycle"), caller=call.caller, after=after, limit=limit + 1
+    )
+    if found is None:
+        return call.not_found()
+    return POSITIONS.answer(
+        call,
+        found.positions,
+        lambda view: view.party,
+        lambda page, cursor: msgspec.structs.replace(found, positions=page, next=cursor),
+    )
 
 
 async def get_cycles(call: Call) -> web.StreamResponse:
-    """List cycles."""
-    views = await call.services.reports.cycles(caller=call.caller)
-    return call.answer(CyclesAnswer(cycles=views))
+    """Show a page of cycles."""
+    after, limit = CYCLES.window(call)
+    views = await call.services.reports.cycles(
+        caller=call.caller,
+        after=-1 if after is None else after,
+        state=query_choice(call, "state", CYCLE_STATES),
+        limit=limit + 1,
+    )
+    return CYCLES.answer(
+        call,
+        views,
+        lambda view: view.number,
+        lambda page, cursor: CyclesAnswer(cycles=page, next=cursor),
+    )
 
 
 async def get_cycle(call: Call) -> web.StreamResponse:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from exchange.gateway.paging import Listing
 from schemas.values.reason import Refusal
 from schemas.wire.keys import KeyRequest, KeysAnswer
 
@@ -12,13 +13,23 @@ if TYPE_CHECKING:
 
     from exchange.gateway.gate import Call
 
+KEYS: Final = Listing("keys", str)
+
 
 async def get_keys(call: Call) -> web.StreamResponse:
     """List keys with which the caller signs."""
     services = call.services
     offer = await services.shelf.offer()
-    views = await services.keys.keys(caller=call.caller, codes=offer.codes, now=services.now())
-    return call.answer(KeysAnswer(keys=views))
+    after, limit = KEYS.window(call)
+    views = await services.keys.keys(
+        caller=call.caller, codes=offer.codes, now=services.now(), after=after, limit=limit + 1
+    )
+    return KEYS.answer(
+        call,
+        views,
+        lambda view: view.kid,
+        lambda page, cursor: KeysAnswer(keys=page, next=cursor),
+    )
 
 
 async def post_keys(call: Call) -> web.StreamResponse:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from exchange.gateway.formats import JSON_TYPE
+from exchange.gateway.paging import Listing
 from exchange.service.access import bearer_of
 from exchange.service.oidc import FLOW_SECONDS
 from exchange.service.people import accept_invitation, disable_person, list_people
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from exchange.gateway.gate import Call
     from exchange.service.sessions import Opened
 
+PEOPLE: Final = Listing("people", str)
 FLOW_COOKIE: Final = "tongdui-oidc"
 
 log = structlog.get_logger()
@@ -138,7 +140,10 @@ async def post_invitation(call: Call) -> web.StreamResponse:
 
 async def get_people(call: Call) -> web.StreamResponse:
     """List everybody."""
-    now = call.services.now()
+    after, limit = PEOPLE.window(call)
+    rows = await list_people(
+        call.services.pool, now=call.services.now(), after=after or "", limit=limit + 1
+    )
     people = [
         PersonView(
             name=row["name"],
@@ -147,9 +152,14 @@ async def get_people(call: Call) -> web.StreamResponse:
             state=state,
             made_at=instant_text(microseconds(row["made_at"])),
         )
-        for row, state in await list_people(call.services.pool, now=now)
+        for row, state in rows
     ]
-    return call.answer(PeopleAnswer(people=people))
+    return PEOPLE.answer(
+        call,
+        people,
+        lambda view: view.name,
+        lambda page, cursor: PeopleAnswer(people=page, next=cursor),
+    )
 
 
 async def post_person_disable(call: Call) -> web.StreamResponse:

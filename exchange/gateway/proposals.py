@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import structlog
 
+from exchange.gateway.paging import Listing, query_choice
 from schemas.files.instant import microseconds
 from schemas.values.reason import Reason, Refusal
 from schemas.wire.fields import instant_text
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+PROPOSALS: Final = Listing("proposals", int)
+PROPOSAL_STATES: Final = ("open", "expired", "rejected", "approved", "done", "refused")
+
 
 async def post_proposals(call: Call) -> web.StreamResponse:
     """Propose a change."""
@@ -36,14 +40,21 @@ async def post_proposals(call: Call) -> web.StreamResponse:
         call.principal, wanted.action, wanted.terms, wanted.why
     )
     log.info("proposal.made", request_id=call.request_id, proposal_no=row["proposal_no"])
-    return call.answer(_view(call, row), 201)
+    return call.answer(_view(row), 201)
 
 
 async def get_proposals(call: Call) -> web.StreamResponse:
-    """List proposals."""
-    rows = await call.services.proposals.proposals()
-    answer = ProposalsAnswer(proposals=[_view(call, row) for row in rows])
-    return call.answer(answer)
+    """Show a page of proposals."""
+    below, limit = PROPOSALS.window(call)
+    rows = await call.services.proposals.proposals(
+        below=below, state=query_choice(call, "state", PROPOSAL_STATES), limit=limit + 1
+    )
+    return PROPOSALS.answer(
+        call,
+        [_view(row) for row in rows],
+        lambda view: int(view.proposal_no),
+        lambda page, cursor: ProposalsAnswer(proposals=page, next=cursor),
+    )
 
 
 async def get_proposal(call: Call) -> web.StreamResponse:
@@ -51,7 +62,7 @@ async def get_proposal(call: Call) -> web.StreamResponse:
     row = await call.services.proposals.proposal(_number(call))
     if row is None:
         return call.refuse(Reason.PROPOSAL_NOT_FOUND)
-    return call.answer(_view(call, row))
+    return call.answer(_view(row))
 
 
 async def post_proposal_approve(call: Call) -> web.StreamResponse:
@@ -75,7 +86,7 @@ async def post_proposal_reject(call: Call) -> web.StreamResponse:
 def _decided(call: Call, decided: Decided | Refusal) -> web.StreamResponse:
     if isinstance(decided, Refusal):
         return call.refuse(decided.reason, decided.detail)
-    view = _view(call, decided.row, second=decided.second or None)
+    view = _view(decided.row, second=decided.second or None)
     log.info(
         "proposal.decided",
         request_id=call.request_id,
@@ -91,11 +102,11 @@ def _number(call: Call) -> int:
     return int(text) if re.match(r"\A[1-9][0-9]{0,8}\Z", text) else 0
 
 
-def _view(call: Call, row: Record, *, second: str | None = None) -> ProposalView:
+def _view(row: Record, *, second: str | None = None) -> ProposalView:
     terms: dict[str, Any] = msgspec.json.decode(row["terms"])
     return ProposalView(
         proposal_no=str(row["proposal_no"]),
-        state=call.services.proposals.state(row),
+        state=row["state"],
         action=row["action"],
         subject=row["subject"],
         terms=terms,

@@ -15,6 +15,7 @@ from exchange.gateway import (
 )
 from exchange.gateway.formats import JSON_TYPE, MSGPACK_TYPE, RECORD_TYPES
 from exchange.gateway.gate import BODY_BYTES_MAX, BULK_BYTES_MAX, Who
+from exchange.gateway.paging import CURSOR_PATTERN
 from schemas.values.ids import MERCHANT_CODE_PATTERN
 from schemas.values.reason import Reason
 from schemas.wire import (
@@ -38,7 +39,7 @@ from schemas.wire import people as wire_people
 from schemas.wire import proposals as wire_proposals
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from aiohttp import web
 
@@ -161,6 +162,11 @@ class Route:
         return forms if len(forms) > 1 else ()
 
     @property
+    def query(self) -> frozenset[str]:
+        """Parameters that its query may have."""
+        return frozenset(each.name for each in self.parameters if each.query)
+
+    @property
     def name(self) -> str:
         """Name in metrics and in the document."""
         return self.handler.__name__
@@ -195,8 +201,26 @@ _CODE = Parameter(
 )
 _ENDPOINT = Parameter(name="endpoint", text="The endpoint's number.", pattern=r"^[1-9][0-9]{0,8}$")
 _LIMIT = Parameter(
-    name="limit", text="Most lines of a page.", pattern=r"^[1-9][0-9]{0,2}$", query=True
+    name="limit",
+    text="Most lines of a page.",
+    pattern=r"^([1-9][0-9]?|[1-4][0-9]{2}|500)$",
+    query=True,
 )
+_PAGED = (
+    Parameter(
+        name="after",
+        text="Where the page begins, as `next` of the page before gave it out; the first page where left out.",
+        pattern=CURSOR_PATTERN,
+        query=True,
+    ),
+    _LIMIT,
+)
+
+
+def _choice(name: str, text: str, words: Sequence[str]) -> Parameter:
+    """A filter of a list."""
+    return Parameter(name=name, text=text, pattern=f"^({'|'.join(words)})$", query=True)
+
 
 ROUTES: Final = (
     Route(
@@ -414,7 +438,7 @@ ROUTES: Final = (
         handler=handlers.get_consents,
         request={},
         response={JSON_TYPE: members.ConsentsAnswer},
-        parameters=(_MEMBER,),
+        parameters=(_MEMBER, *_PAGED),
         refusals=(Reason.UNKNOWN_MEMBER,),
     ),
     Route(
@@ -449,18 +473,7 @@ ROUTES: Final = (
         response={JSON_TYPE: members.HistoryAnswer},
         parameters=(
             _MEMBER,
-            Parameter(
-                name="before",
-                text="Lines older than this sequence number.",
-                pattern=r"^[1-9][0-9]{0,17}$",
-                query=True,
-            ),
-            Parameter(
-                name="limit",
-                text="Most lines, 50 where left out and at most 500.",
-                pattern=r"^([1-9][0-9]?|[1-4][0-9]{2}|500)$",
-                query=True,
-            ),
+            *_PAGED,
         ),
         refusals=(Reason.UNKNOWN_MEMBER,),
     ),
@@ -483,6 +496,7 @@ ROUTES: Final = (
         handler=key_handlers.get_keys,
         request={},
         response={JSON_TYPE: keys.KeysAnswer},
+        parameters=_PAGED,
     ),
     Route(
         method="POST",
@@ -512,11 +526,19 @@ ROUTES: Final = (
     Route(
         method="GET",
         path="/v1/merchants",
-        summary="All merchants.",
+        summary="Merchants, by code.",
         who=Who.MERCHANT,
         handler=handlers.get_merchants,
         request={},
         response={JSON_TYPE: merchants.MerchantsAnswer},
+        parameters=(
+            _choice(
+                "hosted",
+                "Merchants whose points the house keeps, or the others.",
+                ("true", "false"),
+            ),
+            *_PAGED,
+        ),
     ),
     Route(
         method="GET",
@@ -553,16 +575,21 @@ ROUTES: Final = (
                 pattern=_CYCLE.pattern,
                 query=True,
             ),
+            *_PAGED,
         ),
     ),
     Route(
         method="GET",
         path="/v1/cycles",
-        summary="All settlement cycles, oldest first.",
+        summary="Settlement cycles, oldest first.",
         who=Who.MERCHANT,
         handler=handlers.get_cycles,
         request={},
         response={JSON_TYPE: cycles.CyclesAnswer},
+        parameters=(
+            _choice("state", "Cycles in this state alone.", handlers.CYCLE_STATES),
+            *_PAGED,
+        ),
     ),
     Route(
         method="POST",
@@ -687,6 +714,7 @@ ROUTES: Final = (
         handler=people.get_people,
         request={},
         response={JSON_TYPE: wire_people.PeopleAnswer},
+        parameters=_PAGED,
     ),
     Route(
         method="POST",
@@ -717,6 +745,10 @@ ROUTES: Final = (
         handler=proposals.get_proposals,
         request={},
         response={JSON_TYPE: wire_proposals.ProposalsAnswer},
+        parameters=(
+            _choice("state", "Proposals in this state alone.", proposals.PROPOSAL_STATES),
+            *_PAGED,
+        ),
     ),
     Route(
         method="GET",
@@ -822,6 +854,7 @@ ROUTES: Final = (
         handler=event_handlers.get_endpoints,
         request={},
         response={JSON_TYPE: events.EndpointsAnswer},
+        parameters=_PAGED,
     ),
     Route(
         method="GET",
@@ -863,13 +896,7 @@ ROUTES: Final = (
         response={JSON_TYPE: events.DeadLettersAnswer},
         parameters=(
             _ENDPOINT,
-            Parameter(
-                name="after",
-                text="Where the page begins, as `next` gave it out.",
-                pattern=r"^[1-9][0-9]{0,17}$",
-                query=True,
-            ),
-            _LIMIT,
+            *_PAGED,
         ),
     ),
     Route(

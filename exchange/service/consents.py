@@ -16,7 +16,7 @@ from schemas.values.faults import SchemaError
 from schemas.values.ids import HOUSE
 from schemas.values.reason import Reason, Refusal
 from schemas.wire.fields import instant_text, microseconds
-from schemas.wire.members import ConsentsAnswer, ConsentView
+from schemas.wire.members import ConsentView
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,9 +94,9 @@ class ConsentDesk:
         )
 
     async def withdraw(
-        self, token: str, consent_no: int, *, caller: int
-    ) -> ConsentsAnswer | Refusal:
-        """End a consent, and tell what is left; or UNKNOWN_MEMBER, UNKNOWN_CONSENT. Again is harmless.
+        self, token: str, consent_no: int, *, caller: int, limit: int
+    ) -> list[ConsentView] | Refusal:
+        """End a consent, and tell the newest; or UNKNOWN_MEMBER, UNKNOWN_CONSENT. Again is harmless.
 
         The receiver itself may do so too: a member may have told either side.
         """
@@ -107,30 +107,36 @@ class ConsentDesk:
             self._pool, member_no=member_no, consent_no=consent_no, caller=caller, now=self._now()
         ):
             return Refusal(Reason.UNKNOWN_CONSENT, Reason.UNKNOWN_CONSENT.english)
-        return await self._list(member_no, caller=caller)
+        return await self._list(member_no, caller=caller, limit=limit)
 
-    async def list(self, token: str, *, caller: int) -> ConsentsAnswer | Refusal:
-        """Consents of a member, newest first, or UNKNOWN_MEMBER; a merchant sees those it is a side of."""
+    async def consents(
+        self, token: str, *, caller: int, below: int | None, limit: int
+    ) -> list[ConsentView] | Refusal:
+        """Consents of a member below a number, newest first; a merchant sees those it is a side of.
+
+        Returns:
+            At most `limit` of them, or UNKNOWN_MEMBER.
+        """
         member_no = (await self._members.find([token], caller=caller)).get(token)
         if member_no is None:
             return Refusal(Reason.UNKNOWN_MEMBER, Reason.UNKNOWN_MEMBER.english)
-        return await self._list(member_no, caller=caller)
+        return await self._list(member_no, caller=caller, below=below, limit=limit)
 
-    async def _list(self, member_no: int, *, caller: int) -> ConsentsAnswer:
+    async def _list(
+        self, member_no: int, *, caller: int, limit: int, below: int | None = None
+    ) -> list[ConsentView]:
         offer = await self._shelf.offer()
-        return ConsentsAnswer(
-            consents=[
-                ConsentView(
-                    consent_no=str(row["consent_no"]),
-                    giver=offer.codes.get(row["giver"], ""),
-                    receiver=offer.codes.get(row["receiver"], ""),
-                    purpose=row["purpose"],
-                    given_at=instant_text(microseconds(row["given_at"])),
-                    withdrawn_at=row["withdrawn_at"]
-                    and instant_text(microseconds(row["withdrawn_at"])),
-                )
-                for row in await store.fetch_consents(
-                    self._pool, member_no=member_no, caller=caller
-                )
-            ]
-        )
+        return [
+            ConsentView(
+                consent_no=str(row["consent_no"]),
+                giver=offer.codes.get(row["giver"], ""),
+                receiver=offer.codes.get(row["receiver"], ""),
+                purpose=row["purpose"],
+                given_at=instant_text(microseconds(row["given_at"])),
+                withdrawn_at=row["withdrawn_at"]
+                and instant_text(microseconds(row["withdrawn_at"])),
+            )
+            for row in await store.fetch_consents(
+                self._pool, member_no=member_no, caller=caller, below=below, limit=limit
+            )
+        ]

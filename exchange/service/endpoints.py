@@ -10,7 +10,7 @@ from exchange.store import endpoints as store
 from exchange.store.feed import fetch_head
 from schemas.values.faults import SchemaError
 from schemas.values.reason import Reason, Refusal
-from schemas.wire.events import DeadLetter, DeadLettersAnswer, EndpointView, EventType
+from schemas.wire.events import DeadLetter, EndpointView, EventType
 from schemas.wire.fields import instant_text
 from settlement.core.trail import By, Change
 from settlement.service import trail
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 ENDPOINTS_MAX: Final = 10
 """Of one merchant: each is a copy of the stream that is sent."""
-LETTERS_MAX: Final = 500
 _TYPES: Final = frozenset(get_args(EventType))
 
 
@@ -83,9 +82,16 @@ class EndpointDesk:
         assert view is not None
         return view
 
-    async def of_caller(self, *, caller: int) -> list[EndpointView]:
-        """A caller's endpoints, by number."""
-        return [_view(row) for row in await store.fetch_endpoints(self._pool, merchant_no=caller)]
+    async def of_caller(
+        self, *, caller: int, after: int = 0, limit: int | None = None
+    ) -> list[EndpointView]:
+        """A caller's endpoints after one, by number."""
+        return [
+            _view(row)
+            for row in await store.fetch_endpoints(
+                self._pool, merchant_no=caller, after_no=after, limit=limit
+            )
+        ]
 
     async def show(self, endpoint: int, *, caller: int) -> EndpointView | None:
         """One endpoint; None if the caller has no such one."""
@@ -129,15 +135,16 @@ class EndpointDesk:
 
     async def dead_letters(
         self, endpoint: int, *, caller: int, after: int, limit: int
-    ) -> DeadLettersAnswer | None:
-        """Events that it did not take, oldest first; None if the caller has no such endpoint."""
+    ) -> list[tuple[int, DeadLetter]] | None:
+        """Events that it did not take, by number; None if the caller has no such endpoint."""
         if await self.show(endpoint, caller=caller) is None:
             return None
         rows = await store.fetch_dead_letters(
             self._pool, endpoint_no=endpoint, after_no=after, limit=limit
         )
-        return DeadLettersAnswer(
-            dead_letters=[
+        return [
+            (
+                row["letter_no"],
                 DeadLetter(
                     id=row["event_id"],
                     given_up_at=instant_text(row["given_up_at_us"]),
@@ -145,11 +152,10 @@ class EndpointDesk:
                     last_error=row["last_error"],
                     replay_wanted=row["replay_wanted"],
                     delivered_at=_instant(row["delivered_at_us"]),
-                )
-                for row in rows
-            ],
-            next=rows[-1]["letter_no"] if len(rows) == limit else None,
-        )
+                ),
+            )
+            for row in rows
+        ]
 
     async def replay(
         self, endpoint: int, *, caller: int, ids: Sequence[str] | None, by: By

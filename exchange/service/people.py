@@ -211,8 +211,10 @@ async def disable_person(pool: Pool, *, name: str, by: By, now: datetime) -> Ref
     return None
 
 
-async def list_people(pool: Pool, *, now: datetime) -> list[tuple[Record, str]]:
-    """Everybody by name, each with `invited`, `active`, `locked` or `disabled`."""
+async def list_people(
+    pool: Pool, *, now: datetime, after: str = "", limit: int | None = None
+) -> list[tuple[Record, str]]:
+    """Everybody after a name, by name, each with `invited`, `active`, `locked` or `disabled`."""
 
     def state(row: Record) -> str:
         if row["disabled_at"] is not None:
@@ -221,7 +223,7 @@ async def list_people(pool: Pool, *, now: datetime) -> list[tuple[Record, str]]:
             return "invited"
         return "locked" if row["locked_until"] and row["locked_until"] > now else "active"
 
-    return [(row, state(row)) for row in await store.fetch_people(pool)]
+    return [(row, state(row)) for row in await store.fetch_people(pool, after=after, limit=limit)]
 
 
 async def accept_invitation(

@@ -218,30 +218,24 @@ class ProposalDesk:
             return no.refusal
         return Decided(row=await self._row(proposal_no))
 
-    async def proposals(self) -> list[Record]:
-        """The newest proposals; what was approved and not carried out is finished first."""
+    async def proposals(
+        self, *, below: int | None = None, state: str | None = None, limit: int = 500
+    ) -> list[Record]:
+        """The newest proposals, below a number, in one state alone; what was approved is finished first."""
         await self.finish()
-        return await store.fetch_proposals(self._pool)
+        return await store.fetch_proposals(
+            self._pool, now=self._now(), below=below, state=state, limit=limit
+        )
 
     async def proposal(self, proposal_no: int) -> Record | None:
         """One proposal; None if there is none."""
-        rows = await store.fetch_proposals(self._pool, proposal_no=proposal_no)
+        rows = await store.fetch_proposals(self._pool, now=self._now(), proposal_no=proposal_no)
         return rows[0] if rows else None
 
     async def finish(self) -> None:
         """Carry out what was approved and, after a fault, did not come to its end."""
         for proposal_no in await store.fetch_unfinished(self._pool):
             await self._carry_out(await self._row(proposal_no))
-
-    def state(self, row: Record) -> str:
-        """Where a proposal stands: open, expired, rejected, approved, done or refused."""
-        if row["decision"] is None:
-            return "open" if row["expires_at"] > self._now() else "expired"
-        if row["decision"] == "rejected":
-            return "rejected"
-        if row["done_at"] is None:
-            return "approved"
-        return "refused" if row["refused"] else "done"
 
     async def _carry_out(self, row: Record) -> None:
         """Have the books do their part; harmless when it was done before."""
@@ -263,10 +257,10 @@ class ProposalDesk:
     async def _open_proposal(self, conn: PoolConnectionProxy, proposal_no: int) -> Record:
         """A proposal that can be decided, held until the transaction ends."""
         await store.lock_proposal(conn, proposal_no=proposal_no)
-        rows = await store.fetch_proposals(conn, proposal_no=proposal_no)
+        rows = await store.fetch_proposals(conn, now=self._now(), proposal_no=proposal_no)
         if not rows:
             raise _No(Refusal(Reason.PROPOSAL_NOT_FOUND, f"there is no proposal {proposal_no}"))
-        state = self.state(rows[0])
+        state = rows[0]["state"]
         if state == "expired":
             raise _No(Refusal(Reason.PROPOSAL_EXPIRED, f"proposal {proposal_no} has expired"))
         if state != "open":
@@ -274,7 +268,7 @@ class ProposalDesk:
         return rows[0]
 
     async def _row(self, proposal_no: int) -> Record:
-        [row] = await store.fetch_proposals(self._pool, proposal_no=proposal_no)
+        [row] = await store.fetch_proposals(self._pool, now=self._now(), proposal_no=proposal_no)
         return row
 
 

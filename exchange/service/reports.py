@@ -17,7 +17,7 @@ from schemas.values.ids import HOUSE, order_id
 from schemas.values.reason import REASON_BY_NUMBER, Reason, Refusal
 from schemas.wire.cycles import CycleView, PositionsAnswer, PositionView
 from schemas.wire.fields import instant_text
-from schemas.wire.members import BalancesAnswer, BalanceView, HistoryAnswer, HistoryLine, LotView
+from schemas.wire.members import BalancesAnswer, BalanceView, HistoryLine, LotView
 from schemas.wire.merchants import MerchantView
 from schemas.wire.orders import OrderView
 from schemas.wire.problems import reason_problem
@@ -54,7 +54,6 @@ KIND_NAMES: Final = {
     Kind.GIVEN: "given",
     Kind.RECEIVED: "received",
 }
-HISTORY_MAX: Final = 500
 _LAST_SEQ: Final = 2**63 - 1
 
 
@@ -222,14 +221,14 @@ class Reports:
 
     async def history(
         self, token: str, *, caller: int, before: int | None, limit: int
-    ) -> HistoryAnswer | Refusal:
-        """A page of what happened to a member's points, newest first, or UNKNOWN_MEMBER.
+    ) -> list[HistoryLine] | Refusal:
+        """What happened to a member's points, newest first, or UNKNOWN_MEMBER.
 
         Args:
             token: The member, as the caller names them.
             caller: A merchant sees the events in which it is issuer or acceptor.
-            before: Sequence number below which the page begins; None for the newest.
-            limit: Most lines, at most 500.
+            before: Sequence number below which to begin; None for the newest.
+            limit: Most lines.
         """
         member_no = (await self._members.find([token], caller=caller)).get(token)
         if member_no is None:
@@ -243,23 +242,24 @@ class Reports:
             limit=limit,
         )
         offer = await self._shelf.offer()
-        lines = [_history_line(row, offer.codes.get) for row in rows]
-        return HistoryAnswer(
-            member=token,
-            lines=lines,
-            next_before=lines[-1].seq if len(lines) == limit else None,
-        )
+        return [_history_line(row, offer.codes.get) for row in rows]
 
     # Merchants ------------------------------------------------------------------------------------
 
-    async def merchants(self, *, caller: int) -> list[MerchantView]:
-        """All merchants; the figures under the cap only for the house."""
+    async def merchants(
+        self, *, caller: int, after: str, hosted: bool | None, limit: int
+    ) -> list[MerchantView]:
+        """Merchants after a code, hosted ones or others alone; the figures under the cap only for the house."""
         offer = await self._shelf.offer()
+        by_code = sorted(
+            (programme.code, merchant_no)
+            for merchant_no, programme in offer.catalogue.programmes.items()
+            if programme.code > after and hosted in (None, programme.hosted)
+        )
+        numbers = [merchant_no for _, merchant_no in by_code[:limit]]
         views: list[MerchantView] = []
-        for row in await parties.list_parties(self._pool):
-            programme = offer.catalogue.programmes.get(row["merchant_no"])
-            if programme is None:
-                continue
+        for row in await parties.list_parties(self._pool, numbers=numbers):
+            programme = offer.catalogue.programmes[row["merchant_no"]]
             view = MerchantView(
                 code=row["code"],
                 name=row["name"],
@@ -275,12 +275,17 @@ class Reports:
                     held_cu=str(row["held_cu"]),
                 )
             views.append(view)
-        return views
+        return sorted(views, key=lambda view: view.code)
 
     # Cycles ---------------------------------------------------------------------------------------
 
-    async def positions(self, cycle: str | None, *, caller: int) -> PositionsAnswer | None:
-        """Where everybody stands in a cycle (the open one for None); None if there is no such cycle."""
+    async def positions(
+        self, cycle: str | None, *, caller: int, after: str | None, limit: int
+    ) -> PositionsAnswer | None:
+        """Where those after a party stand in a cycle (the open one for None); None if there is no such cycle.
+
+        The database tells everybody's figures at once, which is one statement for any page: parties are hundreds.
+        """
         found = await self._cycle(cycle)
         if found is None:
             return None
@@ -291,12 +296,24 @@ class Reports:
             for row in await inquiry.standing(self._pool, cycle_no=found["cycle_no"])
             if caller in (HOUSE, row["merchant_no"])
         ]
-        views.sort(key=lambda view: view.party)
-        return PositionsAnswer(cycle=found["cycle_id"], state=found["state"], positions=views)
+        views = sorted(
+            (each for each in views if after is None or each.party > after),
+            key=lambda view: view.party,
+        )
+        return PositionsAnswer(
+            cycle=found["cycle_id"], state=found["state"], positions=views[:limit], next=None
+        )
 
-    async def cycles(self, *, caller: int) -> list[CycleView]:
-        """All cycles, oldest first; counts and gross only for the house."""
-        return [self._cycle_view(row, caller) for row in await cycles.list_cycles(self._pool)]
+    async def cycles(
+        self, *, caller: int, after: int, state: str | None, limit: int
+    ) -> list[CycleView]:
+        """Cycles after a number, oldest first, in one state alone; counts and gross only for the house."""
+        return [
+            self._cycle_view(row, caller)
+            for row in await cycles.page_of_cycles(
+                self._pool, after_no=after, state=state, limit=limit
+            )
+        ]
 
     async def cycle(self, cycle: str, *, caller: int) -> CycleView | None:
         """One cycle; None if there is no such one."""

@@ -135,10 +135,20 @@ class KeyDesk:
         assert row is not None
         return _view(row, codes, now)
 
-    async def keys(self, *, caller: int, codes: Mapping[int, str], now: datetime) -> list[KeyView]:
-        """The caller's keys, everybody's for the house; revoked ones too."""
+    async def keys(
+        self,
+        *,
+        caller: int,
+        codes: Mapping[int, str],
+        now: datetime,
+        after: str | None = None,
+        limit: int | None = None,
+    ) -> list[KeyView]:
+        """The caller's keys after one, everybody's for the house; revoked ones too."""
         merchant_no = None if caller == HOUSE else caller
-        rows = await store.fetch_signing_keys(self._pool, merchant_no=merchant_no)
+        rows = await store.fetch_signing_keys(
+            self._pool, merchant_no=merchant_no, after=after, limit=limit
+        )
         return [_view(row, codes, now) for row in rows]
 
     async def _tell(self) -> None:

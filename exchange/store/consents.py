@@ -52,16 +52,27 @@ async def withdraw_consent(
     return found is not None
 
 
-async def fetch_consents(conn: Connection | Pool, *, member_no: int, caller: int) -> list[Record]:
-    """Consents of a member that the caller is a side of, newest first; the house sees all."""
+async def fetch_consents(
+    conn: Connection | Pool,
+    *,
+    member_no: int,
+    caller: int,
+    below: int | None = None,
+    limit: int | None = None,
+) -> list[Record]:
+    """Consents of a member that the caller is a side of, below a number, newest first; the house sees all."""
     rows: list[Record] = await conn.fetch(
         """
         SELECT consent_no, giver, receiver, purpose, given_at, withdrawn_at
           FROM exchange.consent
          WHERE member_no = $1 AND ($2 = 0 OR giver = $2 OR receiver = $2)
+           AND ($3::bigint IS NULL OR consent_no < $3)
          ORDER BY consent_no DESC
+         LIMIT $4
         """,
         member_no,
         caller,
+        below,
+        limit,
     )
     return rows

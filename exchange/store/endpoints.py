@@ -65,8 +65,10 @@ async def fetch_endpoints(
     *,
     merchant_no: int | None = None,
     endpoint_no: int | None = None,
+    after_no: int = 0,
+    limit: int | None = None,
 ) -> list[Record]:
-    """Endpoints that were not removed: of a merchant, or one of them, or all for None."""
+    """Endpoints that were not removed, after one: of a merchant, or one of them, or all for None."""
     rows: list[Record] = await conn.fetch(
         """
         SELECT e.endpoint_no, e.merchant_no, e.url, e.types, e.seq, e.notice_no, e.attempts, e.last_error,
@@ -77,11 +79,14 @@ async def fetch_endpoints(
                  WHERE d.endpoint_no = e.endpoint_no AND d.delivered_at IS NULL) AS dead_letters
           FROM exchange.endpoint AS e
          WHERE e.removed_at IS NULL AND ($1::integer IS NULL OR e.merchant_no = $1)
-           AND ($2::integer IS NULL OR e.endpoint_no = $2)
+           AND ($2::integer IS NULL OR e.endpoint_no = $2) AND e.endpoint_no > $3
          ORDER BY e.endpoint_no
+         LIMIT $4
         """,
         merchant_no,
         endpoint_no,
+        after_no,
+        limit,
     )
     return rows
 

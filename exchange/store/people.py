@@ -42,8 +42,10 @@ async def fetch_person(
     return await conn.fetchrow("SELECT * FROM exchange.person WHERE name = $1", name)
 
 
-async def fetch_people(conn: Connection | PoolConnectionProxy | Pool) -> list[Record]:
-    """Everybody, by name, without anything secret; `merchant` is the code, null for the house."""
+async def fetch_people(
+    conn: Connection | PoolConnectionProxy | Pool, *, after: str = "", limit: int | None = None
+) -> list[Record]:
+    """Everybody after a name, by name, without anything secret; `merchant` is the code, null for the house."""
     rows: list[Record] = await conn.fetch(
         """
         SELECT p.person_no, p.name, m.code AS merchant, p.roles, p.made_at, p.disabled_at, p.invited_until,
@@ -51,8 +53,12 @@ async def fetch_people(conn: Connection | PoolConnectionProxy | Pool) -> list[Re
                CASE WHEN p.failures >= 5 THEN p.next_try_at END AS locked_until
           FROM exchange.person AS p
           LEFT JOIN settlement.merchant AS m USING (merchant_no)
+         WHERE p.name > $1
          ORDER BY p.name
-        """
+         LIMIT $2
+        """,
+        after,
+        limit,
     )
     return rows
 

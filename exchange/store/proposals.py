@@ -57,22 +57,50 @@ async def insert_proposal(
 
 
 async def fetch_proposals(
-    conn: Connection | PoolConnectionProxy | Pool, *, proposal_no: int | None = None
+    conn: Connection | PoolConnectionProxy | Pool,
+    *,
+    now: datetime,
+    proposal_no: int | None = None,
+    below: int | None = None,
+    state: str | None = None,
+    limit: int = 500,
 ) -> list[Record]:
-    """The newest proposals with what became of them, or one; `terms` and `before` are JSON text."""
+    """The newest proposals with what became of them; `terms` and `before` are JSON text.
+
+    Args:
+        conn: A connection.
+        now: Who was not decided by then may have expired.
+        proposal_no: This one alone.
+        below: Those with a lower number alone.
+        state: Those alone that stand so: open, expired, rejected, approved, done or refused.
+        limit: Most of them.
+    """
     rows: list[Record] = await conn.fetch(
         """
+        SELECT * FROM (
         SELECT p.proposal_no, p.action, p.subject, p.terms::text AS terms, p.before::text AS before, p.why,
                p.maker, p.made_at, p.expires_at, p.digest, d.decision, d.decider, d.decided_at, d.body,
-               e.done_at, e.refused
+               e.done_at, e.refused,
+               CASE WHEN d.decision IS NULL AND p.expires_at > $2 THEN 'open'
+                    WHEN d.decision IS NULL THEN 'expired'
+                    WHEN d.decision = 'rejected' THEN 'rejected'
+                    WHEN e.done_at IS NULL THEN 'approved'
+                    WHEN e.refused <> '' THEN 'refused'
+                    ELSE 'done' END AS state
           FROM exchange.proposal AS p
           LEFT JOIN exchange.proposal_decision AS d USING (proposal_no)
           LEFT JOIN exchange.proposal_done AS e USING (proposal_no)
-         WHERE $1::int IS NULL OR p.proposal_no = $1
-         ORDER BY p.proposal_no DESC
-         LIMIT 500
+         WHERE ($1::int IS NULL OR p.proposal_no = $1) AND ($3::int IS NULL OR p.proposal_no < $3)
+        ) AS told
+         WHERE $4::text IS NULL OR state = $4
+         ORDER BY proposal_no DESC
+         LIMIT $5
         """,
         proposal_no,
+        now,
+        below,
+        state,
+        limit,
     )
     return rows
 

@@ -49,17 +49,26 @@ async def fetch_signing_key(conn: Connection | Pool, *, key_id: str) -> Record |
 
 
 async def fetch_signing_keys(
-    conn: Connection | Pool | PoolConnectionProxy, *, merchant_no: int | None
+    conn: Connection | Pool | PoolConnectionProxy,
+    *,
+    merchant_no: int | None,
+    after: str | None = None,
+    limit: int | None = None,
 ) -> list[Record]:
-    """All keys of a merchant (of everybody where it is None), revoked ones too, oldest first."""
+    """All keys of a merchant (of everybody where it is None), revoked ones too, oldest first, after a key."""
     rows: list[Record] = await conn.fetch(
         """
         SELECT key_id, merchant_no, public_key, label, registered_at, retires_at, revoked_at
           FROM exchange.signing_key
-         WHERE $1::integer IS NULL OR merchant_no = $1
+         WHERE ($1::integer IS NULL OR merchant_no = $1)
+           AND ($2::text IS NULL OR (merchant_no, registered_at, key_id) > (
+                SELECT s.merchant_no, s.registered_at, s.key_id FROM exchange.signing_key AS s WHERE s.key_id = $2))
          ORDER BY merchant_no, registered_at, key_id
+         LIMIT $3
         """,
         merchant_no,
+        after,
+        limit,
     )
     return rows
 

@@ -76,11 +76,13 @@ class PositionsAnswer(msgspec.Struct, frozen=True, kw_only=True):
         cycle: The cycle's id.
         state: The cycle's state.
         positions: By party.
+        next: Cursor of the next page; null on the last.
     """
 
     cycle: str
     state: Literal["open", "closed", "settled"]
     positions: list[PositionView]
+    next: str | None
 
 
 class CycleView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -112,10 +114,12 @@ class CycleView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class CyclesAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """All cycles.
+    """A page of cycles.
 
     Attributes:
         cycles: Oldest first.
+        next: Cursor of the next page; null on the last.
     """
 
     cycles: list[CycleView]
+    next: str | None

@@ -308,9 +308,11 @@ class EndpointsAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         endpoints: By number.
+        next: Cursor of the next page; null on the last.
     """
 
     endpoints: list[EndpointView]
+    next: str | None
 
 
 class EndpointRemoved(msgspec.Struct, frozen=True, kw_only=True):
@@ -348,11 +350,11 @@ class DeadLettersAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         dead_letters: Oldest first.
-        next: Number to ask for the next page with; null on the last one.
+        next: Cursor of the next page; null on the last.
     """
 
     dead_letters: list[DeadLetter]
-    next: int | None
+    next: str | None
 
 
 class ReplayRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -64,9 +64,11 @@ class KeysAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         keys: Oldest first.
+        next: Cursor of the next page; null on the last.
     """
 
     keys: list[KeyView]
+    next: str | None
 
 
 class PublicKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -152,12 +152,12 @@ class HistoryAnswer(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         member: The member's token.
         lines: At most as many as asked for.
-        next_before: Ask with `before` set to this for the next page; null on the last.
+        next: Cursor of the next page; null on the last.
     """
 
     member: MemberToken
     lines: list[HistoryLine]
-    next_before: Count | None
+    next: str | None
 
 
 class ConsentRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -201,6 +201,8 @@ class ConsentsAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         consents: Newest first.
+        next: Cursor of the next page; null on the last.
     """
 
     consents: list[ConsentView]
+    next: str | None

@@ -99,10 +99,12 @@ class MerchantView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class MerchantsAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """All merchants.
+    """A page of merchants.
 
     Attributes:
         merchants: By code.
+        next: Cursor of the next page; null on the last.
     """
 
     merchants: list[MerchantView]
+    next: str | None

@@ -120,10 +120,12 @@ class PersonView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PeopleAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """Everybody.
+    """A page of everybody.
 
     Attributes:
         people: By name.
+        next: Cursor of the next page; null on the last.
     """
 
     people: list[PersonView]
+    next: str | None

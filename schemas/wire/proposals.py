@@ -209,7 +209,9 @@ class ProposalsAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """Proposals.
 
     Attributes:
-        proposals: Newest first, at most 500.
+        proposals: Newest first.
+        next: Cursor of the next page; null on the last.
     """
 
     proposals: list[ProposalView]
+    next: str | None

@@ -220,6 +220,15 @@ async def list_cycles(pool: Pool) -> list[Record]:
     return await store.fetch_cycles(pool, part=PART)
 
 
+async def page_of_cycles(
+    pool: Pool, *, after_no: int, state: str | None, limit: int
+) -> list[Record]:
+    """At most `limit` cycles after one, oldest first; in one state alone, if one is named."""
+    return await store.fetch_cycle_page(
+        pool, part=PART, after_no=after_no, state=state, limit=limit
+    )
+
+
 async def list_positions(pool: Pool, *, cycle_no: int) -> list[Record]:
     """Positions other than 0 of one cycle."""
     return await store.fetch_positions(pool, part=PART, cycle_no=cycle_no)

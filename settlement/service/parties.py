@@ -54,6 +54,6 @@ async def open_accounts(clearing: Clearing, accounts: Sequence[NewAccount]) -> N
     )
 
 
-async def list_parties(pool: Pool) -> list[Record]:
-    """All merchants with cap, collateral and open holds (null where no account was opened yet)."""
-    return await store.fetch_merchants(pool)
+async def list_parties(pool: Pool, *, numbers: Sequence[int] | None = None) -> list[Record]:
+    """All merchants, or some, with cap, collateral and open holds (null where no account was opened yet)."""
+    return await store.fetch_merchants(pool, numbers=numbers)

@@ -25,6 +25,33 @@ async def fetch_cycles(conn: Connection | Pool, *, part: int) -> list[Record]:
     return rows
 
 
+async def fetch_cycle_page(
+    conn: Connection | Pool, *, part: int, after_no: int, state: str | None, limit: int
+) -> list[Record]:
+    """Cycles after one, as `fetch_cycles` has them; `state` leaves all others out."""
+    rows: list[Record] = await conn.fetch(
+        """
+        SELECT c.cycle_no, c.cycle_id, c.state, c.opened_at, c.cut_off_at, c.closed_at, c.settled_at,
+               o.orders, o.gross_cu
+          FROM settlement.cycle AS c
+         CROSS JOIN LATERAL (
+               SELECT coalesce(sum(b.orders), 0)::bigint AS orders,
+                      coalesce(sum(b.debit_cu), 0)::bigint AS gross_cu
+                 FROM settlement.obligation AS b
+                WHERE b.part = c.part AND b.cycle_no = c.cycle_no
+         ) AS o
+         WHERE c.part = $1 AND c.cycle_no > $2 AND ($3::text IS NULL OR c.state = $3)
+         ORDER BY c.cycle_no
+         LIMIT $4
+        """,
+        part,
+        after_no,
+        state,
+        limit,
+    )
+    return rows
+
+
 async def fetch_positions(conn: Connection | Pool, *, part: int, cycle_no: int) -> list[Record]:
     """Positions other than 0 of one cycle, by party number."""
     rows: list[Record] = await conn.fetch(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from asyncpg import Connection, Pool, Record
@@ -35,14 +36,18 @@ async def insert_merchant(
     return merchant_no
 
 
-async def fetch_merchants(conn: Connection | Pool) -> list[Record]:
-    """All merchants with their figures under the cap, by code."""
+async def fetch_merchants(
+    conn: Connection | Pool, *, numbers: Sequence[int] | None = None
+) -> list[Record]:
+    """All merchants, or some, with their figures under the cap, by code."""
     rows: list[Record] = await conn.fetch(
         """
         SELECT m.merchant_no, m.code, m.name, m.registered_at, a.cap_cu, a.collateral_cu, a.held_cu
           FROM settlement.merchant AS m
           LEFT JOIN settlement.account AS a USING (merchant_no)
+         WHERE $1::integer[] IS NULL OR m.merchant_no = ANY ($1)
          ORDER BY m.code
-        """
+        """,
+        numbers,
     )
     return rows

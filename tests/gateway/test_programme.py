@@ -202,16 +202,16 @@ async def test_history_comes_in_pages_and_names_orders(house: House):
             "GET", f"/v1/members/{await house.token('anna')}/history?limit=2{before}"
         )
         lines += answer.body["lines"]
-        if answer.body["next_before"] is None:
+        if answer.body["next"] is None:
             break
-        before = f"&before={answer.body['next_before']}"
+        before = f"&after={answer.body['next']}"
     assert [line["kind"] for line in lines] == ["cleared", "cleared", "cleared", "accrued"]
     assert [line.get("order_id") for line in lines] == [*reversed(orders), None]
     assert lines[1]["credited_units"] == "33"
 
 
 @shared
-@pytest.mark.parametrize("query", ["limit=0", "limit=501", "limit=x", "before=0", "before=-1"])
+@pytest.mark.parametrize("query", ["limit=0", "limit=501", "limit=x", "after=0", "after=-1"])
 async def test_malformed_query_names_the_parameter(shared_house: House, query):
     """A page size or a place that is no number in range is 400."""
     token = await shared_house.token("anna")
