@@ -83,9 +83,7 @@ def _allowed() -> dict[str, frozenset[str]]:
 @functools.cache
 def _openapi_document() -> bytes:
     """The OpenAPI document as it is served; the routes are the same for every application of a process."""
-    return msgspec.json.format(
-        msgspec.json.encode(make_openapi(ROUTES, version=version("tongdui")))
-    )
+    return msgspec.json.encode(make_openapi(ROUTES, version=version("tongdui")))
 
 
 async def _elsewhere(call: Call) -> web.StreamResponse:

@@ -36,7 +36,7 @@ from exchange.service.sandbox import parse_wishes
 from exchange.service.terms import merchant_terms
 from exchange.signing.digest import digest_of_stream
 from schemas.values.faults import SchemaError, Unavailable
-from schemas.values.ids import HOUSE, KEY_PATTERN
+from schemas.values.ids import HOUSE
 from schemas.values.reason import REASON_BY_NUMBER, Reason, Refusal
 from schemas.wire import fields
 from schemas.wire.baskets import BasketRequest
@@ -72,7 +72,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-_KEY = re.compile(KEY_PATTERN)
+_KEY = re.compile(r"[!#-\[\]-~]{1,64}\Z")
+KEY_FIELD: Final = r'^([!#-\[\]-~]{1,64}|"[!#-\[\]-~]{1,64}")$'
+"""The field `Idempotency-Key`: a string of RFC 9651 (draft-ietf-httpapi-idempotency-key-header-07 §2.1), or its
+content alone. Either spelling is the same key; what would have to be escaped in a string has no place in one."""
 HTML_TYPE: Final = "text/html"
 _READY_SECONDS: Final = 2.0
 
@@ -107,8 +110,14 @@ def check_key(key: str | None) -> str:
     """
     if key is None:
         raise SchemaError("Idempotency-Key", "Expected the header `Idempotency-Key`")
+    if key[:1] == '"':
+        # The draft's own form, a string of RFC 9651; what it holds is the key.
+        key = key[1:-1] if len(key) > 1 and key[-1] == '"' else ""
     if not _KEY.match(key):
-        raise SchemaError("Idempotency-Key", "Expected 1 to 64 visible ASCII characters")
+        raise SchemaError(
+            "Idempotency-Key",
+            'Expected 1 to 64 visible ASCII characters but " and \\, bare or in quotes',
+        )
     return key
 
 

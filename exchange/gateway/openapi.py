@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from exchange.gateway import openapi_common as common
 from exchange.gateway import problems
+from exchange.gateway.examples import body_example, problem_examples
 from exchange.gateway.formats import JSON, JSON_TYPE, MSGPACK, MSGPACK_TYPE
-from exchange.gateway.gate import Who
-from exchange.gateway.throttle import LIMIT_FIELD, POLICY_FIELD
-from exchange.signing.request import ALGORITHM, FIELDS, REQUEST_TAG, TARGET
+from exchange.gateway.gate import BODY_SECONDS, Who
+from exchange.gateway.handlers import KEY_FIELD
 from schemas.values.reason import Reason
 from schemas.wire.problems import Problem
 
@@ -24,41 +25,21 @@ if TYPE_CHECKING:
 _REF: Final = "#/components/schemas/{name}"
 _GENERIC: Final = re.compile(r"\A(?P<base>[A-Za-z]+)[_\[]")
 
-_SCHEMES: Final = {
-    "signature": {
-        "type": "apiKey",
-        "in": "header",
-        "name": "Signature",
-        "description": (
-            "HTTP message signature (RFC 9421) with Ed25519, label of `Signature-Input`, over "
-            f"{' '.join(TARGET)} and, where the request has them, {' '.join(FIELDS)}; with `created`, `expires`, "
-            f'`nonce`, `keyid`, alg="{ALGORITHM}" and tag="{REQUEST_TAG}". A body has a `Content-Digest` (RFC 9530, '
-            "sha-256). The answer is signed over `@status`, `content-type`, `content-digest` and the request's "
-            "`signature`, by a key of `/.well-known/jwks.json`."
-        ),
-    },
-    "apiKey": {
-        "type": "http",
-        "scheme": "bearer",
-        "description": "An API key, in a sandbox alone; or the token of a person's session.",
-    },
-}
+_LIMITS_TEXT: Final = "At most {bytes:,} bytes, which arrive within {seconds:.0f} seconds."
+_KEY_TEXT: Final = (
+    "Names the wish (draft-ietf-httpapi-idempotency-key-header-07), as a string or bare; a UUIDv7 is best. It is bound "
+    "to the caller, the route and what the body says, whatever its format, and kept for at least 35 days: a repeat "
+    "gets the first answer, also while the first is still being decided; another wish under the key is 422 "
+    "`idempotency_conflict`; a request without a key is 400."
+)
+_INFO_TEXT: Final = """\
+Amounts are whole numbers: text of digits, and integers in the msgpack of bulk requests. 1 CU is 0.0001 yuan. A refusal
+of an order is a durable event and final for its key.
 
-_LIMIT_HEADERS: Final = {
-    POLICY_FIELD: {
-        "description": (
-            "The caller's quotas (draft-ietf-httpapi-ratelimit-headers): `q` units in `w` seconds, for each gateway "
-            "process. Absent for whom nothing is limited."
-        ),
-        "schema": {"type": "string"},
-        "example": '"orders";q=30000;w=10, "requests";q=3000;w=10',
-    },
-    LIMIT_FIELD: {
-        "description": "Units that are left of the quota that this request counts against, and seconds until one more.",
-        "schema": {"type": "string"},
-        "example": '"orders";r=29990;t=1',
-    },
-}
+Bodies are JSON or msgpack (`Content-Type`, `Accept`); problems are RFC 9457, in English and 中文, and each is explained
+at its `type`. Requests are signed (RFC 9421), and so are the answers to them; in a sandbox an API key does instead.
+Lists come in pages (`after`, `limit`, `next`, `Link`). Answers to GET carry an `ETag`.
+"""
 
 
 def make_openapi(routes: Iterable[Route], *, version: str) -> dict[str, Any]:
@@ -77,7 +58,7 @@ def make_openapi(routes: Iterable[Route], *, version: str) -> dict[str, Any]:
         if type_ is not None
     ]
     schemas, components = msgspec.json.schema_components(
-        [*(each[-1] for each in wanted), Problem], ref_template=_REF
+        [*(each[-1] for each in wanted), Problem, *common.EVENTS], ref_template=_REF
     )
     names = _names(wanted, schemas, components)
     made = {
@@ -87,23 +68,28 @@ def make_openapi(routes: Iterable[Route], *, version: str) -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, made)
+    answers = _share(paths)
     document = {
         "openapi": "3.1.0",
         "info": {
             "title": "Tongdui",
             "version": version,
             "summary": "A neutral clearing house for loyalty points.",
-            "description": (
-                "Amounts are whole numbers: strings of digits in JSON, integers in msgpack. "
-                "1 CU is 0.0001 yuan. A refusal of an order is a durable event and final for its key."
-            ),
+            "description": _INFO_TEXT,
+            "license": {"name": "Apache License 2.0", "identifier": "Apache-2.0"},
         },
+        "servers": [{"url": "/", "description": "The gateway that served this document."}],
+        "tags": [{"name": name} for name in dict.fromkeys(route.tag for route in routes)],
         "paths": paths,
+        "webhooks": common.webhooks(lambda event: {"$ref": _REF.format(name=event.__name__)}),
         "components": {
             "schemas": {
                 names.get(name, name): _rename(schema, names) for name, schema in components.items()
             },
-            "securitySchemes": _SCHEMES,
+            "headers": common.HEADERS,
+            "responses": answers,
+            "examples": problem_examples(),
+            "securitySchemes": common.SECURITY,
         },
     }
     # Through JSON once: defaults are tuples in Python, and readers of the document want arrays.
@@ -167,13 +153,40 @@ def _ecma(pattern: str) -> str:
     return pattern.replace(r"\A", "^").replace(r"\Z", "$")
 
 
+def _share(paths: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Name answers that say no and that several operations have alike, and let these refer to them.
+
+    Returns:
+        The named answers, without which the document would be three times as long.
+    """
+    alike: dict[bytes, list[tuple[dict[str, Any], str]]] = {}
+    for item in paths.values():
+        for operation in item.values():
+            for status, told in operation["responses"].items():
+                if status >= str(int(HTTPStatus.BAD_REQUEST)):
+                    place = (operation["responses"], status)
+                    alike.setdefault(msgspec.json.encode((status, told)), []).append(place)
+    shared: dict[str, Any] = {}
+    for places in alike.values():
+        if len(places) > 1:
+            responses, status = places[0]
+            name = f"{HTTPStatus(int(status)).phrase.replace(' ', '')}{len(shared)}"
+            shared[name] = responses[status]
+            for responses, status in places:
+                responses[status] = {"$ref": f"#/components/responses/{name}"}
+    return shared
+
+
 def _operation(route: Route, made: dict[tuple[str, str, str], Any]) -> dict[str, Any]:
+    who = "anybody" if route.who is Who.ANYBODY else route.who.value
+    told = [f"May be called by {who}."]
+    if route.repeat:
+        told.append(f"It takes no `Idempotency-Key`: {route.repeat}")
     operation: dict[str, Any] = {
         "operationId": route.name,
+        "tags": [route.tag],
         "summary": route.summary,
-        "description": f"May be called by {route.who.value}."
-        if route.who is not Who.ANYBODY
-        else "May be called by anybody.",
+        "description": " ".join(told),
         "parameters": [_parameter(parameter) for parameter in route.parameters],
         "responses": _responses(route, made),
     }
@@ -193,15 +206,17 @@ def _operation(route: Route, made: dict[tuple[str, str, str], Any]) -> dict[str,
                 "name": "Idempotency-Key",
                 "in": "header",
                 "required": True,
-                "description": "A repeat under the same key gets the first answer. A UUIDv7 is best.",
-                "schema": {"type": "string", "pattern": "^[!-~]{1,64}$"},
+                "description": _KEY_TEXT,
+                "schema": {"type": "string", "pattern": KEY_FIELD},
+                "example": '"0190f8a0-5c00-7001-8000-00000000002a"',
             }
         )
     if route.request:
         operation["requestBody"] = {
             "required": not route.optional,
+            "description": _LIMITS_TEXT.format(bytes=route.body_bytes_max, seconds=BODY_SECONDS),
             "content": {
-                media_type: _schema(made, route, "request", media_type)
+                media_type: _content(made, route, "request", media_type)
                 for media_type in route.forms(route.request)
             },
         }
@@ -210,14 +225,20 @@ def _operation(route: Route, made: dict[tuple[str, str, str], Any]) -> dict[str,
     return operation
 
 
-def _schema(
+def _content(
     made: dict[tuple[str, str, str], Any], route: Route, side: str, media_type: str
 ) -> dict[str, Any]:
-    """Schema of a body; nothing for bytes. In msgpack a record is as in JSON, unless it has a form of its own."""
-    if media_type == MSGPACK_TYPE and (route.name, side, media_type) not in made:
-        media_type = JSON_TYPE
-    schema = made.get((route.name, side, media_type))
-    return {} if schema is None else {"schema": schema}
+    """Schema and example of a body; nothing for bytes.
+
+    In msgpack a record is as in JSON, unless it has a form of its own.
+    """
+    table = route.request if side == "request" else route.response
+    own = media_type if media_type in table else JSON_TYPE
+    schema = made.get((route.name, side, own))
+    if schema is None:
+        return {}
+    example = body_example(route.name, side, own, table[own])
+    return {"schema": schema} if example is None else {"schema": schema, "example": example}
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:
@@ -227,13 +248,14 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
         "required": not parameter.query,
         "description": parameter.text,
         "schema": {"type": "string", "pattern": _ecma(parameter.pattern)},
+        **({"example": parameter.example} if parameter.example else {}),
     }
 
 
 def _responses(route: Route, made: dict[tuple[str, str, str], Any]) -> dict[str, Any]:
     """The success, and every problem that the route may answer, by status."""
     success: dict[str, Any] = {
-        media_type: _schema(made, route, "response", media_type)
+        media_type: _content(made, route, "response", media_type)
         for media_type in route.forms(route.response)
     }
     reasons: dict[int, list[str]] = {}
@@ -248,23 +270,46 @@ def _responses(route: Route, made: dict[tuple[str, str, str], Any]) -> dict[str,
             # A path that names nothing is 404, whatever the reason is called.
             status = int(HTTPStatus.NOT_FOUND)
         reasons.setdefault(status, []).append(reason.code)
-    responses: dict[str, Any] = {str(route.status): {"description": "Done.", "content": success}}
-    if route.who is not Who.ANYBODY:
-        responses[str(route.status)]["headers"] = _LIMIT_HEADERS
+    names = ("X-Request-Id", *_signed_and_limited(route))
+    done = (
+        *names,
+        *(("ETag", "Vary") if route.tagged else ()),
+        *(("Link",) if route.paged else ()),
+    )
+    responses: dict[str, Any] = {
+        str(route.status): {
+            "description": "Done.",
+            "headers": common.headers(*done),
+            "content": success,
+        }
+    }
     if route.tagged:
-        responses["304"] = {"description": "The caller has it already, as `If-None-Match` says."}
+        responses["304"] = {
+            "description": "The caller has it already, as `If-None-Match` says.",
+            "headers": common.headers("X-Request-Id", "ETag", "Vary"),
+        }
     if route.path == "/readyz":
         responses["503"] = {"description": "Not now.", "content": success}
         return responses
     for status, codes in sorted(reasons.items()):
+        waits = status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
         responses[str(status)] = {
             "description": "Reasons: " + ", ".join(f"`{code}`" for code in codes) + ".",
+            "headers": common.headers(*names, *(("Retry-After",) if waits else ())),
             "content": {
-                each.problem_type: {"schema": {"$ref": _REF.format(name="Problem")}}
+                each.problem_type: {
+                    "schema": {"$ref": _REF.format(name="Problem")},
+                    "examples": {code: {"$ref": f"#/components/examples/{code}"} for code in codes},
+                }
                 for each in (JSON, MSGPACK)
             },
         }
     return responses
+
+
+def _signed_and_limited(route: Route) -> tuple[str, ...]:
+    """Fields that an answer carries where it can be signed, and where a quota counts."""
+    return () if route.who is Who.ANYBODY else (*common.SIGNED, *common.LIMITED)
 
 
 def _faults(route: Route) -> list[problems.Fault]:

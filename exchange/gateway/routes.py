@@ -98,12 +98,14 @@ class Parameter:
         text: What it means.
         pattern: What it must match.
         query: Whether it stands in the query, where it may be left out.
+        example: One that could be.
     """
 
     name: str
     text: str
     pattern: str
     query: bool = False
+    example: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +124,7 @@ class Route:
         status: Status of a success.
         optional: Whether the body may be left out.
         keyed: Whether the header `Idempotency-Key` is needed.
+        repeat: Of what may change something and takes no key: why a repeat does no harm.
         parameters: In the path and in the query.
         refusals: Business refusals that it may answer.
         body_bytes_max: Most bytes of a body.
@@ -138,6 +141,7 @@ class Route:
     status: int = 200
     optional: bool = False
     keyed: bool = False
+    repeat: str = ""
     parameters: tuple[Parameter, ...] = ()
     refusals: tuple[Reason, ...] = ()
     body_bytes_max: int = BODY_BYTES_MAX
@@ -162,6 +166,19 @@ class Route:
         return forms if len(forms) > 1 else ()
 
     @property
+    def tag(self) -> str:
+        """What it is about: the first words of its path."""
+        first, *rest = self.path.strip("/").split("/")
+        if first != "v1":
+            return "gateway"
+        return rest[1] if rest[0] == "admin" else rest[0]
+
+    @property
+    def paged(self) -> bool:
+        """Whether its answer is a page of a list."""
+        return "limit" in self.query
+
+    @property
     def query(self) -> frozenset[str]:
         """Parameters that its query may have."""
         return frozenset(each.name for each in self.parameters if each.query)
@@ -174,32 +191,50 @@ class Route:
 
 _ORDER_ID = Parameter(
     name="order_id",
+    example="0190f8a0-5c00-7001-8000-00000000002a",
     text="The order's id.",
     pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
 )
 _MEMBER = Parameter(
     name="token",
+    example="mt_k4x2k4x2k4x2k4x2k4x2k4x2qe",
     text="The caller's token of the member; `POST /v1/members` tells it.",
     pattern=r"^mt_[a-z2-7]{26}$",
 )
-_CONSENT = Parameter(name="consent_no", text="The consent's number.", pattern=r"^[0-9]{1,18}$")
+_CONSENT = Parameter(
+    name="consent_no", example="17", text="The consent's number.", pattern=r"^[0-9]{1,18}$"
+)
 _KEY_ID = Parameter(
-    name="key_id", text="The key's id, its thumbprint.", pattern=r"^[0-9A-Za-z_-]{43}$"
+    name="key_id",
+    example="poqkLGiymh_W0uP6PZFw-dvez3QJT5SolqXBCW38r0U",
+    text="The key's id, its thumbprint.",
+    pattern=r"^[0-9A-Za-z_-]{43}$",
 )
 _CYCLE = Parameter(
-    name="cycle", text="The cycle's id.", pattern=r"^[0-9A-Za-z][0-9A-Za-z_.-]{0,63}$"
+    name="cycle",
+    example="2026-11-22",
+    text="The cycle's id.",
+    pattern=r"^[0-9A-Za-z][0-9A-Za-z_.-]{0,63}$",
 )
 _PROPOSAL = Parameter(
-    name="proposal_no", text="The proposal's number.", pattern=r"^[1-9][0-9]{0,8}$"
+    name="proposal_no", example="12", text="The proposal's number.", pattern=r"^[1-9][0-9]{0,8}$"
 )
 _DECIDING = (Reason.PROPOSAL_NOT_FOUND, Reason.PROPOSAL_DECIDED, Reason.PROPOSAL_EXPIRED)
 _PERSON = Parameter(
-    name="name", text="What the person signs in as.", pattern=r"^[a-z0-9][a-z0-9._-]{0,47}$"
+    name="name",
+    example="anna",
+    text="What the person signs in as.",
+    pattern=r"^[a-z0-9][a-z0-9._-]{0,47}$",
 )
 _CODE = Parameter(
-    name="code", text="The merchant's code; HOUSE for the house.", pattern=MERCHANT_CODE_PATTERN
+    name="code",
+    example="AIR",
+    text="The merchant's code; HOUSE for the house.",
+    pattern=MERCHANT_CODE_PATTERN,
 )
-_ENDPOINT = Parameter(name="endpoint", text="The endpoint's number.", pattern=r"^[1-9][0-9]{0,8}$")
+_ENDPOINT = Parameter(
+    name="endpoint", example="3", text="The endpoint's number.", pattern=r"^[1-9][0-9]{0,8}$"
+)
 _LIMIT = Parameter(
     name="limit",
     text="Most lines of a page.",
@@ -229,6 +264,7 @@ ROUTES: Final = (
         summary="Price points at an acceptor; firm until the deadline, and nothing is reserved.",
         who=Who.MERCHANT,
         handler=handlers.post_quotes,
+        repeat="nothing is stored or reserved; a repeat prices anew.",
         request={JSON_TYPE: quotes.QuoteRequest},
         response={JSON_TYPE: quotes.QuoteAnswer},
         status=201,
@@ -253,6 +289,7 @@ ROUTES: Final = (
         summary="Up to 10,000 orders, decided strictly in their order; each is answered in its place.",
         who=Who.MERCHANT,
         handler=handlers.post_orders_bulk,
+        repeat="each element has a key of its own.",
         policy="orders",
         body_bytes_max=BULK_BYTES_MAX,
         request={
@@ -270,6 +307,7 @@ ROUTES: Final = (
         summary="Clear an accepted order: its hold becomes an obligation of the open cycle.",
         who=Who.MERCHANT,
         handler=handlers.post_order_clear,
+        repeat="the order's id is the key; the same end again gets the same answer.",
         policy="orders",
         request={},
         response={JSON_TYPE: orders.OrderAnswer},
@@ -282,6 +320,7 @@ ROUTES: Final = (
         summary="Void an accepted order: its hold is released.",
         who=Who.MERCHANT,
         handler=handlers.post_order_void,
+        repeat="the order's id is the key; the same end again gets the same answer.",
         policy="orders",
         request={},
         response={JSON_TYPE: orders.OrderAnswer},
@@ -344,6 +383,7 @@ ROUTES: Final = (
         summary="Up to 10,000 purchases of hosted programmes, booked strictly in their order.",
         who=Who.MERCHANT,
         handler=handlers.post_purchases_bulk,
+        repeat="each element has a key of its own.",
         policy="orders",
         body_bytes_max=BULK_BYTES_MAX,
         request={
@@ -385,6 +425,7 @@ ROUTES: Final = (
         summary="Enrol up to 10,000 members; who is enrolled already stays as they are.",
         who=Who.MERCHANT,
         handler=handlers.post_members,
+        repeat="who is enrolled stays as they are and has the same token.",
         body_bytes_max=BULK_BYTES_MAX,
         request={JSON_TYPE: members.EnrolRequest},
         response={JSON_TYPE: members.EnrolAnswer},
@@ -395,6 +436,7 @@ ROUTES: Final = (
         summary="Make a single-use spending code for a member who agreed; it counts for a minute.",
         who=Who.MERCHANT,
         handler=handlers.post_codes,
+        repeat="a code reserves nothing and ends after a minute; a repeat makes another.",
         request={JSON_TYPE: codes.CodeRequest},
         response={JSON_TYPE: codes.CodeAnswer},
         status=201,
@@ -407,6 +449,7 @@ ROUTES: Final = (
         summary="Link a member's account at a merchant's own system, which authenticates the member.",
         who=Who.MERCHANT,
         handler=handlers.post_links,
+        repeat="the link is the same; the merchant's system authenticates the member anew.",
         request={JSON_TYPE: members.LinkRequest},
         response={JSON_TYPE: members.LinkAnswer},
         status=201,
@@ -424,6 +467,7 @@ ROUTES: Final = (
         summary="Record that a member agreed to be made known to another merchant; tells that one's token.",
         who=Who.MERCHANT,
         handler=handlers.post_consents,
+        repeat="consents are kept with their times, and a repeat is one more word for the same; the token is the same.",
         request={JSON_TYPE: members.ConsentRequest},
         response={JSON_TYPE: members.ConsentView},
         status=201,
@@ -447,6 +491,7 @@ ROUTES: Final = (
         summary="End a consent; the receiver's token then names nobody. Again is harmless.",
         who=Who.MERCHANT,
         handler=handlers.post_withdraw,
+        repeat="the first withdrawal stands.",
         request={},
         response={JSON_TYPE: members.ConsentsAnswer},
         parameters=(_MEMBER, _CONSENT),
@@ -483,6 +528,7 @@ ROUTES: Final = (
         summary="Register a merchant with its programme, rates and cap.",
         who=Who.OPERATOR,
         handler=handlers.post_merchants,
+        repeat="a code is taken once; a repeat is refused with `merchant_exists`.",
         request={JSON_TYPE: merchants.MerchantRequest},
         response={JSON_TYPE: merchants.MerchantAnswer},
         status=201,
@@ -504,6 +550,7 @@ ROUTES: Final = (
         summary="Register a key whose holder proves to hold it; rotate to it with an overlap.",
         who=Who.MERCHANT,
         handler=key_handlers.post_keys,
+        repeat="a key is registered once; a repeat is refused with `signing_key_not_taken`.",
         request={JSON_TYPE: keys.KeyRequest},
         response={JSON_TYPE: keys.KeyView},
         status=201,
@@ -519,6 +566,7 @@ ROUTES: Final = (
         summary="Revoke a key for good; no gateway takes it any more.",
         who=Who.MERCHANT,
         handler=key_handlers.post_key_revoke,
+        repeat="a revoked key stays as it is.",
         request={},
         response={JSON_TYPE: keys.KeyView},
         parameters=(_KEY_ID,),
@@ -556,6 +604,7 @@ ROUTES: Final = (
         summary="Set how often a merchant may ask; every gateway follows within two seconds.",
         who=Who.OPERATOR,
         handler=limit_handlers.put_limits,
+        repeat="a repeat sets the same.",
         request={JSON_TYPE: limits.LimitsRequest},
         response={JSON_TYPE: limits.LimitsAnswer},
         parameters=(_CODE,),
@@ -597,6 +646,7 @@ ROUTES: Final = (
         summary="Close the open cycle and open the next.",
         who=Who.OPERATOR,
         handler=handlers.post_cycles_close,
+        repeat="name the cycle, and a repeat is refused with `cycle_not_open`.",
         request={JSON_TYPE: cycles.CloseRequest},
         response={JSON_TYPE: cycles.CloseAnswer},
         optional=True,
@@ -623,6 +673,7 @@ ROUTES: Final = (
         summary="Count a closed cycle as funded and paid.",
         who=Who.OPERATOR,
         handler=handlers.post_cycle_settle,
+        repeat="a cycle settles once; a repeat is refused with `cycle_not_closed`.",
         request={},
         response={JSON_TYPE: cycles.SettleAnswer},
         parameters=(_CYCLE,),
@@ -644,6 +695,7 @@ ROUTES: Final = (
         summary="Sign in with password and one-time code.",
         who=Who.ANYBODY,
         handler=people.post_session,
+        repeat="a one-time code counts once, so a repeat is refused.",
         request={JSON_TYPE: wire_people.SignInRequest},
         response={JSON_TYPE: wire_people.SessionAnswer},
         status=201,
@@ -664,6 +716,7 @@ ROUTES: Final = (
         summary="Sign out: the session ends at once.",
         who=Who.PERSON,
         handler=people.delete_session,
+        repeat="a session that ended stays so.",
         request={},
         response={JSON_TYPE: wire_people.EndedAnswer},
     ),
@@ -701,6 +754,7 @@ ROUTES: Final = (
         summary="Take an invitation up: choose a password, get an authenticator's seed and recovery codes.",
         who=Who.ANYBODY,
         handler=people.post_invitation,
+        repeat="an invitation counts once, so a repeat is refused.",
         request={JSON_TYPE: wire_people.AcceptRequest},
         response={JSON_TYPE: wire_people.AcceptAnswer},
         status=201,
@@ -722,6 +776,7 @@ ROUTES: Final = (
         summary="Shut somebody out for good, and end their sessions at once.",
         who=Who.PERSON,
         handler=people.post_person_disable,
+        repeat="who is shut out stays so.",
         request={},
         response={JSON_TYPE: wire_people.EndedAnswer},
         parameters=(_PERSON,),
@@ -733,6 +788,7 @@ ROUTES: Final = (
         summary="Propose a change that needs a second person.",
         who=Who.PERSON,
         handler=proposals.post_proposals,
+        repeat="nothing changes before another person approves, and an approval names one proposal.",
         request={JSON_TYPE: wire_proposals.ProposalRequest},
         response={JSON_TYPE: wire_proposals.ProposalView},
         status=201,
@@ -767,6 +823,7 @@ ROUTES: Final = (
         summary="Approve what somebody else proposed; it is carried out at once, and once.",
         who=Who.PERSON,
         handler=proposals.post_proposal_approve,
+        repeat="a proposal is decided once and carried out once.",
         request={JSON_TYPE: wire_proposals.ApprovalRequest},
         response={JSON_TYPE: wire_proposals.ProposalView},
         parameters=(_PROPOSAL,),
@@ -787,6 +844,7 @@ ROUTES: Final = (
         summary="Reject a proposal, or withdraw one's own.",
         who=Who.PERSON,
         handler=proposals.post_proposal_reject,
+        repeat="a proposal is decided once.",
         request={JSON_TYPE: wire_proposals.RejectionRequest},
         response={JSON_TYPE: wire_proposals.ProposalView},
         parameters=(_PROPOSAL,),
@@ -841,6 +899,7 @@ ROUTES: Final = (
         summary="Register an endpoint, to which events are sent as webhooks.",
         who=Who.MERCHANT,
         handler=event_handlers.post_endpoints,
+        repeat="a second endpoint of the same address is told the same events under the same ids, and can be removed.",
         request={JSON_TYPE: events.EndpointRequest},
         response={JSON_TYPE: events.EndpointView},
         status=201,
@@ -872,6 +931,7 @@ ROUTES: Final = (
         summary="Send an endpoint nothing more.",
         who=Who.MERCHANT,
         handler=event_handlers.delete_endpoint,
+        repeat="a removed endpoint is not found.",
         request={},
         response={JSON_TYPE: events.EndpointRemoved},
         parameters=(_ENDPOINT,),
@@ -882,6 +942,7 @@ ROUTES: Final = (
         summary="Send an endpoint at once what is next, be it paused or waiting.",
         who=Who.MERCHANT,
         handler=event_handlers.post_endpoint_resume,
+        repeat="what was taken is not sent again.",
         request={},
         response={JSON_TYPE: events.EndpointView},
         parameters=(_ENDPOINT,),
@@ -905,6 +966,7 @@ ROUTES: Final = (
         summary="Try dead letters once more, beside the order.",
         who=Who.MERCHANT,
         handler=event_handlers.post_dead_letters_replay,
+        repeat="a letter that waits or was delivered is not counted again.",
         request={JSON_TYPE: events.ReplayRequest},
         response={JSON_TYPE: events.ReplayAnswer},
         optional=True,
@@ -946,7 +1008,12 @@ ROUTES: Final = (
         request={},
         response={JSON_TYPE: problems.ProblemPage, "text/html": None},
         parameters=(
-            Parameter(name="code", text="The problem's code.", pattern=r"^[a-z][a-z_]{0,47}$"),
+            Parameter(
+                name="code",
+                example="insufficient_points",
+                text="The problem's code.",
+                pattern=r"^[a-z][a-z_]{0,47}$",
+            ),
         ),
     ),
     Route(

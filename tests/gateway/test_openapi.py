@@ -8,10 +8,12 @@ import re
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+from typing import Any, get_args
 
 import jsonschema  # type: ignore[import-untyped] # no types
+import msgspec
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
@@ -27,11 +29,13 @@ from schemathesis.specs.openapi.checks import (
 from yarl import URL
 
 from exchange.gateway.advice import ADVICE, problem_page
+from exchange.gateway.openapi import make_openapi
 from exchange.gateway.problems import FAULTS, STATUS
 from exchange.gateway.routes import ROUTES
 from exchange.service.callers import SignedOnly
 from exchange.signing.request import RequestHead, sign_request
 from schemas.values.reason import Reason
+from schemas.wire.events import Event, EventType
 from tests.gateway.conftest import House
 from tests.gateway.signing import HOUSE_KEY
 
@@ -143,7 +147,7 @@ async def test_answers_fit_the_document(house: House):
     served = await document(house)
 
     def check(method: str, path: str, answer: Any) -> None:
-        response = served["paths"][path][method]["responses"][str(answer.status)]
+        response = _response(served, served["paths"][path][method], str(answer.status))
         schema = response["content"][answer.headers["Content-Type"]]["schema"]
         jsonschema.Draft202012Validator(schema | {"components": served["components"]}).validate(
             answer.body
@@ -185,6 +189,97 @@ async def test_answers_fit_the_document(house: House):
     ):
         real = path.format(token=anna, cycle="c1")
         check("get", path, await house.call("GET", real))
+
+
+def _check(served: dict[str, Any], schema: dict[str, Any], value: object) -> None:
+    jsonschema.Draft202012Validator(schema | {"components": served["components"]}).validate(value)
+
+
+def _response(served: dict[str, Any], operation: dict[str, Any], status: str) -> dict[str, Any]:
+    """An answer of an operation, also one that several share."""
+    told: dict[str, Any] = operation["responses"][status]
+    name = told.get("$ref", "").removeprefix("#/components/responses/")
+    shared: dict[str, Any] = served["components"]["responses"].get(name, told)
+    return shared
+
+
+def _media(
+    served: dict[str, Any], operation: dict[str, Any]
+) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Each body of an operation that is a record: which, its content type, and what is told of it."""
+    answers = {each: _response(served, operation, each) for each in operation["responses"]}
+    sides = {"request": operation.get("requestBody", {}), **answers}
+    for side, told in sides.items():
+        for media_type, content in told.get("content", {}).items():
+            if "schema" in content:
+                yield side, media_type, content
+
+
+def test_every_body_has_an_example_that_is_valid():
+    """Each request and each answer of each operation is shown, in both formats, and fits its schema."""
+    served = make_openapi(ROUTES, version="0")
+    shown = 0
+    for path, item in served["paths"].items():
+        for method, operation in item.items():
+            for parameter in operation["parameters"]:
+                if "example" in parameter:
+                    _check(served, parameter["schema"], parameter["example"])
+                else:
+                    assert parameter["in"] != "path", f"{method} {path}: {parameter['name']}"
+            for side, media_type, content in _media(served, operation):
+                if media_type.startswith("application/problem+"):
+                    continue
+                if content["schema"].get("type") == "object" and path == "/openapi.json":
+                    continue
+                assert "example" in content, f"{method} {path} {side}: add it to examples.json"
+                _check(served, content["schema"], content["example"])
+                shown += 1
+    assert shown > 150
+
+
+def test_every_answer_that_says_no_is_shown():
+    """Each problem that an operation may answer has an example with its code and status, as the schema has it."""
+    served = make_openapi(ROUTES, version="0")
+    problem = {"$ref": "#/components/schemas/Problem"}
+    for code, example in served["components"]["examples"].items():
+        _check(served, problem, example["value"])
+        assert example["value"]["reason"] == code
+    for item in served["paths"].values():
+        for operation in item.values():
+            for status, media_type, content in _media(served, operation):
+                if not media_type.startswith("application/problem+"):
+                    continue
+                assert content["schema"] == problem
+                for code, told in content["examples"].items():
+                    assert told == {"$ref": f"#/components/examples/{code}"}
+                    value = served["components"]["examples"][code]["value"]
+                    assert (
+                        operation["operationId"].startswith("get_")
+                        or str(value["status"]) == status
+                    )
+
+
+def test_every_event_is_described_as_a_webhook():
+    """`webhooks` has each type of event, with an example that fits its record and can be decoded as one."""
+    served = make_openapi(ROUTES, version="0")
+    assert served["webhooks"].keys() == set(get_args(EventType))
+    for event_type, item in served["webhooks"].items():
+        content = item["post"]["requestBody"]["content"]["application/json"]
+        _check(served, content["schema"], content["example"])
+        assert msgspec.convert(content["example"], Event).__struct_config__.tag == event_type
+
+
+def test_what_changes_something_has_a_key_or_a_reason():
+    """No POST, PUT or DELETE is without an answer to what its repeat does: a key, or why it does no harm."""
+    for route in ROUTES:
+        assert route.keyed + bool(route.repeat) == (route.method != "GET"), route.name
+
+
+def test_examples_are_of_operations_that_exist():
+    """No example is left over from an operation that went."""
+    told = msgspec.json.decode(files("exchange.gateway").joinpath("examples.json").read_bytes())
+    assert told["operations"].keys() <= {route.name for route in ROUTES}
+    assert told["webhooks"].keys() <= set(get_args(EventType))
 
 
 @pytest.mark.slow

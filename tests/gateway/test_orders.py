@@ -462,3 +462,20 @@ async def test_a_merchant_sees_only_its_own_orders(house: House):
     assert (await house.call("GET", path, caller="OWN")).reason == "order_not_found"
     assert (await house.call("GET", path, caller="EYE")).body["reference"] == "till 7"
     assert "reference" not in (await house.call("GET", path, caller="AIR")).body
+
+
+@shared
+async def test_a_key_may_stand_in_quotes(shared_house: House):
+    """A string of RFC 9651, which the draft asks for, and its bare content are one key."""
+    key, order = fresh_key(), AIR | {"units": "2"}
+    bare = await shared_house.call("POST", "/v1/orders", order, key=key)
+    for more in ({}, {"TE": "trailers"}):
+        quoted = await shared_house.call("POST", "/v1/orders", order, key=f'"{key}"', headers=more)
+        assert (quoted.status, quoted.raw) == (201, bare.raw)
+        other = await shared_house.call(
+            "POST", "/v1/orders", AIR | {"units": "3"}, key=f'"{key}"', headers=more
+        )
+        assert (other.status, other.reason) == (422, "idempotency_conflict")
+        for wrong in ('"', '""', f'"{key}', f'{key}"', '"a"b"', "a\\b", f'"{65 * "k"}"'):
+            refused = await shared_house.call("POST", "/v1/orders", order, key=wrong, headers=more)
+            assert (refused.status, refused.body["field"]) == (400, "Idempotency-Key"), wrong

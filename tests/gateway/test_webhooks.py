@@ -399,7 +399,7 @@ async def test_endpoints_are_private_to_their_merchant(house: House):
         ("POST", f"{path}/dead-letters/replay"),
     ):
         assert (await house.call(method, each, caller="EYE")).reason == "not_found"
-    assert (await house.call("GET", "/v1/endpoints", caller="EYE")).body == {"endpoints": []}
+    assert (await house.call("GET", "/v1/endpoints", caller="EYE")).body["endpoints"] == []
     [own] = (await house.call("GET", "/v1/endpoints", caller="AIR")).body["endpoints"]
     assert own["endpoint"] == number
     assert not any("secret" in name or "key" in name for name in own)
