@@ -50,9 +50,13 @@ class Storm(Seeded):
 
 
 async def settled(system, call, late):
-    """What became of a call: ask until it is known, and send again only what is not there."""
+    """What became of a call: ask until it is known, ever more seldom, and send again only what is not there.
+
+    Who asks at once with all others on a busy machine is answered by none in time, again and again.
+    """
     ask = system.hold
-    for _ in range(100):
+    pick = random.Random(call.reference)
+    for asked in range(100):
         try:
             receipt = await ask(call)
         except NotSent:
@@ -61,7 +65,7 @@ async def settled(system, call, late):
         if receipt.outcome is not Outcome.UNKNOWN and receipt.reason is not Reason.CALL_NOT_FOUND:
             return receipt
         ask = system.hold if receipt.reason is Reason.CALL_NOT_FOUND else system.status
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(pick.uniform(0, 0.01 + 0.02 * asked))
     raise AssertionError("never settled")
 
 
