@@ -81,6 +81,20 @@ class Call:
             raise ValueError(f"{self.step.name} with the earlier reference {self.of!r}")
 
 
+class Finding(str):
+    """A sentence about an answer that is the program's own: made of its words and of figures, never of a merchant's.
+
+    Nothing else that an adapter says in words is kept or logged, since a merchant may name a member in its own.
+    """
+
+    __slots__ = ()
+
+
+def own_words(detail: str) -> str:
+    """The sentence if it is a `Finding`; nothing of any other."""
+    return detail if isinstance(detail, Finding) else ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
     """What a merchant's system answered.
@@ -92,7 +106,8 @@ class Receipt:
         units: Smallest units that the merchant says it moved; None where it does not say.
         expected: Whether the system took the call and will tell the outcome later, by a callback or
             a file, so that asking before the manifest's `answers.seconds` is of no use.
-        detail: One English sentence for people; never a member's id, a secret or a foreign body.
+        detail: One English sentence for people; never a member's id, a secret or a foreign body. Only a `Finding`
+            is kept; of a merchant's own words the order's records have the mapped reason alone.
     """
 
     outcome: Outcome
@@ -163,7 +178,7 @@ class NotSent(Exception):  # noqa: N818 - it says what happened
     """A call was not sent: certainly nothing of it took effect, and the same call may be made later.
 
     Attributes:
-        detail: Why, one English sentence for people.
+        detail: Why, one English sentence for people; only a `Finding` is kept.
         retry_after_seconds: When it is worth trying again; 0 if nothing is known about that.
     """
 

@@ -16,7 +16,7 @@ import msgspec
 import structlog
 from msgspec import Meta
 
-from adapters.kit.contract import NotSent
+from adapters.kit.contract import Finding, NotSent
 from adapters.kit.frames import (
     FRAME_BYTES_MAX,
     NONCE_BYTES,
@@ -198,9 +198,9 @@ class FrameLink:
                 async with asyncio.timeout(self.settings.connect_seconds):
                     await self._up.wait()
             except TimeoutError:
-                raise NotSent("there is no connection") from None
+                raise NotSent(Finding("there is no connection")) from None
         if self._side is None:
-            raise NotSent("the connection was lost before the request was written")
+            raise NotSent(Finding("the connection was lost before the request was written"))
         return self._side
 
     async def _keep(self) -> None:
@@ -307,10 +307,10 @@ class _ClientSide(FrameProtocol):
             NotSent: It was not written.
         """
         if len(self._waiting) >= self.in_flight_max:
-            raise NotSent(f"{len(self._waiting)} requests are in flight")
+            raise NotSent(Finding(f"{len(self._waiting)} requests are in flight"))
         self._number += 1
         if not self.send(make(self._number)):
-            raise NotSent("the connection is closing")
+            raise NotSent(Finding("the connection is closing"))
         self._waiting[self._number] = waiting
         return self._number
 
@@ -373,7 +373,7 @@ class _ClientSide(FrameProtocol):
                 pass
             case Bye():
                 if not self.ended.done():
-                    self.ended.set_result(f"the merchant said bye: {message.detail}")
+                    self.ended.set_result("the merchant said bye")
                 if not self._waiting and self.transport is not None:
                     self.transport.close()
             case Challenge() | Welcome():
@@ -399,7 +399,7 @@ class _ClientSide(FrameProtocol):
                     raise SchemaError("$.mac", "the merchant does not know the secret")
                 self.welcomed.set_result(message)
             case Bye():
-                raise SchemaError("$.t", f"the merchant said bye: {message.detail}")
+                raise SchemaError("$.t", "the merchant said bye")
             case _:
                 raise SchemaError("$.t", f"{type(message).__name__} before signing on")
 

@@ -21,6 +21,7 @@ from adapters.kit.circuit import Circuit
 from adapters.kit.contract import (
     Balance,
     Call,
+    Finding,
     Found,
     Incomplete,
     NotSent,
@@ -43,8 +44,8 @@ log = structlog.get_logger()
 
 AnswerT = TypeVar("AnswerT", Receipt, Found, Balance)
 
-_UNKNOWN: Final = Receipt(outcome=Outcome.UNKNOWN, detail="The adapter failed.")
-_LATE: Final = Receipt(outcome=Outcome.UNKNOWN, detail="No answer before the deadline.")
+_UNKNOWN: Final = Receipt(outcome=Outcome.UNKNOWN, detail=Finding("The adapter failed."))
+_LATE: Final = Receipt(outcome=Outcome.UNKNOWN, detail=Finding("No answer before the deadline."))
 
 
 def breached(call: Call, receipt: Receipt) -> bool:
@@ -60,7 +61,7 @@ def checked(call: Call, receipt: Receipt) -> Receipt:
     """
     if receipt.outcome is Outcome.UNKNOWN or not breached(call, receipt):
         return receipt
-    detail = f"Asked for {call.units} units, the merchant's system says {receipt.units}."
+    detail = Finding(f"Asked for {call.units} units, the merchant's system says {receipt.units}.")
     return replace(receipt, outcome=Outcome.UNKNOWN, reason=None, detail=detail)
 
 
@@ -345,7 +346,7 @@ class Guarded:
 
     def _held_back(self, why: str, detail: str, retry_after_seconds: float) -> NotSent:
         self._figures.held_back(self._merchant, why)
-        return NotSent(detail, retry_after_seconds=retry_after_seconds)
+        return NotSent(Finding(detail), retry_after_seconds=retry_after_seconds)
 
     def _log_failure(self, operation: str, error: Exception) -> None:
         """Say what kind of failure it was and where; its text may hold a member's id or a secret."""

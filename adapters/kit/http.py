@@ -20,7 +20,7 @@ import msgspec
 from aiohttp import ClientError, ClientTimeout, DummyCookieJar, TCPConnector
 from yarl import URL
 
-from adapters.kit.contract import NotSent
+from adapters.kit.contract import Finding, NotSent
 from adapters.kit.http_auth import (
     ApiKey,
     Auth,
@@ -219,7 +219,7 @@ class HttpClient:
         self, method: str, url: URL, headers: Mapping[str, str], body: bytes
     ) -> HttpAnswer:
         if self._session is None:
-            raise NotSent("The adapter is closed.")
+            raise NotSent(Finding("The adapter is closed."))
         try:
             async with self._session.request(
                 method, url, headers=headers, data=body or None, allow_redirects=False
@@ -277,7 +277,7 @@ class HttpClient:
             async with asyncio.timeout(self._answer_seconds / 2):
                 return await self._tokens.get(self._exchange, self._base, self._context.now_us)
         except TimeoutError:
-            raise NotSent("No access token in time.") from None
+            raise NotSent(Finding("No access token in time.")) from None
         except NoAnswer as error:
             raise NotSent(f"No access token: {error}") from None
 
@@ -341,7 +341,7 @@ async def _once(
     try:
         return await handler(request)
     except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-        raise NotSent(f"No connection: {type(error).__name__}.") from error
+        raise NotSent(Finding(f"No connection: {type(error).__name__}.")) from error
     except (ClientError, OSError, TimeoutError) as error:
         # Not an aiohttp error any more, so aiohttp does not repeat the request.
         raise NoAnswer(f"No answer: {type(error).__name__}.") from error

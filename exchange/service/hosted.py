@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 from adapters.kit.contract import (
     Balance,
+    Finding,
     Found,
     Incomplete,
     NotSent,
@@ -56,7 +57,7 @@ STEPS: Final = {
 }
 """What each kind of event is to the contract."""
 _GONE: Final = "The hosted programme was closed here."
-_NO_ANSWER: Final = Receipt(outcome=Outcome.UNKNOWN, detail="The writer did not answer.")
+_NO_ANSWER: Final = Receipt(outcome=Outcome.UNKNOWN, detail=Finding("The writer did not answer."))
 
 
 class Records(Protocol):
@@ -322,7 +323,7 @@ class HostedAdapter:
         try:
             known = await self._records.is_member(member_no)
         except Unavailable as error:
-            raise NotSent("The members could not be read.") from error
+            raise NotSent(Finding("The members could not be read.")) from error
         return member_no if known else None
 
     def _check_open(self) -> None:

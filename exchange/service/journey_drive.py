@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import structlog
 
-from adapters.kit.contract import NotSent, Outcome, Receipt, Step
+from adapters.kit.contract import NotSent, Outcome, Receipt, Step, own_words
 from adapters.kit.guard import checked
 from exchange.core.journey import Line, Source, Verdict
 from exchange.core.order import (
@@ -350,7 +350,7 @@ class Drive:
             self._move(Event.NOT_FOUND if before else Event.TURNED_AWAY)
             return
         self._attempts += 1
-        await self._escalate_if_due(f"no call is taken: {error.detail}")
+        await self._escalate_if_due(_sentence("no call is taken", error.detail))
         await self._pause(max(self._backoff_seconds(), error.retry_after_seconds))
 
     async def _inquire(self, step: Step) -> None:
@@ -378,11 +378,13 @@ class Drive:
             else:
                 receipt, source = await self._calls.make(step), Source.CALL
         except NotSent as error:
-            await self._escalate_if_due(f"no inquiry is taken: {error.detail}")
+            await self._escalate_if_due(_sentence("no inquiry is taken", error.detail))
             return
         await self._take(step, receipt, source)
         if self.state in WAITING:
-            await self._escalate_if_due(f"{step.name} is {receipt.outcome.value}: {receipt.detail}")
+            await self._escalate_if_due(
+                _sentence(f"{step.name} is {receipt.outcome.value}", receipt.detail)
+            )
 
     def _sort_inbox(self) -> None:
         """Drop what says what is known, and have people look at what contradicts it."""
@@ -447,7 +449,9 @@ class Drive:
                 self._wait_seconds = self._calls.at(step).manifest.answers.seconds
             if receipt.units is not None:
                 self._calls.breached.add(step)
-                await self._escalate(f"{step.name} moved {receipt.units} units: {receipt.detail}")
+                await self._escalate(
+                    _sentence(f"{step.name} moved {receipt.units} units", receipt.detail)
+                )
 
     async def _take_refusal(self, step: Step, receipt: Receipt, source: Source) -> None:
         """Take a no in: weigh a call that is not found, and keep what only people can mend."""
@@ -534,6 +538,12 @@ class Drive:
             return
         self.record.mark_stuck(self.state, why)
         await self._write()
+
+
+def _sentence(what: str, detail: str) -> str:
+    """What people are told, with the reason where it is in our own words."""
+    told = own_words(detail)
+    return f"{what}: {told}" if told else what
 
 
 _STANDS: Final = "the till heard no, but the credit stands ({why}): the order goes forward"

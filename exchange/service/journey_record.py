@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from adapters.kit.contract import own_words
 from exchange.core.journey import Change, Line, Source, Verdict
 from exchange.service.journey_roads import Lost
 
@@ -88,7 +89,7 @@ class Record:
                 reason=receipt.reason.number if receipt.reason else 0,
                 number=receipt.number[:64],
                 units=receipt.units,
-                detail=receipt.detail[:200],
+                detail=own_words(receipt.detail)[:200],
             )
         )
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import structlog
 
+from adapters.kit.contract import own_words
 from adapters.kit.reference import step_of
 from exchange.core.journey import Line, Source, Verdict
 from exchange.core.order import BOOKED, LET_GO, State
@@ -223,7 +224,7 @@ class Journeys:
             reason=receipt.reason.number if receipt.reason else 0,
             number=receipt.number[:64],
             units=receipt.units,
-            detail=receipt.detail[:200],
+            detail=own_words(receipt.detail)[:200],
         )
         journey_no = await self._store.answer(order, line, merchant_no=merchant_no)
         if not journey_no:

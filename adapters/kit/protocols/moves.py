@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final, Protocol
 
-from adapters.kit.contract import Outcome, Receipt, Step
+from adapters.kit.contract import Finding, Outcome, Receipt, Step
 from schemas.values.reason import Reason
 
 if TYPE_CHECKING:
@@ -120,7 +120,9 @@ def stated(
         return Receipt(outcome=Outcome.REFUSED, reason=refusal or Reason.MERCHANT_REFUSED)
     if state == states.pending:
         return Receipt(
-            outcome=Outcome.UNKNOWN, expected=True, detail=f"{who} works on it and will tell"
+            outcome=Outcome.UNKNOWN,
+            expected=True,
+            detail=Finding(f"{who} works on it and will tell"),
         )
     if state != states.done:
         return unknown(f"{who} named a state that decides nothing")
@@ -133,10 +135,12 @@ def stated(
     except ValueError:
         return unknown(f"{who} named an amount that cannot be read")
     if units == 0 and step is Step.RELEASE:
-        return Receipt(outcome=Outcome.DONE, number=number, detail="There was nothing to give back")
+        return Receipt(
+            outcome=Outcome.DONE, number=number, detail=Finding("There was nothing to give back")
+        )
     return Receipt(outcome=Outcome.DONE, number=number, units=units)
 
 
 def unknown(detail: str) -> Receipt:
-    """A receipt that decides nothing, and why."""
-    return Receipt(outcome=Outcome.UNKNOWN, detail=detail)
+    """A receipt that decides nothing, and why, in the kit's own words."""
+    return Receipt(outcome=Outcome.UNKNOWN, detail=Finding(detail))

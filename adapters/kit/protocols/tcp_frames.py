@@ -14,6 +14,7 @@ from msgspec import Meta
 from adapters.kit.contract import (
     Balance,
     Call,
+    Finding,
     Found,
     Incomplete,
     NotSent,
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from adapters.kit.frames import Request
 
 _RESERVED: Final = frozenset((DONE, IN_PROGRESS, NOT_FOUND, NOT_TAKEN))
-_LOST: Final = "The connection was lost after the call was written."
+_LOST: Final = Finding("The connection was lost after the call was written.")
 
 
 class Settings(LinkSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -209,7 +210,9 @@ class TcpFrames(Moves):
             return Receipt(outcome=Outcome.DONE, number=answer.number, units=answer.units)
         if answer.result == IN_PROGRESS:
             return Receipt(
-                outcome=Outcome.UNKNOWN, expected=True, detail="The merchant is still at it."
+                outcome=Outcome.UNKNOWN,
+                expected=True,
+                detail=Finding("The merchant is still at it."),
             )
         if answer.result == NOT_FOUND:
             return Receipt(outcome=Outcome.REFUSED, reason=Reason.CALL_NOT_FOUND)
@@ -217,7 +220,7 @@ class TcpFrames(Moves):
         if reason is None:
             return Receipt(
                 outcome=Outcome.UNKNOWN,
-                detail=f"The manifest does not say what the result {answer.result} means.",
+                detail=Finding(f"The manifest does not say what the result {answer.result} means."),
             )
         return Receipt(outcome=Outcome.REFUSED, reason=reason, number=answer.number)
 
@@ -243,5 +246,5 @@ class TcpFrames(Moves):
         except LinkLost:
             return None
         if answer.result == NOT_TAKEN:
-            raise NotSent("the merchant takes no calls now")
+            raise NotSent(Finding("the merchant takes no calls now"))
         return answer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from adapters.kit.contract import Balance, Found, NotSent, Outcome, Receipt
+from adapters.kit.contract import Balance, Finding, Found, NotSent, Outcome, Receipt
 from adapters.kit.http import HttpClient, HttpSettings, NoAnswer
 from adapters.kit.manifest import settings_as
 from adapters.kit.protocols.http_mapping.load import load_mapping
@@ -133,13 +133,13 @@ class HttpMapping(Moves):
         """
         operation = self._mapping.operation(name)
         if operation is None:
-            raise NotSent(f"The system has no call {name}.")
+            raise NotSent(Finding(f"The system has no call {name}."))
         if known.get("number") == "" and _wants_number(operation):
-            raise NotSent("The system's own number of the earlier call is not known.")
+            raise NotSent(Finding("The system's own number of the earlier call is not known."))
         try:
             answer = await self._client.send(request_of(operation, known))
         except NoAnswer as error:
-            return Verdict(outcome=Outcome.UNKNOWN, detail=str(error))
+            return Verdict(outcome=Outcome.UNKNOWN, detail=Finding(error))
         reference = str(known.get("reference", ""))
         verdict = judge(self._mapping, name, answer.status, answer.body, reference)
         if verdict.later:

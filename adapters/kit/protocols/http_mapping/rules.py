@@ -10,7 +10,7 @@ import jmespath
 from jmespath.exceptions import JMESPathError
 from jmespath.visitor import TreeInterpreter
 
-from adapters.kit.contract import Outcome
+from adapters.kit.contract import Finding, Outcome
 from adapters.kit.protocols.http_mapping.figures import (
     amount_read,
     amount_written,
@@ -115,7 +115,7 @@ def judge(mapping: Mapping, name: str, status: int, raw: bytes, reference: str) 
             verdict = _verdict(mapping, rule, body, reference)
             if verdict.reason is None or speaks_of_call(name, verdict.reason):
                 return verdict
-    detail = f"No rule recognises this answer with status {status}."
+    detail = Finding(f"No rule recognises this answer with status {status}.")
     return Verdict(outcome=Outcome.UNKNOWN, detail=detail)
 
 
@@ -205,9 +205,13 @@ def _true(value: Any) -> bool:
 
 def _verdict(mapping: Mapping, rule: Rule, body: Any, reference: str) -> Verdict:
     if rule.reference and search(rule.reference, body) != reference:
-        return Verdict(outcome=Outcome.UNKNOWN, detail="The answer names another reference.")
+        return Verdict(
+            outcome=Outcome.UNKNOWN, detail=Finding("The answer names another reference.")
+        )
     if rule.outcome == "later":
-        return Verdict(outcome=Outcome.UNKNOWN, later=True, detail="The system said to come again.")
+        return Verdict(
+            outcome=Outcome.UNKNOWN, later=True, detail=Finding("The system said to come again.")
+        )
     if rule.outcome == "unknown":
         return Verdict(outcome=Outcome.UNKNOWN, expected=rule.expected, body=body)
     if rule.outcome == "refused":
@@ -219,7 +223,9 @@ def _verdict(mapping: Mapping, rule: Rule, body: Any, reference: str) -> Verdict
     number = _text(search(rule.number, body)) if rule.number else ""
     member = _text(search(rule.member, body)) if rule.member else ""
     if (rule.number and not number) or (rule.member and not member):
-        return Verdict(outcome=Outcome.UNKNOWN, detail="The answer lacks what it always has.")
+        return Verdict(
+            outcome=Outcome.UNKNOWN, detail=Finding("The answer lacks what it always has.")
+        )
     units = None
     if rule.units:
         try:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from adapters.kit.contract import (
     Balance,
     Call,
+    Finding,
     Found,
     Incomplete,
     NotSent,
@@ -58,8 +59,8 @@ if TYPE_CHECKING:
 __all__ = ["SftpFile", "build", "proof_mac"]
 
 _DAYS_REMEMBERED: Final = 8
-_EXPECTED: Final = "The call waits for the merchant's response file."
-_DIFFERS: Final = "The reference was used for something else."
+_EXPECTED: Final = Finding("The call waits for the merchant's response file.")
+_DIFFERS: Final = Finding("The reference was used for something else.")
 
 
 def build(folder: Folder, context: Context) -> SftpFile:
@@ -192,7 +193,9 @@ class SftpFile(Moves):
         if kept is None:
             if spool.born_us < call.at_us:
                 return Receipt(outcome=Outcome.REFUSED, reason=Reason.CALL_NOT_FOUND)
-            return Receipt(outcome=Outcome.UNKNOWN, detail="The spool is younger than the call.")
+            return Receipt(
+                outcome=Outcome.UNKNOWN, detail=Finding("The spool is younger than the call.")
+            )
         if kept.differs or kept.receipt is not None or not kept.sent or kept.day is None:
             return _receipt(kept)
         try:
@@ -322,14 +325,14 @@ class SftpFile(Moves):
     @property
     def _opened(self) -> Spool:
         if self._spool is None:
-            raise NotSent("the adapter is not started")
+            raise NotSent(Finding("the adapter is not started"))
         return self._spool
 
     def _on_disk(
         self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> asyncio.Future[T]:
         if self._disk is None:
-            raise NotSent("the adapter is not started")
+            raise NotSent(Finding("the adapter is not started"))
         loop = asyncio.get_running_loop()
         return loop.run_in_executor(self._disk, partial(function, *args, **kwargs))
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from adapters.kit.contract import (
     Balance,
     Call,
+    Finding,
     Found,
     Incomplete,
     NotSent,
@@ -255,13 +256,13 @@ class Soap(Moves):
                     self._session = await self._sign_in()
                 return self._session
         except TimeoutError:
-            raise NotSent("The host opened no session in time") from None
+            raise NotSent(Finding("The host opened no session in time")) from None
 
     async def _sign_in(self) -> str:
         said = await self._exchange(self._settings.operations.sign_in, [], "", "")
         session = said.texts.get(self._settings.fields.session, "") if said else ""
         if not session:
-            raise NotSent("The host opened no session")
+            raise NotSent(Finding("The host opened no session"))
         return session
 
     async def _exchange(
