@@ -83,7 +83,7 @@ CREATE INDEX consent_of_member ON exchange.consent USING btree (member_no, recei
 
 CREATE INDEX consent_withdrawn ON exchange.consent USING btree (withdrawn_at) WHERE (withdrawn_at IS NOT NULL);
 
-GRANT SELECT,INSERT ON TABLE exchange.consent TO tongdui_app;
+GRANT SELECT,INSERT,DELETE ON TABLE exchange.consent TO tongdui_app;
 
 GRANT UPDATE(withdrawn_at) ON TABLE exchange.consent TO tongdui_app;
 
@@ -114,7 +114,7 @@ ALTER TABLE ONLY exchange.dead_letter
 ALTER TABLE ONLY exchange.dead_letter
     ADD CONSTRAINT dead_letter_pkey PRIMARY KEY (endpoint_no, letter_no);
 
-GRANT SELECT,INSERT ON TABLE exchange.dead_letter TO tongdui_app;
+GRANT SELECT,INSERT,DELETE ON TABLE exchange.dead_letter TO tongdui_app;
 
 GRANT UPDATE(attempts) ON TABLE exchange.dead_letter TO tongdui_app;
 
@@ -948,7 +948,7 @@ ALTER TABLE ONLY exchange.session
 
 CREATE INDEX session_of_person ON exchange.session USING btree (person_no) WHERE (ended_at IS NULL);
 
-GRANT SELECT,INSERT ON TABLE exchange.session TO tongdui_app;
+GRANT SELECT,INSERT,DELETE ON TABLE exchange.session TO tongdui_app;
 
 GRANT UPDATE(seen_at) ON TABLE exchange.session TO tongdui_app;
 

@@ -62,7 +62,11 @@ COMMANDS = {
     ),
     "member": (
         "exchange.cli.member",
-        "Export and erase members, show their tokens, and change the master key.",
+        "Export and erase members, and show their tokens.",
+    ),
+    "retention": (
+        "exchange.cli.retention",
+        "Show for how long personal data is kept, and remove what was kept long enough.",
     ),
     "adapter": (
         "exchange.cli.adapter",
@@ -77,7 +81,10 @@ COMMANDS = {
         "Show endpoints of webhooks, resume them, replay what they did not take, rotate the keys.",
     ),
     "cycle": ("exchange.cli.cycle", "Close the open cycle, or show cycles and their figures."),
-    "keys": ("exchange.cli.keys", "List, generate, rotate, revoke and export the signing keys."),
+    "keys": (
+        "exchange.cli.keys",
+        "List, generate, rotate, revoke and export the signing keys; change the master key.",
+    ),
 }
 """Where each command lives, and its line in `--help`."""
 

@@ -4,7 +4,7 @@ python -m exchange.worker.packager --dsn DSN --keys FOLDER --packages FOLDER [--
 
 It stands beside the writer, not in it: a package of a million lines takes seconds, and no order may wait for it. A
 cycle whose folder is missing is cut, be it for the first time or again; cutting again writes the same bytes. So it
-may be killed anywhere, and a second one beside it does no harm.
+may be killed anywhere, and a second one beside it does no harm. Once a day it removes personal data whose time is over.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import structlog
 
 from deploy.database.connection import open_pool
 from exchange.service.outage import is_outage
+from exchange.worker.daily import keep_retaining
 from schemas.values.reason import Refusal
 from settlement.service import cycles, ledger
 from settlement.service.batches import BooksDiffer, cut_batch
@@ -93,6 +94,7 @@ async def run_packager(
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     pool = await open_pool(dsn, size=2)
+    daily = None if orders_only else asyncio.create_task(keep_retaining(pool), name="daily")
     cut_up_to = 0
     try:
         while not stop.is_set():
@@ -119,6 +121,9 @@ async def run_packager(
                 async with asyncio.timeout(wait_seconds):
                     await stop.wait()
     finally:
+        if daily is not None:
+            daily.cancel()
+            await asyncio.gather(daily, return_exceptions=True)
         await pool.close()
 
 

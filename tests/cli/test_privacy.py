@@ -109,5 +109,9 @@ def test_member_commands(tongdui: Command, serving: Callable[..., Serving], tmp_
     erased = tongdui("member", "erase", token, "--yes", "--why", "asked by letter")
     assert erased.returncode == 0, erased.stderr
     assert tongdui("member", "export", "anna", "--out", tmp_path / "b.json").returncode == 2
+    for more, word in (((), "due"), (("--yes",), "removed")):
+        kept = json.loads(tongdui("retention", "--json", *more).stdout)
+        assert {each["name"]: each[word] for each in kept}["sessions"] == 0
+    assert "190 days" in tongdui("retention").stdout
     audited = tongdui("audit")
     assert audited.returncode == 0, audited.stdout

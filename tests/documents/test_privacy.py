@@ -2,6 +2,7 @@
 
 import re
 
+from exchange.core.retention import RETENTION
 from tests.documents.text import ROOT, plain, table
 
 DOCUMENT = "exchange/PRIVACY.md"
@@ -19,3 +20,14 @@ def test_every_table_has_its_grade():
     assert {plain(grade).split()[0] for grade, _ in table(DOCUMENT, "Personal data")} == set("1234")
     for name, grade, personal, _ in rows:
         assert (int(grade) > 2) == (personal != "–"), name
+
+
+def test_what_is_kept_for_a_time_is_told():
+    """The document's periods are those that the retention run follows, and the table of data says where it comes by."""
+    told = [[plain(cell) for cell in row] for row in table(DOCUMENT, "Retention")]
+    assert told == [
+        [each.name, each.table, f"{each.days} days", each.since, each.reason] for each in RETENTION
+    ]
+    text = (ROOT / DOCUMENT).read_text(encoding="utf-8")
+    by_run = set(re.findall(r"^\| `([a-z_.]+)` .+the retention run \|$", text, re.MULTILINE))
+    assert by_run == {each.table for each in RETENTION}
