@@ -9,6 +9,7 @@ follows from figures and not from one event (a package that stands, a cap that i
 from __future__ import annotations
 
 import re
+import uuid
 from typing import TYPE_CHECKING, Final, NamedTuple, get_args
 
 from schemas.values.ids import HOUSE, order_text
@@ -49,8 +50,12 @@ _OF_CYCLE: Final[Mapping[Kind, type[_CycleEvent]]] = {
     Kind.CYCLE_CLOSED: events.CycleClosed,
     Kind.CYCLE_SETTLED: events.CycleSettled,
 }
+_OF_TRANSFER: Final[Mapping[Kind, type[events.PointsTransferred]]] = {
+    Kind.GIVEN: events.PointsTransferred
+}
 KINDS: Final = {
-    int(kind): str(made.__struct_config__.tag) for kind, made in {**_OF_ORDER, **_OF_CYCLE}.items()
+    int(kind): str(made.__struct_config__.tag)
+    for kind, made in {**_OF_ORDER, **_OF_TRANSFER, **_OF_CYCLE}.items()
 }
 """Kinds of the journal that anybody hears of, with the type of their events."""
 _OF_NOTICE: Final[Mapping[str, type[_NoticeEvent]]] = {
@@ -193,6 +198,14 @@ def project(each: Happening | Notice, merchant_no: int, codes: Mapping[int, str]
     if kind in _OF_CYCLE:
         facts = events.CycleFacts(cycle=each.cycle_id, number=each.cycle_no)
         return _OF_CYCLE[kind](id=event_id(each), timestamp=timestamp, data=facts)
+    if kind in _OF_TRANSFER:
+        moved = events.TransferFacts(
+            order_id=order_text(each.first_at_us, each.part, each.order_seq),
+            household_id=str(uuid.UUID(each.reference)),
+            merchant=codes.get(each.issuer),
+            units=str(each.units),
+        )
+        return _OF_TRANSFER[kind](id=event_id(each), timestamp=timestamp, data=moved)
     return _OF_ORDER[kind](
         id=event_id(each), timestamp=timestamp, data=_order_facts(each, merchant_no, codes)
     )

@@ -148,8 +148,8 @@ ADVICE: Final[Mapping[str, tuple[str, str]]] = {
         "请告知会员将丧失的积分，征得同意后再提交。",
     ),
     "household_not_offered": (
-        "Set rules for households first (POST /v1/household-rules); programmes that are not hosted here have none.",
-        "请先设置家庭共享规则（POST /v1/household-rules）；非托管积分计划不提供家庭共享。",
+        "Set rules first (PUT /v1/merchants/{code}/household-rules); a programme that is not hosted here has none.",
+        "请先设置家庭共享规则（PUT /v1/merchants/{code}/household-rules）；非托管积分计划不提供家庭共享。",
     ),
     "household_not_found": (
         "Look the id up; a household that was dissolved is made anew.",

@@ -16,6 +16,7 @@ from exchange.service.codes import CodeDesk
 from exchange.service.consents import ConsentDesk
 from exchange.service.endpoints import EndpointDesk
 from exchange.service.feed import Feed
+from exchange.service.households import HouseholdDesk
 from exchange.service.links import LinkDesk
 from exchange.service.members import Members
 from exchange.service.oidc import IdentityProvider, read_settings
@@ -32,6 +33,7 @@ from exchange.service.sessions import Sessions
 from exchange.service.shelf import Shelf
 from exchange.service.signatures import Signatures
 from exchange.service.signing_keys import KeyDesk
+from exchange.service.transfers import TransferDesk
 from exchange.service.vaults import VaultDoor
 from exchange.signing.authority import LOOPBACK, PublicNames
 
@@ -73,6 +75,8 @@ class Services:
         baskets: Bills that points of several issuers pay.
         codes: Spending codes.
         consents: What members agreed to.
+        households: Members who share their points.
+        transfers: Transfers between them.
         purchases: Purchases and accruals.
         reports: Everything that is only read.
         feed: The stream of events.
@@ -100,6 +104,8 @@ class Services:
     bulk: BulkDesk
     links: LinkDesk
     consents: ConsentDesk
+    households: HouseholdDesk
+    transfers: TransferDesk
     baskets: BasketDesk
     codes: CodeDesk
     purchases: PurchaseDesk
@@ -212,6 +218,10 @@ def make_services(
         ),
         links=links,
         consents=ConsentDesk(pool=pool, shelf=shelf, members=members, now=clock),
+        households=HouseholdDesk(pool=pool, shelf=shelf, members=members, now=clock),
+        transfers=TransferDesk(
+            pool=pool, clearing=clearing, shelf=shelf, members=members, door=door
+        ),
         baskets=BasketDesk(
             clearing=clearing,
             shelf=shelf,

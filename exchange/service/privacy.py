@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exchange.store import consents as consent_store
+from exchange.store import households as household_store
 from exchange.store import members as store
 from exchange.vault.sealing import link_place, name_place
 from schemas.files.instant import instant_text, microseconds
@@ -71,6 +72,7 @@ async def export_member(
     wrapped = (await store.fetch_keys(conn, member_nos=[member_no])).get(member_no)
     key = vault.open_member_key(member_no, wrapped) if wrapped is not None else None
     consents = await consent_store.fetch_consents(conn, member_no=member_no, caller=HOUSE)
+    memberships = await household_store.fetch_memberships(conn, member_no=member_no)
     return {
         "names": [
             {
@@ -99,6 +101,20 @@ async def export_member(
                 "withdrawn_at": row["withdrawn_at"] and _text(row["withdrawn_at"]),
             }
             for row in consents
+        ],
+        "households": [
+            {
+                "household_id": str(row["household_id"]),
+                "merchant": codes.get(row["merchant_no"], ""),
+                "head": row["head"],
+                "invited_at": _text(row["invited_at"]),
+                "joined_at": row["joined_at"] and _text(row["joined_at"]),
+                "purpose": row["purpose"],
+                "text_version": row["text_version"],
+                "left_at": row["left_at"] and _text(row["left_at"]),
+                "left_why": row["left_why"],
+            }
+            for row in memberships
         ],
         "lots": [
             {
@@ -129,7 +145,7 @@ async def erase_member(
         None when it is done; else UNKNOWN_MEMBER, ORDER_UNDER_WAY or MEMBER_HAS_POINTS, and nothing changed.
     """
     async with pool.acquire() as conn, conn.transaction():
-        if not await store.lock_member(conn, member_no=member_no):  # type: ignore[arg-type] # a pool's is one
+        if not await store.lock_member(conn, member_no=member_no):
             return Refusal(Reason.UNKNOWN_MEMBER, Reason.UNKNOWN_MEMBER.english)
         orders, units = await store.fetch_open_business(conn, part=PART, member_no=member_no)  # type: ignore[arg-type]
         if orders:
@@ -138,6 +154,7 @@ async def erase_member(
             return Refusal(
                 Reason.MEMBER_HAS_POINTS, f"the member has {units} live units, which would be lost"
             )
+        await household_store.erase_member(conn, member_no=member_no, now=now)
         await store.erase_member(conn, member_no=member_no, now=now)  # type: ignore[arg-type]
         change = Change(
             action="member.erase", subject=str(member_no), after={"forfeited_units": str(units)}

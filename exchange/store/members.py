@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from asyncpg import Connection, Pool, Record
+    from asyncpg.pool import PoolConnectionProxy
 
 
 class SealedName(NamedTuple):
@@ -211,7 +212,7 @@ async def fetch_dossier(conn: Connection, *, part: int, member_no: int) -> dict[
 # --- erasing ---
 
 
-async def lock_member(conn: Connection, *, member_no: int) -> bool:
+async def lock_member(conn: Connection | PoolConnectionProxy, *, member_no: int) -> bool:
     """Lock a member against a second erasure; False if there is none, or it was erased."""
     return bool(
         await conn.fetchval(

@@ -57,6 +57,22 @@ class OrderFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reference: str | None = None
 
 
+class TransferFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """Points that moved inside a household; who gave and who got is not told.
+
+    Attributes:
+        order_id: The transfer.
+        household_id: The household.
+        merchant: Whose points.
+        units: The merchant's smallest point units.
+    """
+
+    order_id: str
+    household_id: str
+    merchant: str | None
+    units: Count
+
+
 class CycleFacts(msgspec.Struct, frozen=True, kw_only=True):
     """A settlement cycle.
 
@@ -145,6 +161,12 @@ class OrderReversed(_Event, frozen=True, tag="order.reversed"):
     data: OrderFacts
 
 
+class PointsTransferred(_Event, frozen=True, tag="points.transferred"):
+    """A member gave points to another one of the household."""
+
+    data: TransferFacts
+
+
 class CycleClosed(_Event, frozen=True, tag="cycle.closed"):
     """A cycle closed: nothing enters it any more."""
 
@@ -188,6 +210,7 @@ Event = (
     | OrderVoided
     | OrderExpired
     | OrderReversed
+    | PointsTransferred
     | CycleClosed
     | CycleSettled
     | BatchPublished
@@ -202,6 +225,7 @@ EventType = Literal[
     "order.voided",
     "order.expired",
     "order.reversed",
+    "points.transferred",
     "cycle.closed",
     "cycle.settled",
     "batch.published",

@@ -12,6 +12,10 @@ __all__ = ["serving"]
 
 NAMES = ("Canary-Anna-51c9", "Canary-Nobody-83ba", "Canary-Path-2d7e", "Canary-Ben-90aa")
 ACCOUNT, WRONG, PROOF = "T-1001", "Canary-Account-6f0b", "Canary-Proof-11fe"
+HOSTED = {
+    "code": "tea", "name": "Tea", "hosted": True, "spend": {"cu": "100", "units": "1"},
+    "cap_cu": "0", "earn_units": "1", "earn_fen": "100",
+}  # fmt: skip
 CANARY = re.compile("|".join([*NAMES, ACCOUNT, WRONG, PROOF, "[Cc]anary"]).encode())
 
 
@@ -67,6 +71,23 @@ def test_no_canary_is_in_what_was_written(
     for page in ("balances", "history", "consents"):
         assert send("GET", f"/v1/members/{in_path}/{page}") == 404
         assert send("GET", f"/v1/members/{token}/{page}") == 200
+    rules = {
+        "offered": True, "members_max": 3, "transfer_units_max": "9", "daily_units": "9",
+        "daily_transfers": 9, "monthly_units": "9", "monthly_transfers": 9, "cooling_days": 9,
+    }  # fmt: skip
+    assert send("POST", "/v1/merchants", HOSTED) == 201
+    assert send("PUT", "/v1/merchants/tea/household-rules", rules) == 200
+    wish = {"merchant": "tea", "head": anna, "purpose": anna, "text_version": "1"}
+    made = server.json("POST", "/v1/households", wish)
+    home = f"/v1/households/{made['household_id']}"
+    assert send("POST", "/v1/households", wish | {"head": nobody}) == 422
+    assert send("POST", "/v1/households", wish | {"text_version": anna + " "}) == 400
+    assert send("POST", f"{home}/invitations", {"by": anna, "member": ben}) == 200
+    assert send("POST", f"{home}/members", {"member": ben, "purpose": anna}) == 400
+    gift = {"giver": anna, "receiver": ben, "units": "5"}
+    for place, more in enumerate([{}, {"receiver": nobody}, {"units": anna}, {"note": anna}]):
+        assert send("POST", f"{home}/transfers", gift | more, key=f"t{place}") >= 400
+    assert send("POST", f"{home}/leave", {"by": ben, "member": anna}) >= 400
     assert send("GET", f"/v1/members/{token}/history?limit={anna}") == 400
     assert send("POST", "/v1/members", {"members": [anna, 7]}) == 400
     assert send("POST", "/v1/baskets", {"member": anna, "parts": anna}, key="b") == 400

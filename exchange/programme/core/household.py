@@ -1,4 +1,4 @@
-"""Households: what a merchant allows them, within the house's bounds, and whether a transfer keeps to it.
+"""Households: what a merchant allows them, and whether a transfer keeps to it.
 
 Points move inside one programme, so a household is of one hosted programme.
 
@@ -47,18 +47,6 @@ class HouseholdRules:
     monthly_units: int
     monthly_transfers: int
     cooling_days: int
-
-
-BOUNDS: Final[dict[str, tuple[int, int]]] = {
-    "members_max": (2, 10),
-    "transfer_units_max": (1, 1_000_000_000),
-    "daily_units": (1, 1_000_000_000),
-    "daily_transfers": (1, 100),
-    "monthly_units": (1, 10_000_000_000),
-    "monthly_transfers": (1, 1_000),
-    "cooling_days": (7, 365),
-}
-"""The house's bounds: least and most of each figure of a merchant's rules (rule H5)."""
 
 
 class Household(NamedTuple):
