@@ -247,7 +247,10 @@ class _Pages:
 
     def _text(self, begin: float, end: float, text: str, *, figure: bool = False) -> None:
         """Write text that begins at its place, or a figure that ends there; text that is too long is cut."""
-        text = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
+        if not text.isprintable():
+            text = "".join(
+                each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text
+            )
         width = self._width(text)
         if width > end - begin and not figure:
             while text and width > end - begin - self._width("…"):
