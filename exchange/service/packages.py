@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _CYCLE_ID: Final = re.compile(CYCLE_ID_PATTERN)
-_FOR_ALL: Final = re.compile(r"\A(manifest\..+|positions\.csv)\Z")
+_FOR_ALL: Final = re.compile(r"\A(manifest\..+|positions\.csv|instructions\.csv)\Z")
 
 
 def package_files(packages: Path, *, cycle: str, merchant: str | None) -> list[tuple[str, Path]]:
@@ -20,8 +20,8 @@ def package_files(packages: Path, *, cycle: str, merchant: str | None) -> list[t
     Args:
         packages: Folder of all packages.
         cycle: The cycle's id, as the caller gave it.
-        merchant: Code of the merchant, which gets the manifest, its signatures, the positions and its
-            own statements; None for the house, which gets everything.
+        merchant: Code of the merchant, which gets the manifest, its signatures, positions, instructions and
+            its own statements; None for the house, which gets everything.
 
     Returns:
         Names inside the package and where the files are, sorted; empty if there is no such package.

@@ -140,7 +140,7 @@ async def test_unknown_cycle_is_not_found(shared_house: House, path):
 
 
 async def test_package_is_streamed_whole_to_the_house_and_in_part_to_a_merchant(house: House):
-    """The house gets every byte of the folder; a merchant the manifest, positions and its own statements."""
+    """The house gets every byte of the folder; a merchant manifest, positions, instructions and its own statements."""
     folder = house.home / "packages" / "c1"
     (folder / "statements").mkdir(parents=True)
     big = bytes(range(256)) * 4096
@@ -148,6 +148,7 @@ async def test_package_is_streamed_whole_to_the_house_and_in_part_to_a_merchant(
         "manifest.json": b"{}",
         "manifest.sig": b"s" * 64,
         "positions.csv": b"p",
+        "instructions.csv": b"i",
         "obligations.csv": b"o",
         "statements/AIR.csv": big,
         "statements/EYE.csv": b"eye",
@@ -169,6 +170,7 @@ async def test_package_is_streamed_whole_to_the_house_and_in_part_to_a_merchant(
     assert (await download("AIR")).keys() == {
         "manifest.json",
         "manifest.sig",
+        "instructions.csv",
         "positions.csv",
         "statements/AIR.csv",
     }
