@@ -53,6 +53,8 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 BODY_BYTES_MAX: Final = 64 * 1024
+MEMBERS_BYTES_MAX: Final = 1024 * 1024
+"""Ten thousand references of 64 characters and what stands between them."""
 BULK_BYTES_MAX: Final = 16 * 1024 * 1024
 BODY_SECONDS: Final = 20.0
 IN_FLIGHT_MAX: Final = 4096

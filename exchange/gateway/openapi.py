@@ -15,6 +15,7 @@ from exchange.gateway.formats import JSON, JSON_TYPE, MSGPACK, MSGPACK_TYPE
 from exchange.gateway.gate import BODY_SECONDS, Who
 from exchange.gateway.handlers import KEY_FIELD
 from schemas.values.reason import Reason
+from schemas.wire.plain import DEPTH_MAX
 from schemas.wire.problems import Problem
 
 if TYPE_CHECKING:
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
 _REF: Final = "#/components/schemas/{name}"
 _GENERIC: Final = re.compile(r"\A(?P<base>[A-Za-z]+)[_\[]")
 
-_LIMITS_TEXT: Final = "At most {bytes:,} bytes, which arrive within {seconds:.0f} seconds."
+_LIMITS_TEXT: Final = (
+    "At most {bytes:,} bytes (413), which arrive within {seconds:.0f} seconds (408). It nests as deep as its schema; "
+    "where that takes any JSON, {depth} levels."
+)
 _KEY_TEXT: Final = (
     "Names the wish (draft-ietf-httpapi-idempotency-key-header-07), as a string or bare; a UUIDv7 is best. It is bound "
     "to the caller, the route and what the body says, whatever its format, and kept for at least 35 days: a repeat "
@@ -214,7 +218,9 @@ def _operation(route: Route, made: dict[tuple[str, str, str], Any]) -> dict[str,
     if route.request:
         operation["requestBody"] = {
             "required": not route.optional,
-            "description": _LIMITS_TEXT.format(bytes=route.body_bytes_max, seconds=BODY_SECONDS),
+            "description": _LIMITS_TEXT.format(
+                bytes=route.body_bytes_max, seconds=BODY_SECONDS, depth=DEPTH_MAX
+            ),
             "content": {
                 media_type: _content(made, route, "request", media_type)
                 for media_type in route.forms(route.request)

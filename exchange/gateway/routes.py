@@ -15,7 +15,7 @@ from exchange.gateway import (
     proposals,
 )
 from exchange.gateway.formats import JSON_TYPE, MSGPACK_TYPE, RECORD_TYPES
-from exchange.gateway.gate import BODY_BYTES_MAX, BULK_BYTES_MAX, Who
+from exchange.gateway.gate import BODY_BYTES_MAX, BULK_BYTES_MAX, MEMBERS_BYTES_MAX, Who
 from exchange.gateway.paging import CURSOR_PATTERN
 from schemas.values.ids import MERCHANT_CODE_PATTERN
 from schemas.values.reason import Reason
@@ -429,7 +429,7 @@ ROUTES: Final = (
         who=Who.MERCHANT,
         handler=handlers.post_members,
         repeat="who is enrolled stays as they are and has the same token.",
-        body_bytes_max=BULK_BYTES_MAX,
+        body_bytes_max=MEMBERS_BYTES_MAX,
         request={JSON_TYPE: members.EnrolRequest},
         response={JSON_TYPE: members.EnrolAnswer},
     ),

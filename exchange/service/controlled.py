@@ -30,6 +30,7 @@ from schemas.values.ids import HOUSE, key_bytes
 from schemas.values.rate import Rate
 from schemas.values.reason import REASON_BY_NUMBER, Reason, Refusal
 from schemas.wire import proposals as wire
+from schemas.wire.plain import check_plain
 from settlement.core.command import SetCap, SetCollateral
 from settlement.core.event import Kind
 from settlement.core.trail import By, Change
@@ -532,6 +533,7 @@ def terms_of(action: str, terms: object) -> Any:
     """
     if action not in ACTIONS:
         raise SchemaError("$.action", f"Expected one of {', '.join(ACTIONS)}")
+    check_plain(terms, at="$.terms")
     try:
         return msgspec.convert(terms, ACTIONS[action].terms)
     except msgspec.ValidationError as error:

@@ -7,7 +7,7 @@ that one malformed element costs nobody else their answer.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 BULK_MAX: Final = 10_000
 """Most elements of one bulk request."""
+
+_COMMAS_MAX: Final = 64
+"""Commas that an element of a broken JSON array may have, on average, to be read one by one; an order has about ten."""
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -84,10 +87,14 @@ class BulkDecoder(Generic[T]):
             sound: Checks that of all of them together.
         """
         self._sound = sound
+        self._packed = packed
         whole = unchecked or element
         if packed:
             self._whole: _Decoder[list[T]] = msgspec.msgpack.Decoder(list[whole])  # type: ignore[valid-type]
-            self._split: _Decoder[list[msgspec.Raw]] = msgspec.msgpack.Decoder(list[msgspec.Raw])
+            # The length stands before the elements: too long an array is refused without reading them.
+            self._split: _Decoder[list[msgspec.Raw]] = msgspec.msgpack.Decoder(
+                Annotated[list[msgspec.Raw], msgspec.Meta(max_length=BULK_MAX)]
+            )
             self._one: _Decoder[T] = msgspec.msgpack.Decoder(element)
         else:
             self._whole = msgspec.json.Decoder(list[whole])  # type: ignore[valid-type]
@@ -114,8 +121,14 @@ class BulkDecoder(Generic[T]):
         return elements
 
     def _one_by_one(self, body: bytes) -> list[T | SchemaError]:
+        # Millions of tiny elements are refused before each of them is a thing of its own: that would be a gigabyte.
+        if not self._packed and body.count(b",") > BULK_MAX * _COMMAS_MAX:
+            raise SchemaError("$", f"Expected at most {BULK_MAX} elements")
+        raws = decode(self._split, body)
+        if len(raws) > BULK_MAX:
+            raise SchemaError("$", f"Expected at most {BULK_MAX} elements, got {len(raws)}")
         elements: list[T | SchemaError] = []
-        for place, raw in enumerate(decode(self._split, body)):
+        for place, raw in enumerate(raws):
             try:
                 elements.append(self._one.decode(bytes(raw)))
             except _UNREADABLE as error:

@@ -1,5 +1,6 @@
 """What large requests do by columns is, figure by figure and byte by byte, what single orders get."""
 
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,6 +22,7 @@ from schemas.values.rate import Rate
 from schemas.wire import fields
 from schemas.wire.decoding import BulkDecoder
 from schemas.wire.orders import BulkOrder, UncheckedOrder, texts_are_sound
+from schemas.wire.purchases import BulkPurchase
 
 AT_US = 1_772_000_000_000_000
 CODES = ("AIR", "EYE", "NIL")
@@ -176,3 +178,23 @@ def test_ids_of_many_orders_are_written_as_each_is(orders):
     assert _order_ids(np.array(seqs), np.array(at_us)) == [
         order_text(at, 1, seq) for at, seq in zip(at_us, seqs, strict=True)
     ]
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["json", "msgpack"])
+@pytest.mark.parametrize("element", ["order", "purchase"])
+def test_millions_of_tiny_elements_cost_no_memory(packed: bool, element: str):
+    """A body full of elements of one byte is refused before each of them becomes a thing of its own."""
+    kind: Any = BulkOrder[fields.Units] if element == "order" else BulkPurchase[fields.Fen]
+    decoder: BulkDecoder[Any] = BulkDecoder(kind, packed=packed)
+    count = 2**24 // (1 if packed else 2) - 8
+    body = (
+        b"\xdd" + count.to_bytes(4, "big") + b"\x01" * count
+        if packed
+        else b"[" + b"1," * count + b"1]"
+    )
+    tracemalloc.start()
+    with pytest.raises(SchemaError, match="10000"):
+        decoder.decode(body)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**20

@@ -113,15 +113,16 @@ class Signed:
 
 
 @asynccontextmanager
-async def signed_house(dsn: str, home: Path) -> AsyncIterator[Signed]:
-    """A house whose operator and whose merchant AIR have keys; anna has points there."""
+async def signed_house(dsn: str, home: Path, *, api_keys: bool = False) -> AsyncIterator[Signed]:
+    """A house whose operator and whose merchant AIR have keys; anna has points there. API keys count only if wanted."""
     ring = Keyring.create(home / "keys", at=datetime.now(UTC) - timedelta(days=1))
     async with clearing_house(dsn, home) as house:
         await house.accrue("anna", "AIR", 10_000)
         for code, identity in (("HOUSE", HOUSE_KEY), ("AIR", AIR_KEY)):
             answer = await house.call("POST", "/v1/keys", {"csr": identity.csr(code)})
             assert answer.status == 201, answer.raw
-        house.services.sessions._keys = SignedOnly()
+        if not api_keys:
+            house.services.sessions._keys = SignedOnly()
         # Signatures of the second in which the house began count only from the next one on.
         await asyncio.sleep(1 - time.time() % 1)
         yield Signed(house, ring.trusted())
