@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from exchange.gateway import (
+    docs_handlers,
     event_handlers,
     handlers,
     household_handlers,
@@ -164,8 +165,7 @@ class Route:
     @property
     def offers(self) -> tuple[str, ...]:
         """Content types among which the caller chooses; empty where the answer has one alone."""
-        forms = self.forms(self.response)
-        return forms if len(forms) > 1 else ()
+        return self.forms(self.response) if self.response.get(JSON_TYPE, dict) is not dict else ()
 
     @property
     def tag(self) -> str:
@@ -1163,5 +1163,31 @@ ROUTES: Final = (
         handler=handlers.get_openapi,
         request={},
         response={JSON_TYPE: dict},
+    ),
+    Route(
+        method="GET",
+        path="/docs",
+        summary="A page on which to read this document and, in a sandbox, to try it.",
+        who=Who.ANYBODY,
+        handler=docs_handlers.get_docs,
+        request={},
+        response={"text/html": None},
+    ),
+    Route(
+        method="GET",
+        path="/docs/{file}",
+        summary="What that page loads.",
+        who=Who.ANYBODY,
+        handler=docs_handlers.get_docs_file,
+        request={},
+        response={"text/javascript": None, "text/css": None},
+        parameters=(
+            Parameter(
+                name="file",
+                text="Name of the file.",
+                pattern=r"^[a-z.-]{1,40}$",
+                example="start.js",
+            ),
+        ),
     ),
 )
