@@ -60,7 +60,7 @@ def package() -> None:
 @click.option(
     "--pay-on",
     type=click.DateTime(["%Y-%m-%d"]),
-    help="When banks are to pay. Default: the day after the cycle's end.",
+    help="When banks are to pay. Default: the day after the cycle's last.",
 )
 @click.option(
     "--out",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -43,8 +43,13 @@ class Batch:
 
     @property
     def closed_at(self) -> datetime:
-        """When the cycle closed, in Beijing time; the one date of every file."""
+        """When the cycle closed, in Beijing time."""
         return datetime.fromisoformat(self.manifest.cycle.closed_at).astimezone(BEIJING)
+
+    @property
+    def last_day(self) -> date:
+        """Day of the cycle's last instant in Beijing: a cycle that closes at midnight belongs to the month before."""
+        return (self.closed_at - timedelta(microseconds=1)).date()
 
     @property
     def source(self) -> str:

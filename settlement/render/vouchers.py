@@ -128,14 +128,14 @@ def house_entries(batch: Batch) -> list[Entry]:
 
 def vouchers_csv(batch: Batch, entries: list[Entry]) -> bytes:
     """Write a voucher as CSV: one row an entry, debit and credit in two columns."""
-    closed = batch.closed_at
+    day = batch.last_day
     rows = [",".join(VOUCHER_COLUMNS)]
     rows += [
         ",".join(
             map(
                 text_field,
                 (
-                    f"{closed:%Y-%m-%d}", f"{closed:%Y}", f"{closed:%-m}", _WORD,
+                    f"{day:%Y-%m-%d}", f"{day:%Y}", f"{day:%-m}", _WORD,
                     str(batch.manifest.sequence), "1", str(number),
                     f"通兑清算 {batch.manifest.cycle.id} {entry.summary}", entry.account.code,
                     entry.account.name, "人民币", "1", fen_text(max(0, entry.fen)),
@@ -161,7 +161,7 @@ def beancount(batch: Batch, party: str, entries: list[Entry]) -> bytes:
         'option "operating_currency" "CNY"',
         f'plugin "{_PLUGIN}"',
         "",
-        f'{batch.closed_at:%Y-%m-%d} * "Tongdui 通兑" {_quoted(f"Settlement 清算 {cycle}")} ^{batch.batch_id}',
+        f'{batch.last_day:%Y-%m-%d} * "Tongdui 通兑" {_quoted(f"Settlement 清算 {cycle}")} ^{batch.batch_id}',
         f'  manifest: "{batch.manifest_sha256}"',
         f"  party: {_quoted(party)}",
     ]

@@ -59,7 +59,7 @@ class Wanted:
     Attributes:
         merchants: Whose files; the house's own are made where this is empty, with those of all merchants.
         kinds: Which of `KINDS`.
-        pay_on: When banks are to execute the payments; the day after the cycle's end by default.
+        pay_on: When banks are to execute the payments; the day after the cycle's last by default.
         parties_sha256: Digest of the file of parties, if there is one.
     """
 
@@ -309,7 +309,7 @@ def _order_files(
     """The order of one payer, as a message to its bank and as its bank's form; none where nothing is paid."""
     if not made:
         return {}
-    execute_on = wanted.pay_on or batch.closed_at.date() + timedelta(days=1)
+    execute_on = wanted.pay_on or batch.last_day + timedelta(days=1)
 
     def order() -> bytes:
         from settlement.render.iso20022 import pain_001

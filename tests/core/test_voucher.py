@@ -1,16 +1,24 @@
 """Vouchers, whatever the figures: they balance in whole fen and end at the payments."""
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.files.manifest import read_manifest
+from schemas.files.parties import Chart
 from schemas.files.statement import ACCEPTOR, ISSUER
 from schemas.files.tables import InstructionRow
 from settlement.core.instruction import HOUSE_LEG, HOUSE_LEG_CODE, instruct
 from settlement.render.batch import Batch
 from settlement.render.rows import Cell, Sums, Survey
-from settlement.render.vouchers import beancount, house_entries, merchant_entries, vouchers_csv
+from settlement.render.vouchers import (
+    Entry,
+    beancount,
+    house_entries,
+    merchant_entries,
+    vouchers_csv,
+)
 from tests.golden.packages import FIRST, FOLDER
 
 MANIFEST = read_manifest((FOLDER / FIRST / "manifest.json").read_bytes())
@@ -77,3 +85,21 @@ def test_vouchers_balance_and_meet_in_the_middle(cleared: list, carry: dict[int,
     assert {entry.counterparty: -entry.fen for entry in entries if entry.counterparty} == {
         code: leg.pay_fen for code, leg in legs.items() if leg.pay_fen and code != HOUSE_LEG_CODE
     }
+
+
+@pytest.mark.parametrize(
+    ("closed_at", "day"),
+    [
+        ("2017-01-31T16:00:00.000000Z", "2017-01-31"),
+        ("2017-01-31T16:00:00.000001Z", "2017-02-01"),
+        ("2017-01-31T15:59:59.999999Z", "2017-01-31"),
+    ],
+)
+def test_a_cycle_that_closes_at_midnight_belongs_to_the_day_before(closed_at: str, day: str):
+    """Rule F4: a voucher is dated on the day of the cycle's last instant, in Beijing."""
+    cycle = msgspec.structs.replace(MANIFEST.cycle, closed_at=closed_at)
+    manifest = msgspec.structs.replace(MANIFEST, cycle=cycle)
+    batch = Batch(manifest=manifest, manifest_sha256="ab" * 32, instructions={}, parties=None)
+    entry = Entry(account=Chart().fees, fen=1, summary="", counterparty="")
+    assert f"\n{day} * ".encode() in beancount(batch, "AIR", [entry])
+    assert vouchers_csv(batch, [entry]).splitlines()[1].startswith(day.encode())
