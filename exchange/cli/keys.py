@@ -21,9 +21,10 @@ from exchange.cli.context import (
     this_home,
 )
 from exchange.cli.output import out, print_json
-from exchange.cli.who import accountable, acting
+from exchange.cli.who import accountable, acting, acting_on_files
 
 if TYPE_CHECKING:
+    from settlement.core.trail import By
     from settlement.signing.keyring import KeyEntry, Keyring
 
 STATES = {
@@ -87,9 +88,10 @@ def generate() -> None:
     from settlement.signing.keyring import Keyring
 
     home = this_home()
+    by = acting_on_files(home)
     home.make()
     keyring = Keyring.create(home.keys, at=datetime.now(UTC))
-    note(home, keyring)
+    note(home, keyring, by)
     print(f"made {keyring.keys[-1].key_id} in {keyring.folder}")
 
 
@@ -106,10 +108,9 @@ def rotate(*, overlap_days: int) -> None:
     """Make a new key; the older ones sign beside it for a while, then retire."""
     now = datetime.now(UTC)
     home = this_home()
-    before = keyring_of(home)
-    overlap = timedelta(days=overlap_days)
-    keyring = before.rotate(at=now, overlap=overlap)
-    note(home, keyring)
+    by = acting_on_files(home)
+    keyring = keyring_of(home).rotate(at=now, overlap=timedelta(days=overlap_days))
+    note(home, keyring, by)
     print(f"made {keyring.keys[-1].key_id}")
     for entry in keyring.keys[:-1]:
         if entry.signs_at(now):
@@ -124,6 +125,7 @@ def rotate(*, overlap_days: int) -> None:
 def revoke(key_id: str, *, yes: bool) -> None:
     """Withdraw trust in KEY_ID for good and destroy its private part."""
     home = this_home()
+    by = acting_on_files(home)
     keyring = keyring_of(home)
     keyring.entry(key_id)
     if not yes:
@@ -134,7 +136,7 @@ def revoke(key_id: str, *, yes: bool) -> None:
         )
     now = datetime.now(UTC)
     keyring = keyring.revoke(key_id, at=now)
-    note(home, keyring)
+    note(home, keyring, by)
     print(f"revoked {key_id}")
     if not any(entry.signs_at(now) for entry in keyring.keys):
         print("No key signs now: tongdui keys rotate makes a new one.", file=sys.stderr)
@@ -187,7 +189,7 @@ def rewrap(old: str) -> None:
     print_json({"master_id": new_key.master_id}, one_line=True)
 
 
-def note(home: Home, keyring: Keyring) -> None:
+def note(home: Home, keyring: Keyring, by: By) -> None:
     """Enter the change in the audit trail; where the ledger is away, its next start does."""
     if not has_ledger(home):
         return
@@ -195,7 +197,7 @@ def note(home: Home, keyring: Keyring) -> None:
 
     async def work(dsn: str) -> None:
         async with pool_of(dsn) as pool:
-            await note_keys(pool, keyring, by=await acting(pool), now=datetime.now(UTC))
+            await note_keys(pool, keyring, by=by, now=datetime.now(UTC))
 
     try:
         with database(home) as dsn:

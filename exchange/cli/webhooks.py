@@ -10,7 +10,7 @@ import click
 from exchange.cli.context import database, pool_of, run, this_home
 from exchange.cli.keys import note
 from exchange.cli.output import out, print_json
-from exchange.cli.who import accountable, acting
+from exchange.cli.who import accountable, acting, acting_on_files
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -165,10 +165,11 @@ def rotate_keys(*, overlap_days: int) -> None:
 
     now = datetime.now(UTC)
     home = this_home()
+    by = acting_on_files(home)
     keyring = open_webhook_keys(home.keys, now=now).rotate(
         at=now, overlap=timedelta(days=overlap_days)
     )
-    note(home, keyring)
+    note(home, keyring, by)
     for each in public_keys(keyring, now=now):
         until = f" until {each.signs_until}" if each.signs_until else ""
         print(f"{each.public_key} signs{until}")

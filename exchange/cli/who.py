@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from exchange.cli.context import Unusable
+from exchange.cli.context import Unusable, database, has_ledger, pool_of, run
 from settlement.core.trail import WHY_MAX
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from asyncpg import Pool
 
+    from exchange.cli.context import Home
     from exchange.service.access import Principal
     from settlement.core.trail import By
 
@@ -57,6 +58,28 @@ async def acting(pool: Pool, *roles: str) -> By:
     if needed.isdisjoint(person.roles):
         raise Unusable(f"this is for {' or '.join(sorted(needed))}; {person.name} is not")
     return By(who=person.name, why=why)
+
+
+def acting_on_files(home: Home) -> By:
+    """Who acts, as `acting` says, where files are changed: asked first, since nothing can be rolled back.
+
+    Raises:
+        Unusable: The session has ended, its person may not do this, or there is nowhere to look either up.
+    """
+    from settlement.core.trail import By
+
+    async def look_up(dsn: str) -> By:
+        async with pool_of(dsn) as pool:
+            return await acting(pool)
+
+    if not os.environ.get(SESSION_VARIABLE):
+        return By(who=f"local:{local_user()}", why=given_reason())
+    if not has_ledger(home):
+        raise Unusable(
+            f"{SESSION_VARIABLE} names a person, and {home.folder} has no ledger to look them up in"
+        )
+    with database(home) as dsn:
+        return run(look_up(dsn))
 
 
 def given_reason() -> str:

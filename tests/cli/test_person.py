@@ -50,6 +50,10 @@ def test_a_person_acts_under_their_own_name(with_ledger, home):
     assert with_ledger("person", "roles", "anna", "--role", "auditor").returncode == 0
     refused = with_ledger("merchant", "protect", "EYE", "--daily-orders", "4")
     assert "this is for operator" in assert_one_sentence(refused)
+    files = {path: path.stat().st_mtime_ns for path in (home / "keys").rglob("*")}
+    for words in (("keys", "rotate"), ("keys", "generate"), ("webhooks", "rotate-keys")):
+        assert "this is for operator" in assert_one_sentence(with_ledger(*words))
+    assert {path: path.stat().st_mtime_ns for path in (home / "keys").rglob("*")} == files
     assert with_ledger("person", "sign-out").stdout == f"unset {name}\n"
     refused = with_ledger("merchant", "protect", "EYE", "--daily-orders", "4")
     assert "has ended" in assert_one_sentence(refused)
