@@ -131,7 +131,7 @@ def _order_id(call: Call) -> uuid.UUID | None:
     return order if str(order) == text else None
 
 
-def _member(call: Call) -> str:
+def member_token(call: Call) -> str:
     """The token in the path; a reference is nobody here, since URLs are logged wherever they pass."""
     text: str = call.request.match_info["token"]
     return text if re.match(fields.MEMBER_TOKEN_PATTERN, text) else "?"
@@ -316,7 +316,7 @@ async def post_codes(call: Call) -> web.StreamResponse:
     """Make a spending code."""
     wanted = await call.read(CodeRequest)
     wanted.check()
-    made = await call.services.codes.make(wanted, member=_member(call), caller=call.caller)
+    made = await call.services.codes.make(wanted, member=member_token(call), caller=call.caller)
     if isinstance(made, Refusal):
         return call.refuse(made.reason, made.detail)
     answer = CodeAnswer(
@@ -333,7 +333,7 @@ async def post_codes(call: Call) -> web.StreamResponse:
 async def post_links(call: Call) -> web.StreamResponse:
     """Link a member's account at a merchant's own system."""
     wanted = await call.read(LinkRequest)
-    member = _member(call)
+    member = member_token(call)
     linked = await call.services.links.link_member(
         member,
         caller=call.caller,
@@ -351,7 +351,7 @@ async def post_links(call: Call) -> web.StreamResponse:
 async def post_consents(call: Call) -> web.StreamResponse:
     """Record a member's consent."""
     wanted = await call.read(ConsentRequest)
-    given = await call.services.consents.give(_member(call), wanted, caller=call.caller)
+    given = await call.services.consents.give(member_token(call), wanted, caller=call.caller)
     if isinstance(given, Refusal):
         return call.refuse(given.reason, given.detail)
     log.info("consent.given", request_id=call.request_id, consent_no=given.consent_no)
@@ -362,7 +362,7 @@ async def get_consents(call: Call) -> web.StreamResponse:
     """Show a page of a member's consents."""
     below, limit = CONSENTS.window(call)
     found = await call.services.consents.consents(
-        _member(call), caller=call.caller, below=below, limit=limit + 1
+        member_token(call), caller=call.caller, below=below, limit=limit + 1
     )
     return _consents(call, found)
 
@@ -383,7 +383,7 @@ async def post_withdraw(call: Call) -> web.StreamResponse:
     text: str = call.request.match_info["consent_no"]
     consent_no = int(text) if re.match(r"\A[0-9]{1,18}\Z", text) else 0
     found = await call.services.consents.withdraw(
-        _member(call), consent_no, caller=call.caller, limit=CONSENTS.usual + 1
+        member_token(call), consent_no, caller=call.caller, limit=CONSENTS.usual + 1
     )
     if not isinstance(found, Refusal):
         log.info("consent.withdrawn", request_id=call.request_id, consent_no=consent_no)
@@ -392,7 +392,7 @@ async def post_withdraw(call: Call) -> web.StreamResponse:
 
 async def get_balances(call: Call) -> web.StreamResponse:
     """Show a member's live points."""
-    outcome = await call.services.reports.balances(_member(call), caller=call.caller)
+    outcome = await call.services.reports.balances(member_token(call), caller=call.caller)
     if isinstance(outcome, Refusal):
         return call.refuse(outcome.reason, outcome.detail, status=HTTPStatus.NOT_FOUND)
     return call.answer(outcome)
@@ -401,7 +401,7 @@ async def get_balances(call: Call) -> web.StreamResponse:
 async def get_history(call: Call) -> web.StreamResponse:
     """Show a page of what happened to a member's points."""
     before, limit = HISTORY.window(call)
-    member = _member(call)
+    member = member_token(call)
     found = await call.services.reports.history(
         member, caller=call.caller, before=before, limit=limit + 1
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from exchange.gateway.handlers import check_key
+from exchange.gateway.handlers import check_key, member_token
 from schemas.values.reason import Reason, Refusal
 from schemas.wire.households import (
     HOUSEHOLD_ID_PATTERN,
@@ -76,6 +76,14 @@ async def post_households(call: Call) -> web.StreamResponse:
 async def get_household(call: Call) -> web.StreamResponse:
     """Show a household."""
     return _answer(call, await call.services.households.show(_household(call), caller=call.caller))
+
+
+async def get_member_households(call: Call) -> web.StreamResponse:
+    """Show the households of a member."""
+    return _answer(
+        call,
+        await call.services.households.of_member(member_token(call), caller=call.caller),
+    )
 
 
 async def post_household_invitations(call: Call) -> web.StreamResponse:

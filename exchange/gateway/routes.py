@@ -502,6 +502,17 @@ ROUTES: Final = (
     ),
     Route(
         method="GET",
+        path="/v1/members/{token}/households",
+        summary="Households that a member is in or is invited to; a merchant sees those of its programme.",
+        who=Who.MERCHANT,
+        handler=household_handlers.get_member_households,
+        request={},
+        response={JSON_TYPE: households.HouseholdsAnswer},
+        parameters=(_MEMBER,),
+        refusals=(Reason.UNKNOWN_MEMBER,),
+    ),
+    Route(
+        method="GET",
         path="/v1/members/{token}/balances",
         summary="A member's live points: of the caller's programme, or of all for the house.",
         who=Who.MERCHANT,

@@ -20,7 +20,12 @@ from schemas.values.faults import SchemaError
 from schemas.values.ids import HOUSE
 from schemas.values.reason import Reason, Refusal
 from schemas.wire.fields import instant_text, microseconds
-from schemas.wire.households import HouseholdMemberView, HouseholdRulesAnswer, HouseholdView
+from schemas.wire.households import (
+    HouseholdMemberView,
+    HouseholdRulesAnswer,
+    HouseholdsAnswer,
+    HouseholdView,
+)
 from settlement.core.trail import Change
 from settlement.service import trail
 
@@ -169,6 +174,21 @@ class HouseholdDesk:
     async def show(self, household: uuid.UUID, *, caller: int) -> HouseholdView | Refusal:
         """A household of the caller's programme, or HOUSEHOLD_NOT_FOUND."""
         return await self._view(household, caller=caller)
+
+    async def of_member(self, token: str, *, caller: int) -> HouseholdsAnswer | Refusal:
+        """Households of the caller's programme that a member is in or is invited to, or UNKNOWN_MEMBER."""
+        member_no = await self._find(token, caller=caller)
+        if isinstance(member_no, Refusal):
+            return member_no
+        found = [
+            await self._view(household, caller=caller)
+            for household in await store.fetch_households_of(
+                self._pool, member_no=member_no, caller=caller, now=self._now()
+            )
+        ]
+        return HouseholdsAnswer(
+            households=[each for each in found if not isinstance(each, Refusal)]
+        )
 
     async def invite(
         self, household: uuid.UUID, wanted: InvitationRequest, *, caller: int

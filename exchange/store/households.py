@@ -122,6 +122,24 @@ async def fetch_members(
     return rows
 
 
+async def fetch_households_of(
+    conn: AnyConnection | Pool, *, member_no: int, caller: int, now: datetime
+) -> list[uuid.UUID]:
+    """Households of the caller's programme (of any for 0) that a member is in or may join, the oldest first."""
+    rows = await conn.fetch(
+        """
+        SELECT household_id FROM exchange.household_member
+         WHERE member_no = $1 AND ($2 = 0 OR merchant_no = $2) AND left_at IS NULL
+               AND (joined_at IS NOT NULL OR invited_until > $3)
+         ORDER BY membership_no
+        """,
+        member_no,
+        caller,
+        now,
+    )
+    return [row["household_id"] for row in rows]
+
+
 async def insert_invitation(
     conn: AnyConnection,
     *,

@@ -192,6 +192,16 @@ class HouseholdView(msgspec.Struct, frozen=True, kw_only=True):
     members: list[HouseholdMemberView]
 
 
+class HouseholdsAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Households that a member is in or is invited to: a merchant sees those of its programme, the house all.
+
+    Attributes:
+        households: The oldest first.
+    """
+
+    households: list[HouseholdView]
+
+
 class TransferRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Points that one member of a household gives another.
 

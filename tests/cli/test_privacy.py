@@ -68,7 +68,7 @@ def test_no_canary_is_in_what_was_written(
         assert (
             send("POST", "/v1/orders", order | {"member": member} | more, key=f"k{number}") >= 400
         )
-    for page in ("balances", "history", "consents"):
+    for page in ("balances", "history", "consents", "households"):
         assert send("GET", f"/v1/members/{in_path}/{page}") == 404
         assert send("GET", f"/v1/members/{token}/{page}") == 200
     rules = {

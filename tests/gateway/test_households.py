@@ -149,6 +149,33 @@ async def test_who_may_join(shared_house: House):
     assert made.reason == "household_cooling"
 
 
+@shared
+async def test_a_member_s_households(shared_house: House):
+    """Rules H1 and H2: those that a member is in or may join, of the caller's programme; the house sees them all."""
+    house = shared_house
+    path, (head, wife) = await family(house, "head", "wife")
+    other, (cousin, _) = await family(house, "cousin", "aunt")
+    await invite(house, other, cousin, wife)
+
+    async def seen(token: str, caller: str) -> list[str]:
+        answer = await house.call("GET", f"/v1/members/{token}/households", caller=caller)
+        return [f"/v1/households/{each['household_id']}" for each in answer.body["households"]]
+
+    assert await seen(wife, "AIR") == [path, other]
+    await leave(house, path, wife, wife)
+    assert await seen(wife, "AIR") == [other]
+    assert await seen(head, "AIR") == [path]
+    anna = [await house.token("anna", caller) for caller in ("AIR", "EYE", "house")]
+    body = {"head": anna[0]} | CONSENT
+    made = await house.call("POST", "/v1/households", body, caller="AIR")
+    mine = f"/v1/households/{made.body['household_id']}"
+    assert [await seen(token, caller) for token, caller in zip(anna, ("AIR", "EYE", "house"), strict=True)] == [
+        [mine], [], [mine],
+    ]  # fmt: skip
+    unknown = await house.call("GET", f"/v1/members/{wife}/households", caller="EYE")
+    assert (unknown.status, unknown.reason) == (404, "unknown_member")
+
+
 async def test_waiting_ends_cooling_and_invitations(house: House):
     """Rule H2: an invitation counts for seven days; after the cooling days who left may join again."""
     path, (head, wife) = await family(house, "head", "wife")
