@@ -1028,6 +1028,61 @@ ALTER TABLE ONLY settlement.account
 
 GRANT SELECT,INSERT,UPDATE ON TABLE settlement.account TO tongdui_app;
 
+CREATE TABLE settlement.bank_entry (
+    statement_no integer NOT NULL,
+    entry_no integer NOT NULL,
+    place text NOT NULL,
+    amount_fen bigint NOT NULL,
+    booked_on date NOT NULL,
+    reference text NOT NULL,
+    bank_reference text NOT NULL,
+    party_name text NOT NULL,
+    party_account text NOT NULL,
+    is_return boolean NOT NULL,
+    CONSTRAINT bank_entry_entry_no_check CHECK ((entry_no > 0))
+);
+
+ALTER TABLE ONLY settlement.bank_entry
+    ADD CONSTRAINT bank_entry_pkey PRIMARY KEY (statement_no, entry_no);
+
+GRANT SELECT,INSERT ON TABLE settlement.bank_entry TO tongdui_app;
+
+CREATE TABLE settlement.bank_statement (
+    statement_no integer NOT NULL,
+    account text NOT NULL,
+    number text NOT NULL,
+    opened_on date NOT NULL,
+    closed_on date NOT NULL,
+    opening_fen bigint NOT NULL,
+    closing_fen bigint NOT NULL,
+    entries integer NOT NULL,
+    follows integer,
+    content_sha256 bytea NOT NULL,
+    imported_at timestamp with time zone NOT NULL,
+    CONSTRAINT bank_statement_account_check CHECK ((account ~ '^[0-9A-Z]{1,34}$'::text)),
+    CONSTRAINT bank_statement_check CHECK ((closed_on >= opened_on)),
+    CONSTRAINT bank_statement_content_sha256_check CHECK ((length(content_sha256) = 32)),
+    CONSTRAINT bank_statement_entries_check CHECK ((entries >= 0)),
+    CONSTRAINT bank_statement_number_check CHECK ((number <> ''::text)),
+    CONSTRAINT bank_statement_statement_no_check CHECK ((statement_no > 0))
+);
+
+ALTER TABLE ONLY settlement.bank_statement
+    ADD CONSTRAINT bank_statement_account_number_opened_on_key UNIQUE (account, number, opened_on);
+
+ALTER TABLE ONLY settlement.bank_statement
+    ADD CONSTRAINT bank_statement_content_sha256_key UNIQUE (content_sha256);
+
+ALTER TABLE ONLY settlement.bank_statement
+    ADD CONSTRAINT bank_statement_follows_key UNIQUE (follows);
+
+ALTER TABLE ONLY settlement.bank_statement
+    ADD CONSTRAINT bank_statement_pkey PRIMARY KEY (statement_no);
+
+CREATE UNIQUE INDEX bank_statement_first ON settlement.bank_statement USING btree (account) WHERE (follows IS NULL);
+
+GRANT SELECT,INSERT ON TABLE settlement.bank_statement TO tongdui_app;
+
 CREATE TABLE settlement.batch (
     cycle_no integer NOT NULL,
     sequence integer NOT NULL,
@@ -1163,6 +1218,63 @@ ALTER TABLE ONLY settlement.instruction
     ADD CONSTRAINT instruction_pkey PRIMARY KEY (cycle_no, merchant_no);
 
 GRANT SELECT,INSERT ON TABLE settlement.instruction TO tongdui_app;
+
+CREATE TABLE settlement.match (
+    match_no integer NOT NULL,
+    step text NOT NULL,
+    difference text,
+    made_at timestamp with time zone NOT NULL,
+    made_by text NOT NULL,
+    accepted_at timestamp with time zone,
+    undone_at timestamp with time zone,
+    CONSTRAINT match_check CHECK ((accepted_at >= made_at)),
+    CONSTRAINT match_check1 CHECK ((undone_at >= made_at)),
+    CONSTRAINT match_difference_check CHECK ((difference = ANY (ARRAY['amount'::text, 'sign'::text, 'date'::text, 'split'::text]))),
+    CONSTRAINT match_made_by_check CHECK ((made_by <> ''::text)),
+    CONSTRAINT match_match_no_check CHECK ((match_no > 0)),
+    CONSTRAINT match_step_check CHECK ((step = ANY (ARRAY['exact'::text, 'reference'::text, 'amount_and_day'::text, 'one_to_many'::text, 'person'::text])))
+);
+
+ALTER TABLE ONLY settlement.match
+    ADD CONSTRAINT match_pkey PRIMARY KEY (match_no);
+
+GRANT SELECT,INSERT ON TABLE settlement.match TO tongdui_app;
+
+GRANT UPDATE(accepted_at) ON TABLE settlement.match TO tongdui_app;
+
+GRANT UPDATE(undone_at) ON TABLE settlement.match TO tongdui_app;
+
+CREATE TABLE settlement.match_entry (
+    match_no integer NOT NULL,
+    statement_no integer NOT NULL,
+    entry_no integer NOT NULL,
+    holds boolean DEFAULT true NOT NULL
+);
+
+ALTER TABLE ONLY settlement.match_entry
+    ADD CONSTRAINT match_entry_pkey PRIMARY KEY (match_no, statement_no, entry_no);
+
+CREATE UNIQUE INDEX match_entry_once ON settlement.match_entry USING btree (statement_no, entry_no) WHERE holds;
+
+GRANT SELECT,INSERT ON TABLE settlement.match_entry TO tongdui_app;
+
+GRANT UPDATE(holds) ON TABLE settlement.match_entry TO tongdui_app;
+
+CREATE TABLE settlement.match_instruction (
+    match_no integer NOT NULL,
+    cycle_no integer NOT NULL,
+    merchant_no integer NOT NULL,
+    holds boolean DEFAULT true NOT NULL
+);
+
+ALTER TABLE ONLY settlement.match_instruction
+    ADD CONSTRAINT match_instruction_pkey PRIMARY KEY (match_no, cycle_no, merchant_no);
+
+CREATE UNIQUE INDEX match_instruction_once ON settlement.match_instruction USING btree (cycle_no, merchant_no) WHERE holds;
+
+GRANT SELECT,INSERT ON TABLE settlement.match_instruction TO tongdui_app;
+
+GRANT UPDATE(holds) ON TABLE settlement.match_instruction TO tongdui_app;
 
 CREATE TABLE settlement.merchant (
     merchant_no integer NOT NULL,
@@ -1365,5 +1477,23 @@ ALTER TABLE ONLY exchange.recovery_code
 ALTER TABLE ONLY exchange.session
     ADD CONSTRAINT session_person_no_fkey FOREIGN KEY (person_no) REFERENCES exchange.person(person_no);
 
+ALTER TABLE ONLY settlement.bank_entry
+    ADD CONSTRAINT bank_entry_statement_no_fkey FOREIGN KEY (statement_no) REFERENCES settlement.bank_statement(statement_no);
+
+ALTER TABLE ONLY settlement.bank_statement
+    ADD CONSTRAINT bank_statement_follows_fkey FOREIGN KEY (follows) REFERENCES settlement.bank_statement(statement_no);
+
 ALTER TABLE ONLY settlement.instruction
     ADD CONSTRAINT instruction_cycle_no_fkey FOREIGN KEY (cycle_no) REFERENCES settlement.batch(cycle_no);
+
+ALTER TABLE ONLY settlement.match_entry
+    ADD CONSTRAINT match_entry_match_no_fkey FOREIGN KEY (match_no) REFERENCES settlement.match(match_no);
+
+ALTER TABLE ONLY settlement.match_entry
+    ADD CONSTRAINT match_entry_statement_no_entry_no_fkey FOREIGN KEY (statement_no, entry_no) REFERENCES settlement.bank_entry(statement_no, entry_no);
+
+ALTER TABLE ONLY settlement.match_instruction
+    ADD CONSTRAINT match_instruction_cycle_no_merchant_no_fkey FOREIGN KEY (cycle_no, merchant_no) REFERENCES settlement.instruction(cycle_no, merchant_no);
+
+ALTER TABLE ONLY settlement.match_instruction
+    ADD CONSTRAINT match_instruction_match_no_fkey FOREIGN KEY (match_no) REFERENCES settlement.match(match_no);

@@ -85,6 +85,11 @@ COMMANDS = {
         "exchange.cli.keys",
         "List, generate, rotate, revoke and export the signing keys; change the master key.",
     ),
+    "reconcile": (
+        "exchange.cli.reconcile",
+        "Match bank statements with instructions, and show and resolve what differs.",
+    ),
+    "keys": ("exchange.cli.keys", "List, generate, rotate, revoke and export the signing keys."),
 }
 """Where each command lives, and its line in `--help`."""
 

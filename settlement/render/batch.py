@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Final
 
+from settlement.core.payment_id import batch_id, payment_id
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -17,7 +19,6 @@ BEIJING: Final = timezone(timedelta(hours=8), "UTC+8")
 """Files for people show Beijing time, and say so; it has had no other offset since 1991."""
 BEIJING_US: Final = 8 * 3_600_000_000
 """The same in microseconds."""
-_DIGEST_SHOWN = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,7 @@ class Batch:
     @property
     def batch_id(self) -> str:
         """What payments name: number of the package and the start of its manifest's digest; 21 characters."""
-        return f"TD{self.manifest.sequence:06d}-{self.manifest_sha256[:_DIGEST_SHOWN]}"
+        return batch_id(sequence=self.manifest.sequence, manifest_sha256=self.manifest_sha256)
 
     @property
     def closed_at(self) -> datetime:
@@ -58,7 +59,7 @@ class Batch:
 
     def payment_id(self, merchant: str) -> str:
         """End-to-end id of a party's payment, the same in every bank file; at most 32 characters."""
-        return f"{self.batch_id}-{self._number(merchant)}"
+        return payment_id(self.batch_id, self._number(merchant))
 
     def settlement_account(self, merchant: str) -> str:
         """Number of a merchant's settlement account in the house's books, where its carry lies (rule F3)."""

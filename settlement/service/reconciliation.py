@@ -1,0 +1,609 @@
+"""Bank statements against instructions: what moved, what should have, and what people must look at.
+
+An import is one transaction: the statements, what they match, and the trail's entry. A rehearsal is the same
+transaction, not committed, so it shows exactly what would happen.
+
+Source: settlement/RULES.md, rules X1 to X14.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
+
+from schemas.values.amounts import fen_text
+from settlement.core.instruction import HOUSE_LEG, HOUSE_LEG_CODE
+from settlement.core.matching import BreakKind, Item, Match, Outcome, Step, match
+from settlement.core.payment_id import batch_id, payment_id, read_payment_name
+from settlement.core.trail import Change
+from settlement.service.trail import record
+from settlement.store import bank as store
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import date, datetime
+
+    from asyncpg import Connection, Pool, Record
+    from asyncpg.pool import PoolConnectionProxy
+
+    from schemas.files.bank_statement import BankStatement
+    from settlement.core.trail import By
+
+    AnyConnection = Connection | PoolConnectionProxy
+
+DAYS_MAX: Final = 5
+"""A payment may be seen so many days from the day on which its cycle closed: a bank's week with a holiday."""
+_HOUSE: Final = "HOUSE"
+
+
+class StatementRefused(Exception):  # noqa: N818 - it is what the sender is told
+    """A statement contradicts what was imported before; nothing has changed."""
+
+
+class MatchRefused(Exception):  # noqa: N818 - it is what the person is told
+    """A match cannot be made, accepted or undone; nothing has changed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Payment:
+    """What should move for one party and one batch.
+
+    Attributes:
+        cycle_no: Number of the cycle.
+        party_no: Number of the party; `HOUSE_LEG` for the house.
+        code: Its code.
+        payment_id: What the payment is called in bank files.
+        amount_fen: Signed fen on the house's account: positive is paid in.
+        due_on: Day on which the cycle closed, in Beijing.
+    """
+
+    cycle_no: int
+    party_no: int
+    code: str
+    payment_id: str
+    amount_fen: int
+    due_on: date
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Movement:
+    """What did move: an entry of an imported statement.
+
+    Attributes:
+        statement_no: Number of the statement here.
+        entry_no: Number of the entry in it, from 1.
+        statement: What the bank calls the statement.
+        place: Where the entry stood in its file.
+        amount_fen: Signed fen.
+        booked_on: Day of booking.
+        reference: What was written with it.
+        party_name: Who paid or was paid.
+        party_account: Their account.
+    """
+
+    statement_no: int
+    entry_no: int
+    statement: str
+    place: str
+    amount_fen: int
+    booked_on: date
+    reference: str
+    party_name: str
+    party_account: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Break:
+    """A difference that somebody must look at.
+
+    Attributes:
+        kind: What it is.
+        owner: Code of the merchant that must act, or `HOUSE`.
+        age_days: Days since the payment was due, or the movement booked.
+        payments: What should have moved.
+        movements: What did.
+        candidates: How many others it could belong to as well.
+        match_no: The match in which it lies; None for what is not matched.
+    """
+
+    kind: BreakKind
+    owner: str
+    age_days: int
+    payments: tuple[Payment, ...]
+    movements: tuple[Movement, ...]
+    candidates: int = 0
+    match_no: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A match that was made now, with its number, and its parts."""
+
+    match_no: int
+    step: Step
+    difference: BreakKind | None
+    payments: tuple[Payment, ...]
+    movements: tuple[Movement, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciled:
+    """What an import came to.
+
+    Attributes:
+        imported: Numbers of statements that are new.
+        repeated: What the bank calls the statements that were imported before, with the same content.
+        matches: What was matched now.
+        breaks: Everything that is open after it, old or new.
+    """
+
+    imported: tuple[int, ...]
+    repeated: tuple[str, ...]
+    matches: tuple[Made, ...]
+    breaks: tuple[Break, ...]
+
+
+async def import_statements(
+    pool: Pool,
+    statements: Sequence[BankStatement],
+    *,
+    account: str,
+    holders: Mapping[str, str],
+    by: By,
+    at: datetime,
+    rehearse: bool = False,
+    days_max: int = DAYS_MAX,
+) -> Reconciled:
+    """Import statements of the house's account, and match what is open.
+
+    Args:
+        pool: Database.
+        statements: What a file held, all of this account, in any order; none of them only matches what is open.
+        account: The house's account, as statements write it.
+        holders: Code of the merchant behind each account that is known, as `plain_account` writes it.
+        by: Who imports.
+        at: Now.
+        rehearse: Show what would happen, and change nothing.
+        days_max: How many days a payment may be seen from the day on which its cycle closed.
+
+    Raises:
+        StatementRefused: A statement was imported before with other content, or does not go on where the account's
+            last one ended. Then nothing of the file is imported.
+
+    Source: settlement/RULES.md, rules X5 to X14.
+    """
+    async with pool.acquire() as conn:
+        transaction = conn.transaction()
+        await transaction.start()
+        try:
+            done = await _import(conn, statements, account, holders, by, at, days_max)
+        except BaseException:
+            await transaction.rollback()
+            raise
+        await (transaction.rollback() if rehearse else transaction.commit())
+        return done
+
+
+async def list_breaks(
+    pool: Pool, *, account: str, holders: Mapping[str, str], at: datetime, days_max: int = DAYS_MAX
+) -> tuple[Break, ...]:
+    """List everything that differs now; nothing is matched. What agrees and only waits for an import is no break.
+
+    Args:
+        pool: Database.
+        account: The house's account.
+        holders: Code of the merchant behind each account that is known.
+        at: Now.
+        days_max: As for an import.
+    """
+    async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
+        still = await _open(conn, account)
+        outcome = match(*_items(still, holders), days_max=days_max)
+        return await _breaks(conn, still, outcome, at, kept=())
+
+
+async def match_by_hand(
+    pool: Pool,
+    *,
+    payment_ids: Sequence[str],
+    entries: Sequence[tuple[int, int]],
+    account: str,
+    by: By,
+    at: datetime,
+) -> int:
+    """Say that payments and entries belong together; what their sums differ by becomes a break of the match.
+
+    Args:
+        pool: Database.
+        payment_ids: What the payments are called; at least one.
+        entries: Number of the statement and of the entry in it; at least one.
+        account: The house's account.
+        by: Who says so, and why.
+        at: Now.
+
+    Returns:
+        The match's number.
+
+    Raises:
+        MatchRefused: One of them is not there or not open, or no reason was given.
+    """
+    _need_why(by)
+    async with pool.acquire() as conn, conn.transaction():
+        await store.lock_bank(conn)
+        still = await _open(conn, account)
+        named = {one.payment_id: one for one in still.payments}
+        booked = {(one.statement_no, one.entry_no): one for one in still.movements + still.released}
+        chosen = [named[each] for each in payment_ids if each in named]
+        moved = [booked[each] for each in entries if each in booked]
+        if not chosen or len(chosen) < len(payment_ids):
+            missing = next((each for each in payment_ids if each not in named), "")
+            raise MatchRefused(f"no open payment is called {missing!r}")
+        if not moved or len(moved) < len(entries):
+            missing = next((f"{one}/{two}" for one, two in entries if (one, two) not in booked), "")
+            raise MatchRefused(f"no open entry is numbered {missing!r}")
+        differs = sum(one.amount_fen for one in chosen) != sum(one.amount_fen for one in moved)
+        [match_no] = await _write(
+            conn, [(Step.PERSON, BreakKind.AMOUNT if differs else None, chosen, moved)], at, by
+        )
+        await _record(conn, by, "match.make", match_no, at)
+        return match_no
+
+
+async def accept_difference(pool: Pool, *, match_no: int, by: By, at: datetime) -> None:
+    """Let the difference in a match stand; it is no break any more.
+
+    Raises:
+        MatchRefused: There is no such match, nothing differs in it, it was undone or accepted, or no reason was given.
+    """
+    _need_why(by)
+    async with pool.acquire() as conn, conn.transaction():
+        await store.lock_bank(conn)
+        row = await _standing(conn, match_no)
+        if row["difference"] is None or row["accepted"]:
+            raise MatchRefused(f"nothing differs in match {match_no}")
+        await store.accept_match(conn, match_no=match_no, at=at)
+        await _record(conn, by, "match.accept", match_no, at)
+
+
+async def undo_match(pool: Pool, *, match_no: int, by: By, at: datetime) -> None:
+    """Take a match apart, whoever made it; what it held is open again.
+
+    Raises:
+        MatchRefused: There is no such match, it was undone before, or no reason was given.
+    """
+    _need_why(by)
+    async with pool.acquire() as conn, conn.transaction():
+        await store.lock_bank(conn)
+        await _standing(conn, match_no)
+        await store.undo_match(conn, match_no=match_no, at=at)
+        await _record(conn, by, "match.undo", match_no, at)
+
+
+def plain_account(text: str) -> str:
+    """An account's number without blanks and dashes, in capital letters."""
+    return "".join(filter(str.isalnum, text)).upper()
+
+
+# --- an import ---
+
+
+async def _import(
+    conn: AnyConnection,
+    statements: Sequence[BankStatement],
+    account: str,
+    holders: Mapping[str, str],
+    by: By,
+    at: datetime,
+    days_max: int,
+) -> Reconciled:
+    await store.lock_bank(conn)
+    imported, repeated = await _add_statements(conn, statements, at)
+    still = await _open(conn, account)
+    outcome = match(*_items(still, holders), days_max=days_max)
+    made = await _keep(conn, still, outcome, at, by)
+    breaks = await _breaks(conn, still, outcome, at, kept=outcome.matches)
+    if imported:
+        change = Change(
+            action="bank.import",
+            subject=account,
+            after={"statements": list(imported), "matches": len(made), "breaks": len(breaks)},
+        )
+        await record(conn, by, change, at=at)
+    return Reconciled(
+        imported=tuple(imported), repeated=tuple(repeated), matches=tuple(made), breaks=breaks
+    )
+
+
+async def _add_statements(
+    conn: AnyConnection, statements: Sequence[BankStatement], at: datetime
+) -> tuple[list[int], list[str]]:
+    """Add what is new, oldest first; each goes on where the one before ended."""
+    imported: list[int] = []
+    repeated: list[str] = []
+    for statement in sorted(statements, key=lambda one: (one.opened_on, one.closed_on)):
+        content = _content(statement)
+        if await store.fetch_statement_of(conn, content_sha256=content) is not None:
+            repeated.append(statement.number)
+            continue
+        known = await store.fetch_statement(
+            conn,
+            account=statement.account,
+            number=statement.number,
+            opened_on=statement.opened_on,
+        )
+        if known is not None:
+            raise StatementRefused(
+                f"statement {statement.number} of {statement.opened_on} was imported with other content"
+            )
+        last = await store.fetch_last_statement(conn, account=statement.account)
+        if last is not None and last["closing_fen"] != statement.opening_fen:
+            raise StatementRefused(
+                f"statement {statement.number}, opening balance: is {fen_text(statement.opening_fen)}, but statement "
+                f"{last['number']} of {last['closed_on']} ended with {fen_text(last['closing_fen'])}: "
+                "one between them is missing, or this one is older"
+            )
+        number = await store.insert_statement(
+            conn,
+            statement=statement,
+            follows=last["statement_no"] if last is not None else None,
+            content_sha256=content,
+            at=at,
+        )
+        await store.copy_entries(conn, statement_no=number, statement=statement)
+        imported.append(number)
+    return imported, repeated
+
+
+def _content(statement: BankStatement) -> bytes:
+    """Digest of what a statement says, whatever file it stood in."""
+    entries = [
+        (
+            one.amount_fen, one.booked_on, one.reference, one.bank_reference, one.party_name, one.party_account,
+            one.is_return,
+        )
+        for one in statement.entries
+    ]  # fmt: skip
+    whole = (
+        statement.account, statement.number, statement.opened_on, statement.closed_on, statement.opening_fen,
+        statement.closing_fen, entries,
+    )  # fmt: skip
+    return hashlib.sha256(msgspec.msgpack.encode(whole)).digest()
+
+
+class _Open(NamedTuple):
+    """What no match holds.
+
+    Attributes:
+        payments: What should move.
+        movements: What did.
+        released: What did too, but a person took it out of a match, so only a person matches it.
+    """
+
+    payments: list[Payment]
+    movements: list[Movement]
+    released: list[Movement]
+
+
+async def _open(conn: AnyConnection, account: str) -> _Open:
+    """Read it."""
+    rows = await store.fetch_open_entries(conn, account=account)
+    return _Open(
+        [_payment(row) for row in await store.fetch_open_instructions(conn)],
+        [_movement(row) for row in rows if not row["released"]],
+        [_movement(row) for row in rows if row["released"]],
+    )
+
+
+def _payment(row: Record) -> Payment:
+    batch = batch_id(sequence=row["sequence"], manifest_sha256=row["manifest_sha256"])
+    is_house = row["merchant_no"] == HOUSE_LEG
+    return Payment(
+        cycle_no=row["cycle_no"],
+        party_no=row["merchant_no"],
+        code=HOUSE_LEG_CODE if is_house else row["code"],
+        payment_id=payment_id(batch, 0 if is_house else row["merchant_no"]),
+        amount_fen=-row["pay_fen"],
+        due_on=row["closed_on"],
+    )
+
+
+def _movement(row: Record) -> Movement:
+    return Movement(
+        statement_no=row["statement_no"],
+        entry_no=row["entry_no"],
+        statement=row["statement"],
+        place=row["place"],
+        amount_fen=row["amount_fen"],
+        booked_on=row["booked_on"],
+        reference=row["reference"],
+        party_name=row["party_name"],
+        party_account=row["party_account"],
+    )
+
+
+def _items(still: _Open, holders: Mapping[str, str]) -> tuple[list[Item], list[Item]]:
+    """Both sides in the same words: payments by their id, parties by their code."""
+    of_batch = {
+        (one.payment_id.rpartition("-")[0], one.code): one.payment_id for one in still.payments
+    }
+    ours = [
+        Item(
+            amount=one.amount_fen,
+            day=one.due_on.toordinal(),
+            reference=one.payment_id,
+            party=one.code,
+        )
+        for one in still.payments
+    ]
+    theirs = []
+    for one in still.movements:
+        party = holders.get(plain_account(one.party_account), "")
+        theirs.append(
+            Item(
+                amount=one.amount_fen,
+                day=one.booked_on.toordinal(),
+                reference=_named(one.reference, party, of_batch),
+                party=party,
+            )
+        )
+    return ours, theirs
+
+
+def _named(remark: str, party: str, of_batch: Mapping[tuple[str, str], str]) -> str:
+    """The payment that a remark names: whole, or by the batch and who paid; empty when it names none."""
+    name = read_payment_name(remark)
+    if name is None:
+        return ""
+    if name.party_no is not None:
+        return payment_id(name.batch_id, name.party_no)
+    return of_batch.get((name.batch_id, party), "")
+
+
+_Found = tuple[Step, "BreakKind | None", "Sequence[Payment]", "Sequence[Movement]"]
+
+
+async def _keep(
+    conn: AnyConnection,
+    still: _Open,
+    outcome: Outcome,
+    at: datetime,
+    by: By,
+) -> list[Made]:
+    """Write down what was matched."""
+    differs = {(one.ours, one.theirs): one.kind for one in outcome.differences}
+    found: list[_Found] = [
+        (
+            one.step,
+            differs.get((one.ours, one.theirs)),
+            [still.payments[place] for place in one.ours],
+            [still.movements[place] for place in one.theirs],
+        )
+        for one in outcome.matches
+    ]
+    numbers = await _write(conn, found, at, by)
+    return [
+        Made(
+            match_no=number,
+            step=step,
+            difference=difference,
+            payments=tuple(matched),
+            movements=tuple(moved),
+        )
+        for number, (step, difference, matched, moved) in zip(numbers, found, strict=True)
+    ]
+
+
+async def _write(conn: AnyConnection, found: Sequence[_Found], at: datetime, by: By) -> list[int]:
+    """Add matches with what they hold."""
+    numbers = await store.insert_matches(
+        conn, matches=[(step, difference) for step, difference, _, _ in found], at=at, by=by.who
+    )
+    numbered = list(zip(numbers, found, strict=True))
+    await store.copy_matched(
+        conn,
+        instructions=[
+            (number, one.cycle_no, one.party_no)
+            for number, (_, _, matched, _) in numbered
+            for one in matched
+        ],
+        entries=[
+            (number, one.statement_no, one.entry_no)
+            for number, (_, _, _, moved) in numbered
+            for one in moved
+        ],
+    )
+    return numbers
+
+
+# --- breaks ---
+
+
+async def _breaks(
+    conn: AnyConnection,
+    still: _Open,
+    outcome: Outcome,
+    at: datetime,
+    *,
+    kept: Sequence[Match],
+) -> tuple[Break, ...]:
+    """What differs: in matches that stand, and outside of them; `kept` are those that were just written down."""
+    told = {(one.ours, one.theirs) for one in kept}
+    differing = await store.fetch_differing(conn)
+    numbers = [row["match_no"] for row in differing]
+    held, moved = defaultdict[int, list[Payment]](list), defaultdict[int, list[Movement]](list)
+    for row in await store.fetch_matched_instructions(conn, match_nos=numbers):
+        held[row["match_no"]].append(_payment(row))
+    for row in await store.fetch_matched_entries(conn, match_nos=numbers):
+        moved[row["match_no"]].append(_movement(row))
+    inside = [
+        _break(
+            BreakKind(row["difference"]),
+            held[row["match_no"]],
+            moved[row["match_no"]],
+            at,
+            match_no=row["match_no"],
+        )
+        for row in differing
+    ]
+    alone = [
+        _break(
+            one.kind,
+            [still.payments[place] for place in one.ours],
+            [still.movements[place] for place in one.theirs],
+            at,
+            candidates=one.candidates,
+        )
+        for one in outcome.differences
+        if (one.ours, one.theirs) not in told
+    ]
+    released = [_break(BreakKind.EXTRA, [], [one], at) for one in still.released]
+    return (*inside, *alone, *released)
+
+
+def _break(
+    kind: BreakKind,
+    payments: Sequence[Payment],
+    movements: Sequence[Movement],
+    at: datetime,
+    *,
+    candidates: int = 0,
+    match_no: int | None = None,
+) -> Break:
+    """A break, with who must act: the merchant that has not paid in or paid otherwise, else the house."""
+    payer = payments[0] if payments and payments[0].amount_fen > 0 else None
+    owes = kind in {BreakKind.MISSING, BreakKind.AMOUNT} and payer is not None
+    days = [one.due_on for one in payments] + [one.booked_on for one in movements]
+    return Break(
+        kind=kind,
+        owner=payer.code if owes and payer is not None and payer.party_no > 0 else _HOUSE,
+        age_days=max(0, (at.date() - min(days)).days),
+        payments=tuple(payments),
+        movements=tuple(movements),
+        candidates=candidates,
+        match_no=match_no,
+    )
+
+
+# --- people's decisions ---
+
+
+def _need_why(by: By) -> None:
+    """A person's decision says why."""
+    if not by.why:
+        raise MatchRefused("say why (`--why`): a decision about money needs a reason")
+
+
+async def _standing(conn: AnyConnection, match_no: int) -> Record:
+    """A match that was not undone."""
+    row = await store.fetch_match(conn, match_no=match_no)
+    if row is None or row["undone"]:
+        raise MatchRefused(f"no match {match_no} stands")
+    return row
+
+
+async def _record(conn: AnyConnection, by: By, action: str, match_no: int, at: datetime) -> None:
+    await record(conn, by, Change(action=action, subject=str(match_no)), at=at)
