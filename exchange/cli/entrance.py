@@ -89,7 +89,6 @@ COMMANDS = {
         "exchange.cli.reconcile",
         "Match bank statements with instructions, and show and resolve what differs.",
     ),
-    "keys": ("exchange.cli.keys", "List, generate, rotate, revoke and export the signing keys."),
 }
 """Where each command lives, and its line in `--help`."""
 
