@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from schemas.files.bank_statement import BankStatement
     from schemas.files.breaks import BreakRow
-    from settlement.service.reconciliation import Break, Movement, Payment, Reconciled
+    from settlement.core.breaks import Break, Movement, Payment
+    from settlement.service.reconciliation import Reconciled
 
 _EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
 _ROLES = ("treasurer",)
@@ -219,8 +220,8 @@ def _accounts(parties_file: Path) -> tuple[str, dict[str, str]]:
     """The house's settlement account, and the merchant behind each other account."""
     from schemas.files.parties import parse_parties
     from schemas.values.faults import SchemaError
+    from settlement.core.breaks import plain_account
     from settlement.core.instruction import HOUSE_LEG_CODE
-    from settlement.service.reconciliation import plain_account
 
     try:
         parties = parse_parties(parties_file.read_bytes())

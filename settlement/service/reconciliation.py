@@ -16,16 +16,17 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from schemas.values.amounts import fen_text
+from settlement.core.breaks import Break, Movement, Payment, items, name_break
 from settlement.core.instruction import HOUSE_LEG, HOUSE_LEG_CODE
-from settlement.core.matching import BreakKind, Item, Match, Outcome, Step, match
-from settlement.core.payment_id import batch_id, payment_id, read_payment_name
+from settlement.core.matching import BreakKind, Match, Outcome, Step, match
+from settlement.core.payment_id import batch_id, payment_id
 from settlement.core.trail import Change
 from settlement.service.trail import record
 from settlement.store import bank as store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import date, datetime
+    from datetime import datetime
 
     from asyncpg import Connection, Pool, Record
     from asyncpg.pool import PoolConnectionProxy
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 DAYS_MAX: Final = 5
 """A payment may be seen so many days from the day on which its cycle closed: a bank's week with a holiday."""
-_HOUSE: Final = "HOUSE"
 
 
 class StatementRefused(Exception):  # noqa: N818 - it is what the sender is told
@@ -46,77 +46,6 @@ class StatementRefused(Exception):  # noqa: N818 - it is what the sender is told
 
 class MatchRefused(Exception):  # noqa: N818 - it is what the person is told
     """A match cannot be made, accepted or undone; nothing has changed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Payment:
-    """What should move for one party and one batch.
-
-    Attributes:
-        cycle_no: Number of the cycle.
-        party_no: Number of the party; `HOUSE_LEG` for the house.
-        code: Its code.
-        payment_id: What the payment is called in bank files.
-        amount_fen: Signed fen on the house's account: positive is paid in.
-        due_on: Day on which the cycle closed, in Beijing.
-    """
-
-    cycle_no: int
-    party_no: int
-    code: str
-    payment_id: str
-    amount_fen: int
-    due_on: date
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Movement:
-    """What did move: an entry of an imported statement.
-
-    Attributes:
-        statement_no: Number of the statement here.
-        entry_no: Number of the entry in it, from 1.
-        statement: What the bank calls the statement.
-        place: Where the entry stood in its file.
-        amount_fen: Signed fen.
-        booked_on: Day of booking.
-        reference: What was written with it.
-        party_name: Who paid or was paid.
-        party_account: Their account.
-    """
-
-    statement_no: int
-    entry_no: int
-    statement: str
-    place: str
-    amount_fen: int
-    booked_on: date
-    reference: str
-    party_name: str
-    party_account: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Break:
-    """A difference that somebody must look at.
-
-    Attributes:
-        kind: What it is.
-        owner: Code of the merchant that must act, or `HOUSE`.
-        age_days: Days since the payment was due, or the movement booked.
-        payments: What should have moved.
-        movements: What did.
-        candidates: How many others it could belong to as well.
-        match_no: The match in which it lies; None for what is not matched.
-    """
-
-    kind: BreakKind
-    owner: str
-    age_days: int
-    payments: tuple[Payment, ...]
-    movements: tuple[Movement, ...]
-    candidates: int = 0
-    match_no: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,7 +131,7 @@ async def list_breaks(
     """
     async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
         still = await _open(conn, account)
-        outcome = match(*_items(still, holders), days_max=days_max)
+        outcome = match(*items(still.payments, still.movements, holders), days_max=days_max)
         return await _breaks(conn, still, outcome, at, kept=())
 
 
@@ -283,11 +212,6 @@ async def undo_match(pool: Pool, *, match_no: int, by: By, at: datetime) -> None
         await _record(conn, by, "match.undo", match_no, at)
 
 
-def plain_account(text: str) -> str:
-    """An account's number without blanks and dashes, in capital letters."""
-    return "".join(filter(str.isalnum, text)).upper()
-
-
 # --- an import ---
 
 
@@ -303,7 +227,7 @@ async def _import(
     await store.lock_bank(conn)
     imported, repeated = await _add_statements(conn, statements, at)
     still = await _open(conn, account)
-    outcome = match(*_items(still, holders), days_max=days_max)
+    outcome = match(*items(still.payments, still.movements, holders), days_max=days_max)
     made = await _keep(conn, still, outcome, at, by)
     breaks = await _breaks(conn, still, outcome, at, kept=outcome.matches)
     if imported:
@@ -425,44 +349,6 @@ def _movement(row: Record) -> Movement:
     )
 
 
-def _items(still: _Open, holders: Mapping[str, str]) -> tuple[list[Item], list[Item]]:
-    """Both sides in the same words: payments by their id, parties by their code."""
-    of_batch = {
-        (one.payment_id.rpartition("-")[0], one.code): one.payment_id for one in still.payments
-    }
-    ours = [
-        Item(
-            amount=one.amount_fen,
-            day=one.due_on.toordinal(),
-            reference=one.payment_id,
-            party=one.code,
-        )
-        for one in still.payments
-    ]
-    theirs = []
-    for one in still.movements:
-        party = holders.get(plain_account(one.party_account), "")
-        theirs.append(
-            Item(
-                amount=one.amount_fen,
-                day=one.booked_on.toordinal(),
-                reference=_named(one.reference, party, of_batch),
-                party=party,
-            )
-        )
-    return ours, theirs
-
-
-def _named(remark: str, party: str, of_batch: Mapping[tuple[str, str], str]) -> str:
-    """The payment that a remark names: whole, or by the batch and who paid; empty when it names none."""
-    name = read_payment_name(remark)
-    if name is None:
-        return ""
-    if name.party_no is not None:
-        return payment_id(name.batch_id, name.party_no)
-    return of_batch.get((name.batch_id, party), "")
-
-
 _Found = tuple[Step, "BreakKind | None", "Sequence[Payment]", "Sequence[Movement]"]
 
 
@@ -540,52 +426,28 @@ async def _breaks(
     for row in await store.fetch_matched_entries(conn, match_nos=numbers):
         moved[row["match_no"]].append(_movement(row))
     inside = [
-        _break(
+        name_break(
             BreakKind(row["difference"]),
             held[row["match_no"]],
             moved[row["match_no"]],
-            at,
+            at.date(),
             match_no=row["match_no"],
         )
         for row in differing
     ]
     alone = [
-        _break(
+        name_break(
             one.kind,
             [still.payments[place] for place in one.ours],
             [still.movements[place] for place in one.theirs],
-            at,
+            at.date(),
             candidates=one.candidates,
         )
         for one in outcome.differences
         if (one.ours, one.theirs) not in told
     ]
-    released = [_break(BreakKind.EXTRA, [], [one], at) for one in still.released]
+    released = [name_break(BreakKind.EXTRA, [], [one], at.date()) for one in still.released]
     return (*inside, *alone, *released)
-
-
-def _break(
-    kind: BreakKind,
-    payments: Sequence[Payment],
-    movements: Sequence[Movement],
-    at: datetime,
-    *,
-    candidates: int = 0,
-    match_no: int | None = None,
-) -> Break:
-    """A break, with who must act: the merchant that has not paid in or paid otherwise, else the house."""
-    payer = payments[0] if payments and payments[0].amount_fen > 0 else None
-    owes = kind in {BreakKind.MISSING, BreakKind.AMOUNT} and payer is not None
-    days = [one.due_on for one in payments] + [one.booked_on for one in movements]
-    return Break(
-        kind=kind,
-        owner=payer.code if owes and payer is not None and payer.party_no > 0 else _HOUSE,
-        age_days=max(0, (at.date() - min(days)).days),
-        payments=tuple(payments),
-        movements=tuple(movements),
-        candidates=candidates,
-        match_no=match_no,
-    )
 
 
 # --- people's decisions ---

@@ -11,9 +11,9 @@ import pytest
 
 from deploy.database.connection import open_pool
 from schemas.files.bank_statement import BankEntry, BankStatement
+from settlement.core.breaks import Payment
 from settlement.core.matching import BreakKind, Step
 from settlement.core.trail import By
-from settlement.service import reconciliation
 from settlement.service.batches import CutBatch, cut_batch
 from settlement.service.reconciliation import (
     MatchRefused,
@@ -49,13 +49,13 @@ async def pool(dsn: str, tmp_path) -> AsyncIterator[asyncpg.Pool]:
     await pool.close()
 
 
-async def due(pool: asyncpg.Pool) -> dict[int, reconciliation.Payment]:
+async def due(pool: asyncpg.Pool) -> dict[int, Payment]:
     """What should move, by party."""
     breaks = await list_breaks(pool, account=ACCOUNT, holders=HOLDERS, at=datetime.now(UTC))
     return {payment.party_no: payment for one in breaks for payment in one.payments}
 
 
-def paid(payment: reconciliation.Payment, **changes: object) -> BankEntry:
+def paid(payment: Payment, **changes: object) -> BankEntry:
     """The entry by which a payment is seen, or something like it."""
     told: dict[str, object] = {
         "place": "line 1", "amount_fen": payment.amount_fen, "booked_on": payment.due_on + timedelta(days=1),
