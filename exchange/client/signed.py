@@ -11,15 +11,18 @@ import random
 import secrets
 import time
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import aiohttp
 import msgspec
 from yarl import URL
 
+from exchange.client.operations import Refused
 from exchange.signing.answer import check_answer
 from exchange.signing.request import RequestHead, sign_request
 from schemas.values.faults import Unavailable
+from schemas.wire.problems import Problem
 
 if TYPE_CHECKING:
     import ssl
@@ -28,11 +31,13 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     from exchange.client.identity import Identity
+    from exchange.client.operations import AnswerT, Operation, RequestT
 
 JSON_TYPE: Final = "application/json"
 PATIENCE_SECONDS: Final = 30.0
 FIRST_WAIT_SECONDS: Final = 0.1
 WAIT_SECONDS_MAX: Final = 5.0
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 _AGAIN: Final = frozenset({408, 429, 502, 503, 504})
 _SIGN_ANEW: Final = frozenset({"signature_late", "signature_replayed"})
 """A signature that was too long on its way, or that arrived twice: the request itself is as good as ever."""
@@ -161,6 +166,53 @@ class SignedClient:
                 raise Unavailable(f"{method} {path}: {why}")
             await asyncio.sleep(pause)
             wait_seconds = min(wait_seconds * 2, WAIT_SECONDS_MAX)
+
+    async def perform(
+        self,
+        operation: Operation[RequestT, AnswerT],
+        body: RequestT | None = None,
+        *,
+        path: Mapping[str, str] = _NOTHING,
+        query: Mapping[str, str | int | None] = _NOTHING,
+        key: str | None = None,
+        again: bool | None = None,
+    ) -> AnswerT:
+        """Do one of the contract's operations (`exchange.client.operations`).
+
+        Args:
+            operation: Which.
+            body: What to send.
+            path: What the names in its path stand for.
+            query: Parameters; None is left out.
+            key: Idempotency key, for an operation that needs one; the same for every repeat.
+            again: Whether it is sent again while nobody answers; by default where a repeat is harmless by its method
+                or its key. The document says of every other operation what a repeat does.
+
+        Returns:
+            The answer, verified and read.
+
+        Raises:
+            Refused: The clearing house said no.
+            ValueError: A key is missing or not taken, or a name in the path stands for nothing.
+            Unavailable: Nobody answered in time.
+            AnswerNotTrusted: The answer is not shown to be the clearing house's.
+        """
+        if operation.keyed != (key is not None):
+            raise ValueError(
+                f"{operation.method} {operation.path} takes {'a' if operation.keyed else 'no'} key"
+            )
+        answer = await self.call(
+            operation.method,
+            operation.target(path, query),
+            None if body is None else msgspec.json.encode(body),
+            key=key,
+            again=operation.again if again is None else again,
+        )
+        if not answer.good:
+            raise Refused(msgspec.json.decode(answer.body, type=Problem))
+        if operation.answer is bytes:
+            return cast("AnswerT", answer.body)
+        return msgspec.json.decode(answer.body, type=operation.answer)
 
     async def _send(
         self, method: str, path: str, body: bytes | None, content_type: str, key: str | None

@@ -143,6 +143,8 @@ def test_every_list_has_pages():
         "get_order": "an order's reversals",
         "get_balances": "merchants of one member",
         "get_endpoint": "types of events",
+        "get_household": "members of one household",
+        "get_transfer": "lots of one transfer",
         "get_session": "roles",
         "get_session_oidc_callback": "roles",
         "get_jwks": "the house's keys",

@@ -10,11 +10,12 @@ import pytest
 import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from exchange.client import Identity
+from exchange.client import Identity, Refused, operations
 from exchange.gateway.plain import Plain, read_plain
 from exchange.service.signatures import SignatureRefused
 from exchange.signing.digest import is_digest_of
 from exchange.signing.structured import parse_input, parse_signature, signature_base
+from schemas.wire.orders import OrderTerms
 from settlement.signing.signature import is_signed
 from tests.gateway.signing import AIR_KEY, HOUSE_KEY, ORDER, Signed, second_gateway, signed_house
 
@@ -276,3 +277,28 @@ async def test_a_replay_at_two_gateways_at_once_counts_once(signed: Signed, tmp_
             fields = signed.fields(key=f"twice-{number}")
             told = await asyncio.gather(*(signed.send(fields, port=each) for each in (None, port)))
             assert sorted(told) == [(201, "cleared"), (401, "signature_replayed")]
+
+
+# --- the client's operations ---
+
+
+async def test_the_client_does_operations_of_the_contract(signed: Signed):
+    """A record goes out, a record comes back; a refusal is raised with its problem; other answers come as bytes."""
+    client = signed.client()
+    wish = OrderTerms[str](member="anna", issuer="AIR", acceptor="EYE", units="3")
+    done = await client.perform(operations.POST_ORDERS, wish, key="op-1")
+    assert (done.status, done.debit_cu) == ("cleared", "999")
+    assert await client.perform(operations.POST_ORDERS, wish, key='"op-1"') == done
+    shown = await client.perform(operations.GET_ORDER, path={"order_id": done.order_id})
+    assert shown.units == "3"
+    page = await client.perform(operations.GET_MERCHANTS, query={"limit": 1, "after": None})
+    rest = await client.perform(operations.GET_MERCHANTS, query={"after": page.next})
+    assert [view.code for view in page.merchants + rest.merchants] == ["AIR", "EYE", "OWN"]
+    with pytest.raises(Refused) as refused:
+        await client.perform(operations.GET_CYCLE, path={"cycle": "never"})
+    assert (refused.value.problem.status, refused.value.problem.reason) == (404, "not_found")
+    assert (await client.perform(operations.GET_DOCS)).startswith(b"<!DOCTYPE html>")
+    with pytest.raises(ValueError, match="takes a key"):
+        await client.perform(operations.POST_ORDERS, wish)
+    with pytest.raises(ValueError, match="takes no key"):
+        await client.perform(operations.GET_CYCLES, key="k")
