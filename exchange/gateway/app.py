@@ -44,7 +44,9 @@ def create_app(services: Services, *, in_flight_max: int = IN_FLIGHT_MAX) -> web
     gate = Gate(services=services, metrics=metrics, in_flight_max=in_flight_max)
     gate.openapi = _openapi_document()
     gate.allowed = _allowed()
-    metrics.gauge("tongdui_requests_in_flight", "Requests now.", lambda: gate.in_flight)
+    metrics.gauge(
+        "tongdui_requests_in_flight", "Requests now.", lambda: gate.in_flight + gate.strangers
+    )
     waiting = getattr(services.clearing, "waiting", None)
     if isinstance(waiting, int):
         metrics.gauge(

@@ -58,6 +58,8 @@ MEMBERS_BYTES_MAX: Final = 1024 * 1024
 BULK_BYTES_MAX: Final = 16 * 1024 * 1024
 BODY_SECONDS: Final = 20.0
 IN_FLIGHT_MAX: Final = 4096
+STRANGERS_MAX: Final = 1024
+"""Requests at once that anybody may send with a body; who sends such slowly keeps nobody but strangers out."""
 RETRY_SECONDS: Final = 1
 HEARTBEAT_SECONDS: Final = 15.0
 TAG_DIGITS: Final = 32
@@ -304,7 +306,9 @@ class Gate:
         services: What handlers ask.
         metrics: What is counted.
         in_flight_max: Most requests at once; more are told to come back.
-        in_flight: Requests being handled now.
+        in_flight: Requests of known callers, or of who says to be one, being handled now.
+        strangers_max: Most requests at once of those that anybody may send with a body.
+        strangers: Requests that anybody may send, being handled now.
         stopping: Whether nothing new is accepted.
         openapi: The document that describes the routes.
         allowed: Columns of the access matrix that may call a route, by its name.
@@ -316,6 +320,8 @@ class Gate:
     metrics: Metrics
     in_flight_max: int = IN_FLIGHT_MAX
     in_flight: int = 0
+    strangers_max: int = STRANGERS_MAX
+    strangers: int = 0
     stopping: bool = False
     openapi: bytes = b""
     allowed: Mapping[str, frozenset[str]] = field(default_factory=dict)
@@ -338,6 +344,15 @@ class Gate:
             raise Unavailable("this gateway is stopping")
         if self.in_flight > self.in_flight_max:
             raise Unavailable("too many requests are in flight", retry_after_seconds=RETRY_SECONDS)
+
+    def admit_stranger(self, *, has_body: bool) -> None:
+        """Let in one more request that anybody may send; it counts already. Without a body there is no waiting for one.
+
+        Raises:
+            Unavailable: Too many of them have a body that is waited for.
+        """
+        if has_body and self.strangers > self.strangers_max:
+            raise Unavailable("too many are signing in", retry_after_seconds=RETRY_SECONDS)
 
     async def allowance(self, principal: Principal) -> Allowance:
         """The quotas of a caller: as they were last read, so that nobody waits for the database here.
@@ -390,11 +405,15 @@ class Gate:
             began = perf_counter()
             request_id = self.request_id()
             chosen = chosen_type(request, offers or RECORD_TYPES)
-            self.in_flight += 1
+            if public:
+                self.strangers += 1
+            else:
+                self.in_flight += 1
             try:
                 principal, verified = NOBODY, None
                 if public:
                     _note_public(request)
+                    self.admit_stranger(has_body=request.body_exists)
                 else:
                     self.admit()
                     principal, verified = await identify(
@@ -423,7 +442,10 @@ class Gate:
                     writing=answer_format(chosen),
                 )
             finally:
-                self.in_flight -= 1
+                if public:
+                    self.strangers -= 1
+                else:
+                    self.in_flight -= 1
             answered(name, response.status, perf_counter() - began)
             return response
 

@@ -15,9 +15,9 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from exchange.gateway.gate import BULK_BYTES_MAX, Who
+from exchange.gateway.gate import BULK_BYTES_MAX, GATE, Who
 from exchange.gateway.routes import ROUTES
-from tests.gateway.conftest import fresh_key
+from tests.gateway.conftest import fresh_key, soon
 from tests.gateway.signing import ORDER, Signed, signed_house
 
 if TYPE_CHECKING:
@@ -159,6 +159,28 @@ async def test_idle_and_slow_connections_hold_nobody_up(signed: Signed, many_fil
         f"abuse: beside {IDLE} idle connections and {SLOW} unfinished bodies the slowest of {ORDERS} signed orders "
         f"took {crowded:.0f} ms (alone {alone:.0f}), {each_kb:.1f} KiB a connection"
     )
+
+
+async def test_strangers_keep_out_nobody_but_strangers(signed: Signed):
+    """Bodies that never come, sent where anybody may send some, stop no order and no health check: they count apart."""
+    house, gate = signed.house, signed.house.app[GATE]
+    usual = gate.in_flight_max, gate.strangers_max
+    gate.in_flight_max, gate.strangers_max = 50, 100
+    slow = b"POST /v1/session HTTP/1.1\r\nHost: here\r\nContent-Length: 100\r\n\r\n{"
+
+    async def all_wait() -> bool:
+        return gate.strangers >= 100
+
+    try:
+        async with held(house, idle=0, slow=100, sent=slow):
+            await soon(all_wait, seconds=30)
+            async with beside(signed):
+                body = {"name": "anna", "password": "p", "code": "123456"}
+                refused = await house.call("POST", "/v1/session", body, caller=None)
+                assert (refused.status, refused.reason) == (503, "unavailable")
+                assert (await house.call("GET", "/readyz", caller=None)).status == 200
+    finally:
+        gate.in_flight_max, gate.strangers_max = usual
 
 
 async def test_huge_bodies_are_refused_before_they_come(signed: Signed, tell_figure):

@@ -11,11 +11,15 @@ import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from exchange.client import Identity, Refused, operations
+from exchange.core.quota import Limits, Quota
 from exchange.gateway.plain import Plain, read_plain
+from exchange.service.limits import set_limits
 from exchange.service.signatures import SignatureRefused
+from exchange.signing.answer import check_answer
 from exchange.signing.digest import is_digest_of
 from exchange.signing.structured import parse_input, parse_signature, signature_base
 from schemas.wire.orders import OrderTerms
+from settlement.core.trail import PROGRAM
 from settlement.signing.signature import is_signed
 from tests.gateway.signing import AIR_KEY, HOUSE_KEY, ORDER, Signed, second_gateway, signed_house
 
@@ -220,6 +224,46 @@ async def status_of(signed: Signed, data: bytes) -> bytes:
     finally:
         writer.close()
     return heard[9:12]
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["lane", "aiohttp"])
+async def test_whoever_asks_too_often_hears_it_from_the_house(signed: Signed, fast: bool):
+    """The answer to a request that finds its quota used up is signed as every other, and says when to come back."""
+    house, more = signed.house, {} if fast else {"TE": "trailers"}
+
+    async def ask(key: str) -> tuple[dict[str, str], int, Any, bytes]:
+        fields = signed.fields(key=key)
+        async with house.http.post("/v1/orders", data=ORDER, headers=fields | more) as answer:
+            return fields, answer.status, answer.headers, await answer.read()
+
+    number = (await house.services.shelf.offer_with("AIR")).catalogue.by_code["AIR"]
+    hour = Quota(units=1, window_seconds=3600)
+    for orders, status in ((hour, 429), (None, 201)):
+        await set_limits(
+            house.pool,
+            merchant_no=number,
+            code="AIR",
+            limits=Limits(orders=orders, requests=None),
+            by=PROGRAM,
+            now=house.services.now(),
+        )
+        house.services.shelf.expire()
+        await house.services.shelf.offer()
+        await ask(f"often-{fast}-{status}")
+        fields, heard, told, body = await ask(f"often-{fast}-{status}-again")
+        assert heard == status
+        check_answer(
+            status=status,
+            content_type=told["Content-Type"],
+            content_digest=told["Content-Digest"],
+            signature_input=told["Signature-Input"],
+            signature=told["Signature"],
+            request_signature=fields["Signature"],
+            body=body,
+            public_of=signed.trusted.get,
+            now=int(time.time()),
+        )
+        assert ("Retry-After" in told) is (status == 429)
 
 
 # --- what anybody may ask ---
