@@ -27,7 +27,7 @@ from exchange.gateway.formats import (
     choose,
     format_of,
 )
-from exchange.gateway.throttle import QuotaExceeded, Throttle
+from exchange.gateway.throttle import AT_ONCE_MAX, QuotaExceeded, Throttle
 from exchange.service.access import Forbidden, Principal, Unauthenticated
 from exchange.service.outage import is_outage
 from exchange.service.signatures import SignatureRefused, bound_of
@@ -35,6 +35,7 @@ from exchange.signing.answer import sign_answer, sign_public_answer
 from exchange.signing.digest import content_digest
 from exchange.signing.request import ALGORITHM, FIELDS, REQUEST_TAG, TARGET, RequestHead
 from schemas.values.faults import SchemaError, Unavailable
+from schemas.values.ids import HOUSE
 from schemas.values.reason import Reason, Refusal
 from settlement.core.trail import SecondPersonNeeded
 
@@ -236,10 +237,13 @@ class Call:
     def aside(self) -> Iterator[None]:
         """Step out of the count of requests in flight, for an answer that lasts as long as its reader wants."""
         self.gate.in_flight -= 1
+        allowance, _ = self.request[LIMITED]
+        allowance.at_once -= 1
         try:
             yield
         finally:
             self.gate.in_flight += 1
+            allowance.at_once += 1
 
     def answer(self, record: object, status: int = 200) -> web.Response:
         """Answer with a record, in the format that the caller takes."""
@@ -313,6 +317,7 @@ class Gate:
         openapi: The document that describes the routes.
         allowed: Columns of the access matrix that may call a route, by its name.
         throttle: Quotas of those who called.
+        at_once_max: Most requests at once of one merchant.
         heartbeat_seconds: How long a stream of events is silent before it says that it is there.
     """
 
@@ -326,6 +331,7 @@ class Gate:
     openapi: bytes = b""
     allowed: Mapping[str, frozenset[str]] = field(default_factory=dict)
     throttle: Throttle = field(default_factory=Throttle)
+    at_once_max: int = AT_ONCE_MAX
     heartbeat_seconds: float = HEARTBEAT_SECONDS
     _prefix: str = field(default_factory=lambda: secrets.token_hex(4))
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
@@ -405,6 +411,7 @@ class Gate:
             began = perf_counter()
             request_id = self.request_id()
             chosen = chosen_type(request, offers or RECORD_TYPES)
+            merchant: Allowance | None = None
             if public:
                 self.strangers += 1
             else:
@@ -425,6 +432,9 @@ class Gate:
                         request[BOUND] = verified.signed.field
                     allowance = await self.allowance(principal)
                     request[LIMITED] = allowance, policy
+                    if principal.merchant_no != HOUSE:
+                        merchant = allowance
+                        merchant.enter(self.at_once_max)
                     allowance.take(policy)
                     self.permit(name, principal)
                 check_acceptable(chosen, offers)
@@ -446,6 +456,8 @@ class Gate:
                     self.strangers -= 1
                 else:
                     self.in_flight -= 1
+                if merchant is not None:
+                    merchant.leave()
             answered(name, response.status, perf_counter() - began)
             return response
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 POLICY_FIELD: Final = "RateLimit-Policy"
 LIMIT_FIELD: Final = "RateLimit"
+AT_ONCE_MAX: Final = 1024
+"""Requests of one merchant that a gateway handles at once, a quarter of all; those of the fast lane do not count, since
+they are there whole when they begin."""
 
 
 class QuotaExceeded(Exception):  # noqa: N818 - it is the caller's state
@@ -31,22 +34,21 @@ class QuotaExceeded(Exception):  # noqa: N818 - it is the caller's state
         retry_after_seconds: When there is a unit again.
     """
 
-    def __init__(self, policy: Policy, quota: Quota, retry_after_seconds: int) -> None:
+    def __init__(self, detail: str, retry_after_seconds: int) -> None:
         """Say which."""
-        super().__init__(
-            f"The quota `{policy}` is used up: {quota.units} in {quota.window_seconds} s for each gateway."
-        )
+        super().__init__(detail)
         self.retry_after_seconds = retry_after_seconds
 
 
 class Allowance:
     """The quotas of one caller in this process."""
 
-    __slots__ = ("_buckets", "_now_ns", "_policies", "limits")
+    __slots__ = ("_buckets", "_now_ns", "_policies", "at_once", "limits")
 
     def __init__(self, limits: Limits, now_ns: Callable[[], int]) -> None:
         """Begin with whole quotas."""
         self.limits = limits
+        self.at_once = 0
         self._now_ns = now_ns
         quotas: dict[Policy, Quota | None] = {"orders": limits.orders, "requests": limits.requests}
         self._buckets = {name: (Bucket(quota), quota) for name, quota in quotas.items() if quota}
@@ -67,7 +69,22 @@ class Allowance:
         bucket, quota = found
         now_ns = self._now_ns()
         if not bucket.take(units, now_ns):
-            raise QuotaExceeded(policy, quota, max(1, bucket.left(now_ns)[1]))
+            detail = f"The quota `{policy}` is used up: {quota.units} in {quota.window_seconds} s for each gateway."
+            raise QuotaExceeded(detail, max(1, bucket.left(now_ns)[1]))
+
+    def enter(self, at_once_max: int) -> None:
+        """Begin one more request; `leave` ends it, also where this raises.
+
+        Raises:
+            QuotaExceeded: Too many were begun and have not ended.
+        """
+        self.at_once += 1
+        if self.at_once > at_once_max:
+            raise QuotaExceeded(f"At most {at_once_max} requests of a merchant at once.", 1)
+
+    def leave(self) -> None:
+        """End a request."""
+        self.at_once -= 1
 
     def fields(self, policy: Policy) -> dict[str, str]:
         """Header fields of an answer; none for whom nothing is limited."""

@@ -183,6 +183,36 @@ async def test_strangers_keep_out_nobody_but_strangers(signed: Signed):
         gate.in_flight_max, gate.strangers_max = usual
 
 
+async def test_one_merchant_does_not_keep_the_others_out(signed: Signed):
+    """A merchant that sends more large requests at once than it may hears so; others' requests are taken meanwhile."""
+    house, gate = signed.house, signed.house.app[GATE]
+    offer = await house.services.shelf.offer()
+    eye = gate.throttle.allowance(offer.catalogue.by_code["EYE"], offer.limits)
+    usual, gate.at_once_max = gate.at_once_max, 20
+    slow = head(house, "/v1/orders/bulk", "Content-Length: 100").replace(
+        house.operator.encode(), house.keys["EYE"].encode()
+    )
+
+    async def all_wait() -> bool:
+        return eye.at_once >= 20
+
+    async def all_gone() -> bool:
+        return eye.at_once == 0
+
+    try:
+        async with held(house, idle=0, slow=20, sent=slow + b"["):
+            await soon(all_wait, seconds=30)
+            refused = await house.call("GET", "/v1/cycles", caller="EYE")
+            assert (refused.status, refused.reason) == (429, "quota_exceeded")
+            assert (await house.call("GET", "/v1/cycles", caller="OWN")).status == 200
+            async with beside(signed):
+                assert (await house.call("GET", "/v1/cycles")).status == 200
+        await soon(all_gone, seconds=30)
+        assert (await house.call("GET", "/v1/cycles", caller="EYE")).status == 200
+    finally:
+        gate.at_once_max = usual
+
+
 async def test_huge_bodies_are_refused_before_they_come(signed: Signed, tell_figure):
     """A body that says it is too large is refused at its head, and one that does not say it when it has become so."""
     process, house = psutil.Process(), signed.house
