@@ -2,10 +2,13 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from tests.golden.packages import FIRST, FOLDER
+from settlement.service.renderings import KINDS
+from tests.golden.packages import FIRST, FOLDER, SECOND
+from tests.golden.renderings import make
 
 
 @pytest.fixture
@@ -18,3 +21,12 @@ def packages(tmp_path: Path) -> Path:
 def package(packages: Path) -> Path:
     """The first package."""
     return packages / FIRST
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """All files of both packages but the pages, made once."""
+    folder = tmp_path_factory.mktemp("renderings")
+    kinds = tuple(kind for kind in KINDS if kind != "pdf")  # a font for each would take seconds
+    listed = {cycle: make(FOLDER / cycle, folder / cycle, kinds=kinds) for cycle in (FIRST, SECOND)}
+    return SimpleNamespace(folder=folder, listed=listed)

@@ -1,0 +1,247 @@
+"""Statements for people: workbook and pages say what was signed, and their totals are right elsewhere too."""
+
+import hashlib
+import re
+import shutil
+import subprocess
+import zipfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import openpyxl
+import pypdfium2 as pdfium  # type: ignore[import-untyped]
+import pytest
+
+from schemas.files.csv_text import read_table
+from schemas.files.instant import instant_text
+from schemas.files.parties import parse_parties
+from schemas.files.statement import STATEMENT_COLUMNS
+from schemas.values.amounts import fen_text, yuan_text
+from settlement.render import pages
+from settlement.render.columns import LINE_COLUMNS
+from settlement.render.rows import Row, RowMaker, survey
+from settlement.render.workbook import write_workbook
+from settlement.service.package_reading import Package
+from tests.golden.packages import FIRST, FOLDER, SECOND
+from tests.golden.renderings import (
+    MERCHANTS,
+    PARTIES,
+    fen,
+    make,
+    opened,
+    payment,
+)
+
+
+def rows_of(package: Package) -> Iterator[Row]:
+    """The rows of one statement."""
+    carry = package.batch.instructions["AIR"].carry_before_cu
+    maker = RowMaker(carry_cu=carry, party=package.batch.party("AIR"), tax_code="")
+    return maker.rows(package.lines("AIR"))
+
+
+def cells(path: Path) -> dict[str, list[list]]:
+    """Values of every sheet, as a reader that computes nothing sees them."""
+    book = openpyxl.load_workbook(path, data_only=True)
+    return {sheet.title: [list(row) for row in sheet.iter_rows(values_only=True)] for sheet in book}
+
+
+@pytest.mark.parametrize("merchant", MERCHANTS)
+def test_the_workbook_holds_every_line(made: SimpleNamespace, merchant: str):
+    """Each line of the signed CSV stands in the workbook with the same figures, typed."""
+    path = made.folder / FIRST / merchant / "statement.xlsx"
+    head, *rows = cells(path)["Lines 明细"]
+    assert head == [column.heading for column in LINE_COLUMNS]
+    signed = read_table(
+        (FOLDER / FIRST / f"statements/{merchant}.csv").read_bytes(), STATEMENT_COLUMNS
+    )[:-3]
+    assert len(rows) == len(signed)
+    for row, line in zip(rows, signed, strict=True):
+        shown = dict(zip((column.name for column in LINE_COLUMNS), row, strict=True))
+        told = dict(zip((name.split(" ")[0] for name in STATEMENT_COLUMNS), line, strict=True))
+        assert shown["order"] == told["order"]
+        assert (shown["reference"] or "") == told["reference"].removeprefix("'")
+        assert shown["kind"].split(" ")[0] == told["kind"]
+        assert shown["role"].split(" ")[0] == told["role"]
+        assert (shown["counterparty"], shown["leaf"]) == (told["counterparty"], int(told["leaf"]))
+        assert shown["units"] == int(told["units"])
+        for name in ("gross", "fee", "remainder", "net"):
+            assert round(shown[f"{name}_yuan"] * 10_000) == int(told[f"{name}_cu"])
+        # 8 hours later in Beijing; seconds are what a spreadsheet's serial number holds exactly enough.
+        beijing = (int(shown["cleared_time"].timestamp()) - 8 * 3600) * 1_000_000
+        assert instant_text(beijing)[:19] == told["cleared_time"][:19]
+    paid = sum(round(100 * ((row[16] or 0) - (row[15] or 0))) for row in rows)
+    assert paid == payment(FIRST, merchant)
+
+
+def test_references_are_text(made: SimpleNamespace):
+    """What a merchant wrote into a reference is never a formula."""
+    book = openpyxl.load_workbook(made.folder / FIRST / "NOODLES/statement.xlsx")
+    sheet = book["Lines 明细"]
+    assert sheet["B3"].value == '=HYPERLINK("http://x","y")'
+    assert sheet["B3"].data_type in ("s", "inlineStr")
+    assert sheet.freeze_panes == "B2"
+
+
+def formula_cells(path: Path) -> dict[tuple[str, str], object]:
+    """Every cell that is a formula, with the value that was written beside it."""
+    values = openpyxl.load_workbook(path, data_only=True)
+    return {
+        (sheet.title, cell.coordinate): values[sheet.title][cell.coordinate].value
+        for sheet in openpyxl.load_workbook(path)
+        for row in sheet.iter_rows()
+        for cell in row
+        if cell.data_type == "f"
+    }
+
+
+def summary(path: Path) -> dict[str, list]:
+    """Rows of the summary by their first cell."""
+    return {row[0]: row[1:] for row in cells(path)["Summary 汇总"] if row[0]}
+
+
+@pytest.mark.parametrize("cycle", [FIRST, SECOND])
+def test_the_summary_ends_at_the_signed_payment(made: SimpleNamespace, cycle: str):
+    """Rule F1: the summary names the manifest, and leads from the lines to the signed payment without a difference."""
+    for path in sorted((made.folder / cycle).glob("*/statement.xlsx")):
+        rows = summary(path)
+        assert rows["Manifest SHA-256 清单摘要"][0] == made.listed[cycle].manifest_sha256
+        assert rows["difference 差额"][0] == 0
+        paid = round(100 * (rows["receivable 应收"][0] - rows["payable 应付"][0]))
+        assert paid == payment(cycle, path.parent.name)
+
+
+def test_subtotals_go_by_entity_and_outlet(made: SimpleNamespace):
+    """Outlet and campaign come from the merchant's own reference; each legal entity has its subtotals."""
+    sheets = cells(made.folder / FIRST / "NOODLES/statement.xlsx")
+    _, *lines = sheets["Lines 明细"]
+    assert [(row[6], row[7], row[17]) for row in lines] == [
+        ("1", "老街面馆一号店有限公司", "bon"),
+        (None, "老街面馆有限公司", None),
+    ]
+    _, *rows = sheets["Subtotals 小计"]
+    assert [(row[0], row[1], row[2]) for row in rows] == [
+        ("老街面馆一号店有限公司", "1 一号店", 1),
+        ("老街面馆一号店有限公司 TOTAL 合计", None, 1),
+        ("老街面馆有限公司", "–", 1),
+        ("老街面馆有限公司 TOTAL 合计", None, 1),
+        ("TOTAL 合计", None, 2),
+    ]
+    assert round(100 * (rows[-1][8] - rows[-1][7])) == payment(FIRST, "NOODLES")
+
+
+def test_points_are_spent_at_no_outlet():
+    """Only a line as acceptor has an outlet and a campaign: the issuer's programme has none."""
+    package = opened(FOLDER / FIRST, parties=parse_parties(PARTIES))
+    maker = RowMaker(carry_cu=0, party=package.batch.party("NOODLES"), tax_code="1")
+    found = [
+        (row.line.reference, row.outlet, row.campaign) for row in maker.rows(package.lines("AIR"))
+    ]
+    assert found[0] == ("bon-1", "", "")
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A statement whose lines go on on a second sheet."""
+    package = opened(FOLDER / FIRST, parties=parse_parties(PARTIES))
+    path = tmp_path_factory.mktemp("split") / "statement.xlsx"
+    write_workbook(
+        path,
+        batch=package.batch,
+        merchant="AIR",
+        survey=survey(rows_of(package)),
+        rows=rows_of(package),
+        lines_a_sheet=2,
+    )
+    return path
+
+
+def test_lines_go_on_on_another_sheet(made: SimpleNamespace, split: Path):
+    """Where a sheet is full the lines go on on the next, and the summary is of all of them."""
+    whole, parts = cells(made.folder / FIRST / "AIR/statement.xlsx"), cells(split)
+    assert [name for name in parts if name.startswith("Lines")] == ["Lines 明细", "Lines 明细 2"]
+    lines = parts["Lines 明细"][1:] + parts["Lines 明细 2"][1:]
+    assert [row[0] for row in lines] == [row[0] for row in whole["Lines 明细"][1:]]
+    assert parts["Summary 汇总"] == whole["Summary 汇总"]
+
+
+@pytest.mark.skipif(shutil.which("soffice") is None, reason="LibreOffice is not installed")
+def test_another_program_computes_the_same_totals(split: Path, tmp_path: Path):
+    """LibreOffice, given the formulas without their values, comes to every value that was written."""
+    bare = tmp_path / "bare.xlsx"
+    removed = 0
+    with zipfile.ZipFile(split) as old, zipfile.ZipFile(bare, "w") as new:
+        for name in old.namelist():
+            text = old.read(name)
+            if name.startswith("xl/worksheets/"):
+                text, count = re.subn(rb"</f><v>[^<]*</v>", b"</f>", text)
+                removed += count
+            new.writestr(name, text)
+    expected = formula_cells(split)
+    assert removed == len(expected) > 30
+    subprocess.run(
+        ["soffice", f"-env:UserInstallation=file://{tmp_path}/profile", "--headless", "--convert-to",
+         "xlsx:Calc MS Excel 2007 XML", "--outdir", str(tmp_path / "out"), str(bare)],
+        check=True, capture_output=True, timeout=100,
+    )  # fmt: skip
+    computed = openpyxl.load_workbook(tmp_path / "out/bare.xlsx", data_only=True)
+    found = {(sheet, cell): computed[sheet][cell].value for sheet, cell in expected}
+    assert found == pytest.approx(expected, abs=1e-9)
+
+
+def texts(path: Path) -> list[str]:
+    """Text of each page."""
+    document = pdfium.PdfDocument(path)
+    try:
+        return [document[number].get_textpage().get_text_range() for number in range(len(document))]
+    finally:
+        document.close()
+
+
+@pytest.fixture(scope="module")
+def paged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pages of a statement that goes on in a second file."""
+    folder = tmp_path_factory.mktemp("pages") / "made"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pages, "write_pages", partial(pages.write_pages, lines_a_file=2))
+        listed = make(FOLDER / FIRST, folder, merchants=("AIR",), kinds=("pdf",))
+    assert [one.path for one in listed.files] == [
+        "AIR/statement-2.pdf",
+        "AIR/statement.pdf",
+        "dictionary.csv",
+    ]
+    return folder / "AIR/statement.pdf"
+
+
+def test_pages_say_what_was_signed(paged: Path):
+    """Each line with its figures, the payment, the manifest's digest on each page, and how to verify it."""
+    first, *rest = texts(paged) + texts(paged.with_stem("statement-2"))
+    digest = hashlib.sha256((FOLDER / FIRST / "manifest.json").read_bytes()).hexdigest()
+    assert all(digest in page for page in (first, *rest))
+    assert f"Receivable 应收 {fen_text(payment(FIRST, 'AIR'))}" in first
+    assert "openssl pkeyutl -verify" in first
+    assert "核验" in first
+    assert "云上航空股份有限公司 TOTAL 合计" in first
+    signed = read_table((FOLDER / FIRST / "statements/AIR.csv").read_bytes(), STATEMENT_COLUMNS)
+    for line in signed[:-3]:
+        (page,) = [page for page in rest if line[0] in page]
+        assert all(yuan_text(int(line[place])) in page for place in (10, 11, 12, 13))
+
+
+def test_pages_carry_totals_on(paged: Path):
+    """Each page ends with its own totals and those so far, also in the next file; both files count all files."""
+    (_, first), (second,) = texts(paged), texts(paged.with_stem("statement-2"))
+    so_far = [re.findall(r"So far 累计: (\d+) lines 笔(.*)", page)[0] for page in (first, second)]
+    assert [count for count, _ in so_far] == ["2", "3"]
+    *_, payable, receivable = so_far[1][1].split()
+    assert fen(receivable) - fen(payable) == payment(FIRST, "AIR")
+    assert "file 文件 1/2" in first
+    assert "file 文件 2/2" in second
+
+
+def test_the_font_is_in_the_pages(paged: Path):
+    """A subset of a Chinese font is embedded: nothing is asked of the reader's system."""
+    assert b"/FontFile3" in paged.read_bytes()
+    assert paged.stat().st_size < 100_000
