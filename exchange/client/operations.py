@@ -153,6 +153,9 @@ GET_BALANCES: Final = Operation(
 GET_HISTORY: Final = Operation(
     "GET", "/v1/members/{token}/history", NoneType, members.HistoryAnswer
 )
+GET_MEMBER_HOUSEHOLDS: Final = Operation(
+    "GET", "/v1/members/{token}/households", NoneType, households.HouseholdsAnswer
+)
 POST_MERCHANTS: Final = Operation(
     "POST", "/v1/merchants", merchants.MerchantRequest, merchants.MerchantAnswer
 )
