@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from schemas.files.parties import parse_parties
+from schemas.files.programmes import parse_programmes
 from schemas.files.renderings import write_renderings
 from schemas.files.tables import (
     InstructionRow,
@@ -153,6 +154,14 @@ def test_a_cycle_without_lines_has_the_dictionary_alone():
     )
     plan = plan_renderings(replace(package, batch=batch), Wanted())
     assert list(plan.files) == ["dictionary.csv"]
+
+
+def test_the_demo_has_parties():
+    """The demo's file of parties names every merchant of the demo's programmes."""
+    demo = Path(__file__).parents[2] / "deploy/demo"
+    programmes = parse_programmes((demo / "programmes.toml").read_text(encoding="utf-8"))
+    parties = parse_parties((demo / "parties.toml").read_bytes())
+    assert {one.code for one in parties.merchant} == {one.code for one in programmes.programme}
 
 
 @pytest.mark.parametrize(
