@@ -91,7 +91,7 @@ class Scene:
 
     async def late_answers(self, count: int) -> list[tuple[str, Receipt]]:
         """Wait until that many late answers came."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len(self.late) < count:
                 self.came.clear()
                 await self.came.wait()

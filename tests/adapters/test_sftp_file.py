@@ -57,7 +57,7 @@ NOON_US = 1_772_424_000_000_000  # 2026-03-02 12:00 in Shanghai
 DAY = dt.date(2026, 3, 2)
 QUICK: dict[str, Any] = {"gather_seconds": 0.01, "poll_seconds": 0.03, "connect_seconds": 2.0}
 FRESH: dict[str, Any] = {"members": {"fresh_seconds": 0.001}}
-WAIT_SECONDS = 10.0
+WAIT_SECONDS = 40.0
 
 
 class Clock:

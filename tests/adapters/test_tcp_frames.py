@@ -487,7 +487,7 @@ async def test_a_silent_merchant_is_hung_up_on():
     """Three heartbeats without a byte end the connection; the call in flight is unknown at once."""
     async with other_side(heartbeat_seconds=0.02) as (server, adapter):
         server.sides[0].pongs = False
-        receipt = await asyncio.wait_for(adapter.hold(hold()), 1)
+        receipt = await asyncio.wait_for(adapter.hold(hold()), 20)
         assert receipt.outcome is Outcome.UNKNOWN
 
 
@@ -503,7 +503,7 @@ async def test_the_simulator_hangs_up_on_a_silent_client():
     async with shop(heartbeat_seconds=0.01) as the_shop:
         settings = the_shop.folder.manifest.settings
         reader, writer = await asyncio.open_connection(settings["host"], settings["port"])
-        assert await asyncio.wait_for(reader.read(), 1) == b""
+        assert await asyncio.wait_for(reader.read(), 20) == b""
         writer.close()
 
 
@@ -527,7 +527,7 @@ async def test_what_is_no_frame_ends_the_connection(data):
         reader, writer = await asyncio.open_connection(settings["host"], settings["port"])
         writer.write(data)
         with contextlib.suppress(ConnectionResetError):
-            assert await asyncio.wait_for(reader.read(), 1) == b""
+            assert await asyncio.wait_for(reader.read(), 20) == b""
         writer.close()
 
 
@@ -546,7 +546,7 @@ async def test_garbage_from_the_merchant_leaves_the_call_unknown(data):
         waiting = asyncio.create_task(adapter.hold(hold()))
         await server.sides[0].next()
         server.sides[0].say_bytes(data)
-        assert (await asyncio.wait_for(waiting, 1)).outcome is Outcome.UNKNOWN
+        assert (await asyncio.wait_for(waiting, 20)).outcome is Outcome.UNKNOWN
 
 
 async def test_an_impostor_is_not_trusted():
@@ -800,7 +800,7 @@ class HandSide(FrameProtocol):
 
     async def next(self):
         """The next request that came."""
-        return await asyncio.wait_for(self.requests.get(), 1)
+        return await asyncio.wait_for(self.requests.get(), 20)
 
     def say_bytes(self, data: bytes) -> None:
         """Send what may be no message at all."""

@@ -290,7 +290,7 @@ async def new_key(house: House, code: str) -> str:
     )
 
 
-async def soon(check: Any, *, seconds: float = 5.0) -> None:
+async def soon(check: Any, *, seconds: float = 40.0) -> None:
     """Wait until an asynchronous check holds."""
     deadline = time.monotonic() + seconds
     while not await check():

@@ -36,7 +36,7 @@ def http(
 
 async def read_answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, Any]]:
     """Read one answer: status and body."""
-    head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)).decode()
+    head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)).decode()
     status = int(head.split(" ")[1])
     headers = dict(line.split(": ", 1) for line in head.split("\r\n")[1:] if line)
     body = await reader.readexactly(int(headers["Content-Length"]))
@@ -165,7 +165,7 @@ async def test_requests_in_pieces_and_in_pipelines_are_answered_in_order(house: 
     assert answers[0][1]["units"] == "2"
     assert answers[2][1]["reserves"] == "nothing"
     assert [answers[3][1]["units"], answers[4][1]["units"]] == ["4", "5"]
-    assert await asyncio.wait_for(reader.read(), 5) == b""
+    assert await asyncio.wait_for(reader.read(), 30) == b""
     writer.close()
     await writer.wait_closed()
 
@@ -208,7 +208,7 @@ async def test_idle_and_half_sent_connections_are_hung_up_on(house: House, monke
     for sent in (b"", http(house, PLAIN, key="k")[:-1]):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(sent)
-        assert await asyncio.wait_for(reader.read(), 5) == b""
+        assert await asyncio.wait_for(reader.read(), 30) == b""
         writer.close()
     server.close()
     await lanes.stop(1)

@@ -81,6 +81,10 @@ class System:
         """From now on let this go wrong, once unless `times` says otherwise."""
         self.plan.add(Rule(trouble=Trouble(fault=fault, seconds=seconds), **where))
 
+    def works(self) -> None:
+        """From now on let nothing go wrong."""
+        self.plan._rules.clear()
+
     def moved(self, journey: Journey) -> list[Step]:
         """What of an order moved points here, in the order booked."""
         order = journey.order_id(PART)
@@ -155,7 +159,7 @@ class Road:
         await made.start()
         return made
 
-    def wanted(self, *, seconds: float = 3.0, exchange: bool = True, **more: Any) -> Wanted:
+    def wanted(self, *, seconds: float = 20.0, exchange: bool = True, **more: Any) -> Wanted:
         """An order of the till for points at the issuer; new points at the acceptor unless it is a redemption."""
         at_us = now_us()
         fields: dict[str, Any] = {
@@ -186,7 +190,7 @@ class Road:
         [found] = await DatabaseJourneys(self.pool).find([(wanted.order.caller, wanted.order.key)])
         return found
 
-    async def ended(self, wanted: Wanted, *, seconds: float = 10.0) -> Journey:
+    async def ended(self, wanted: Wanted, *, seconds: float = 30.0) -> Journey:
         """The journey once it has ended."""
         deadline = time.monotonic() + seconds
         while True:
@@ -198,7 +202,7 @@ class Road:
 
     async def until(self, wanted: Wanted, check: Callable[[Journey], bool]) -> Journey:
         """The journey once something holds of it."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             store, key = DatabaseJourneys(self.pool), (wanted.order.caller, wanted.order.key)
             while not (found := await store.find([key])) or not check(found[0]):
                 await asyncio.sleep(0.005)
