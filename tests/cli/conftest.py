@@ -108,8 +108,8 @@ class Process:
         assert self.popen.stdout is not None
         line = self.popen.stdout.readline()
         if not line:
-            assert self.popen.stderr is not None
-            raise AssertionError(f"ended with {self.popen.wait()}: {self.popen.stderr.read()}")
+            told = self.popen.communicate()[1]
+            raise AssertionError(f"ended with {self.popen.returncode}: {told}")
         return line
 
 

@@ -77,7 +77,7 @@ def test_a_merchants_own_system_in_service(
     [anna] = running.json("POST", "/v1/members", {"members": ["anna"]})["tokens"]
 
     link = {"merchant": TILLS, "merchant_member": "T-1001", "proof": "246810"}
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 90
     while running.call("POST", f"/v1/members/{anna}/links", link)[0] != 201:
         assert time.monotonic() < deadline, "not connected in time"
         time.sleep(0.2)
@@ -91,7 +91,7 @@ def test_a_merchants_own_system_in_service(
     assert (status, late["reason"]) == (409, "decided_too_late")
     os.kill(running.ready["order_worker_pids"][0], signal.SIGKILL)
     process.popen.send_signal(signal.SIGCONT)
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 90
     while True:
         view = running.json("GET", f"/v1/orders/{late['order_id']}")
         if view["journey"] == "refused":

@@ -53,7 +53,7 @@ def hook() -> Iterator[ThreadingHTTPServer]:
     thread.join()
 
 
-def wait_for(check: Callable[[], object], seconds: float = 40) -> None:
+def wait_for(check: Callable[[], object], seconds: float = 90) -> None:
     """Wait until something holds."""
     deadline = time.monotonic() + seconds
     while not check():

@@ -293,7 +293,7 @@ async def set_up(served: Served, shops: dict[str, Shop]) -> None:
                 "merchant_member": shop.member,
                 "proof": shop.folder.manifest.sandbox.proof,
             }
-            deadline = time.monotonic() + 40
+            deadline = time.monotonic() + 90
             while True:
                 async with http.post(f"/v1/members/{anna}/links", json=link) as answer:
                     if answer.status == 201:

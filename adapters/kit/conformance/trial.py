@@ -24,6 +24,7 @@ from adapters.kit.reference import reference_of
 from adapters.kit.secret import Secrets
 from adapters.kit.simulator.faults import CONNECT, Fault, Occasion, Rule, Scripted, Trouble
 from adapters.kit.simulator.stage import set_stage
+from schemas.values.reason import Reason
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -167,6 +168,9 @@ class Trial:
             Failed: It was not.
         """
         receipt = await self.settle(call)
+        if receipt.reason is Reason.CALL_NOT_FOUND:
+            # Given up before it had arrived, on a machine that is busy: it is sent again, as an order's life does.
+            receipt = await self.settle(call)
         if receipt.outcome is not Outcome.DONE:
             raise Failed(f"{call.step.name.lower()} ended {in_words(receipt)} instead of done")
         return receipt
