@@ -33,6 +33,7 @@ LINES_A_SHEET: Final = 1_000_000
 """A sheet has 1,048,576 rows (ISO/IEC 29500-1 §18.3.1.73)."""
 _FEN_PER_YUAN: Final = 100
 _DAY_US: Final = 86_400_000_000
+_A4: Final = 9
 _TEXT_MAX: Final = 32_767
 """A cell holds no longer text (ISO/IEC 29500-1 §18.4.12)."""
 _DAYS_TO_1970: Final = 25_569
@@ -117,10 +118,20 @@ class _Book:
         for name, size in zip(names, sizes, strict=True):
             self._lines(name, size, row)
 
+    def _sheet(self, name: str) -> Any:
+        """Add a sheet that prints as wide as a page, with its headings and the manifest's digest on each."""
+        sheet = self._book.add_worksheet(name)
+        sheet.set_landscape()
+        sheet.set_paper(_A4)
+        sheet.fit_to_pages(1, 0)
+        sheet.repeat_rows(0)
+        sheet.set_footer(f"&L{self._batch.manifest_sha256}&R&P / &N")
+        return sheet
+
     def _summary(self, names: list[str], sizes: list[int]) -> None:
         """Write what the statement comes to: formulas, signed figures, and their difference."""
         batch, manifest = self._batch, self._batch.manifest
-        sheet = self._book.add_worksheet("Summary 汇总")
+        sheet = self._sheet("Summary 汇总")
         sheet.set_column(0, 0, 44)
         sheet.set_column(1, len(SUM_COLUMNS), 20)
         party = batch.party(self._merchant)
@@ -221,7 +232,7 @@ class _Book:
 
     def _subtotals(self) -> None:
         """Write subtotals by outlet under each legal entity, and their total."""
-        sheet = self._book.add_worksheet("Subtotals 小计")
+        sheet = self._sheet("Subtotals 小计")
         sheet.set_column(0, 1, 28)
         sheet.set_column(2, 1 + len(SUM_COLUMNS), 18)
         headings = ("entity 法人主体", "outlet 门店", *(heading for heading, _ in SUM_COLUMNS))
@@ -268,7 +279,7 @@ class _Book:
 
     def _lines(self, name: str, size: int, rows: Any) -> None:
         """Write one sheet of lines."""
-        sheet = self._book.add_worksheet(name)
+        sheet = self._sheet(name)
         for place, column in enumerate(LINE_COLUMNS):
             sheet.set_column(place, place, column.width)
             sheet.write_string(0, place, column.heading, self._head)

@@ -10,9 +10,12 @@ from schemas.values.ids import order_id
 from settlement.core.command import Reverse
 from settlement.core.report import Report
 from settlement.service.batches import CutBatch, cut_batch
+from settlement.service.package_reading import open_package
 from settlement.service.proofs import prove_order
+from settlement.service.renderings import Wanted, plan_renderings, write_files
 from settlement.service.verification import verify_package, verify_proof
 from tests.golden.packages import TRUSTED, edit, golden_keyring, resign
+from tests.golden.renderings import SMALL
 from tests.simulation.compare import assert_audits_clean
 from tests.simulation.ground import BODY, new_key, open_house, order_of, terms
 
@@ -26,8 +29,8 @@ def rows(path) -> list[dict[str, str]]:
 async def test_packages_show_what_was_taken_back(dsn, tmp_path):
     """Rules V3 and N11: a reversal stands in the cycle in which it was written, beside the pair's orders.
 
-    A cycle that only takes back is paid the other way round. Both packages verify, the reversal has a proof,
-    and a forged row is found.
+    A cycle that only takes back is paid the other way round. Both packages verify and give files for people and
+    banks, the reversal has a proof, and a forged row is found.
     """
     keyring = golden_keyring(tmp_path / "keys")
     async with open_house(dsn, terms("air", hosted=False), terms("eye")) as house:
@@ -62,6 +65,9 @@ async def test_packages_show_what_was_taken_back(dsn, tmp_path):
         report = verify_package(folder, trusted=TRUSTED, previous=previous)
         assert isinstance(report, Report)
         assert report.failed == []
+        package = open_package(folder, trusted=TRUSTED, parties=None)
+        files = write_files(plan_renderings(package, Wanted(kinds=SMALL)), tmp_path / "files")
+        assert {one.path for one in files.files} >= {"air/vouchers.csv", "eye/vouchers.csv"}
     assert [
         (row["orders"], row["debit_cu"], row["value_cu"], row["fee_cu"])
         for row in rows(first / "obligations.csv")[:-1]
