@@ -653,6 +653,7 @@ ROUTES: Final = (
             Reason.HOUSEHOLD_NOT_OFFERED,
             Reason.SAME_MEMBER,
             Reason.NOT_IN_HOUSEHOLD,
+            Reason.MEMBER_NOT_AUTHORISED,
             Reason.TRANSFER_LIMIT_EXCEEDED,
             Reason.INSUFFICIENT_POINTS,
             Reason.AMOUNT_ABOVE_MAXIMUM,

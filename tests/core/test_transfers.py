@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from exchange.core.catalogue import MemberRules
 from exchange.programme.core.command import Accrual, LapseLots, Transfer
 from exchange.programme.core.household import (
     LOTS_MAX,
@@ -311,6 +312,18 @@ def test_nothing_is_shared_where_it_is_not_offered(rules):
     home = Home(rules)
     home.accrue(1, 25, 9)
     assert why(home.one(transfer(1, 2, 5))) is Reason.HOUSEHOLD_NOT_OFFERED
+
+
+@pytest.mark.parametrize("authority", ["code", "issuer"])
+def test_where_proof_is_asked_for_the_merchant_sends_it(authority):
+    """Rules A1 and H6: the house may not move points of a programme that asks for proof; its merchant may."""
+    home = Home()
+    asked = MemberRules(effective_at_us=0, authority=authority, daily_cu=0, daily_orders=0)
+    assert home.lots.catalogue is not None
+    home.lots.catalogue = replace(home.lots.catalogue, member_rules={A: [asked]})
+    home.accrue(1, 25, 9)
+    assert why(home.one(transfer(1, 2, 5, caller=0))) is Reason.MEMBER_NOT_AUTHORISED
+    assert why(home.one(transfer(1, 2, 5))) is None
 
 
 def test_a_withdrawn_consent_counts_for_the_next_transfer():

@@ -109,6 +109,10 @@ def _why_not(transfer: Transfer, book: LotBook, books: Books) -> Reason | None:
     if not {transfer.giver_no, transfer.receiver_no} <= household.members:
         return Reason.NOT_IN_HOUSEHOLD
     at_us, units = books.clock_us, transfer.units
+    proof = book.catalogue.rules_of(transfer.merchant_no, at_us)
+    if proof and proof.authority != "none" and transfer.caller != transfer.merchant_no:
+        # A code is for spending at an acceptor; what else a giver agreed to, the issuer alone confirms.
+        return Reason.MEMBER_NOT_AUTHORISED
     earlier = book.transfers.given((transfer.giver_no, transfer.merchant_no))
     if why := within_limits(rules, earlier, at_us=at_us, units=units):
         return why
