@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from fpdf import FPDF
 
@@ -21,7 +21,9 @@ from settlement.render.columns import KIND_NAMES, LINE_COLUMNS, ROLE_NAMES, SUM_
 from settlement.render.rows import Sums
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Container, Iterable, Iterator, Sequence
+
+    from fpdf.fonts import TTFFont
 
     from settlement.render.batch import Batch
     from settlement.render.rows import Row, Survey
@@ -113,6 +115,19 @@ def write_pages(
         pages.save(path if number == 1 else path.with_stem(f"{path.stem}-{number}"))
 
 
+class _Shown(dict[int, int]):
+    """What stands for a character in pages: itself, if it can be printed and the font has it, else a box."""
+
+    def __init__(self, known: Container[int]) -> None:
+        super().__init__()
+        self._known = known
+
+    def __missing__(self, code: int) -> int:
+        shown = code if code in self._known and chr(code).isprintable() else ord("□")
+        self[code] = shown
+        return shown
+
+
 class _Pages:
     """One file under way."""
 
@@ -129,6 +144,7 @@ class _Pages:
         self._pdf.set_subject(batch.source)
         self._pdf.add_font(_FONT, fname=_font_file())
         self._pdf.set_font(_FONT, size=_SIZE)
+        self._shown = _Shown(cast("TTFFont", self._pdf.current_font).cmap)
 
     def save(self, path: Path) -> None:
         """Write the file."""
@@ -219,7 +235,7 @@ class _Pages:
         party = batch.party(self._merchant)
         name = self._merchant if party is None else f"{self._merchant} {party.name}"
         pdf.set_font_size(11)
-        pdf.text(_LEFT, 10, f"Settlement statement 结算对账单  {name}")
+        pdf.text(_LEFT, 10, f"Settlement statement 结算对账单  {name}".translate(self._shown))
         pdf.set_font_size(_SIZE)
         self._y = 15.0
         self._text(
@@ -247,10 +263,7 @@ class _Pages:
 
     def _text(self, begin: float, end: float, text: str, *, figure: bool = False) -> None:
         """Write text that begins at its place, or a figure that ends there; text that is too long is cut."""
-        if not text.isprintable():
-            text = "".join(
-                each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text
-            )
+        text = text.translate(self._shown)
         width = self._width(text)
         if width > end - begin and not figure:
             while text and width > end - begin - self._width("…"):

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import openpyxl
 import pypdfium2 as pdfium  # type: ignore[import-untyped]
 import pytest
@@ -239,6 +240,17 @@ def test_pages_carry_totals_on(paged: Path):
     assert fen(receivable) - fen(payable) == payment(FIRST, "AIR")
     assert "file 文件 1/2" in first
     assert "file 文件 2/2" in second
+
+
+def test_characters_without_a_glyph_are_seen(tmp_path: Path):
+    """What the font lacks, or what cannot be printed, is a box: it is not left out."""
+    package = opened(FOLDER / FIRST)
+    line = next(package.lines("AIR"))
+    odd = msgspec.structs.replace(line, reference="a\x00b😀c\ufffe\u202e")
+    row = Row(odd, "", "", "", "", 37, 0)
+    path = tmp_path / "odd.pdf"
+    pages.write_pages(path, batch=package.batch, merchant="AIR", survey=survey([row]), rows=[row])
+    assert "a□b□c□□" in texts(path)[1]
 
 
 def test_the_font_is_in_the_pages(paged: Path):
