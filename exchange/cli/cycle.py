@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from exchange.cli.context import (
+    Unusable,
     clearing_of,
     database,
     keyring_of,
@@ -36,7 +37,7 @@ STATES = {"open": "open 进行中", "closed": "closed 已关闭", "settled": "se
 
 @click.group()
 def cycle() -> None:
-    """Close the open cycle, or show cycles and their figures."""
+    """Close the open cycle, show cycles and their figures, and say when they cut off."""
 
 
 @cycle.command()
@@ -89,6 +90,78 @@ def close(context: click.Context, *, settle: bool, as_json: bool) -> None:
         return
     print(f"closed {outcome['closed']}; open now: {outcome['open']}")
     print(f"package: {outcome['package']}")
+
+
+@cycle.command()
+@click.option("--zone", help="IANA name of the time zone, e.g. Asia/Shanghai.")
+@click.option(
+    "--at", "times", multiple=True, help="A local time of a cut-off, HH:MM; may be given again."
+)
+@click.option(
+    "--weekday",
+    "weekdays",
+    multiple=True,
+    type=click.IntRange(1, 7),
+    help="A day with cut-offs, 1 for Monday to 7 for Sunday; all where none is named.",
+)
+@click.option(
+    "--holiday",
+    "holidays",
+    multiple=True,
+    type=click.DateTime(["%Y-%m-%d"]),
+    help="A local date without a cut-off; may be given again.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@accountable
+def calendar(
+    zone: str | None,
+    times: tuple[str, ...],
+    weekdays: tuple[int, ...],
+    holidays: tuple[datetime, ...],
+    *,
+    as_json: bool,
+) -> None:
+    """Show when cycles cut off, or set it anew, whole, with --zone, --at, --weekday and --holiday.
+
+    The open cycle keeps its cut-off; those that open from now on follow the new calendar. Where two people are
+    needed, propose it: `tongdui proposal make calendar.set '{"times": ["00:00"]}'`.
+    """
+    import msgspec
+
+    from settlement.core.calendar import Calendar
+    from settlement.service import cycles
+
+    named: dict[str, object] = {
+        "zone": zone,
+        "times": times,
+        "weekdays": weekdays,
+        "holidays": tuple(each.date().isoformat() for each in holidays),
+    }
+    try:
+        wanted = msgspec.convert({name: said for name, said in named.items() if said}, Calendar)
+    except msgspec.ValidationError as error:
+        raise Unusable(f"no calendar: {error}") from error
+
+    async def work(dsn: str) -> Calendar:
+        async with pool_of(dsn) as pool:
+            now = datetime.now(UTC)
+            if any(named.values()):
+                try:
+                    await cycles.set_calendar(
+                        pool, wanted, by=await acting(pool), now=now, effective_at=now
+                    )
+                except ValueError as error:
+                    raise Unusable(str(error)) from error
+            return await cycles.calendar_at(pool, now)
+
+    with database(this_home()) as dsn:
+        in_force = run(work(dsn))
+    if as_json:
+        print_json(msgspec.to_builtins(in_force))
+        return
+    print(f"cut-offs 截止时间: {', '.join(in_force.times)} {in_force.zone}")
+    print(f"weekdays 星期: {', '.join(map(str, in_force.weekdays))}")
+    print(f"holidays 假日: {', '.join(map(str, in_force.holidays)) or '–'}")
 
 
 async def _read(

@@ -66,7 +66,7 @@ COMMANDS = {
     ),
     "retention": (
         "exchange.cli.retention",
-        "Show for how long personal data is kept, and remove what was kept long enough.",
+        "Show for how long personal data is kept, and remove what is past its time.",
     ),
     "adapter": (
         "exchange.cli.adapter",
@@ -80,7 +80,10 @@ COMMANDS = {
         "exchange.cli.webhooks",
         "Show endpoints of webhooks, resume them, replay what they did not take, rotate the keys.",
     ),
-    "cycle": ("exchange.cli.cycle", "Close the open cycle, or show cycles and their figures."),
+    "cycle": (
+        "exchange.cli.cycle",
+        "Close the open cycle, show cycles and their figures, and say when they cut off.",
+    ),
     "keys": (
         "exchange.cli.keys",
         "List, generate, rotate, revoke and export the signing keys; change the master key.",

@@ -16,7 +16,7 @@ from exchange.cli.who import accountable, acting
 @accountable
 @click.option("--yes", is_flag=True, help="Remove it; without it, nothing is removed.")
 def retention(*, as_json: bool, yes: bool) -> None:
-    """Show what is kept for how long, and how much is past its time; with --yes, remove that.
+    """Show for how long personal data is kept, and remove what is past its time, with --yes.
 
     `tongdui serve` does so once a day. What the books, proofs and chains of digests need stays.
     """

@@ -14,6 +14,7 @@ from exchange.gateway import (
     limit_handlers,
     people,
     proposals,
+    trail_handlers,
 )
 from exchange.gateway.formats import JSON_TYPE, MSGPACK_TYPE, RECORD_TYPES
 from exchange.gateway.gate import BODY_BYTES_MAX, BULK_BYTES_MAX, MEMBERS_BYTES_MAX, Who
@@ -37,6 +38,7 @@ from schemas.wire import (
     purchases,
     quotes,
     reversals,
+    trail,
 )
 from schemas.wire import people as wire_people
 from schemas.wire import proposals as wire_proposals
@@ -942,6 +944,57 @@ ROUTES: Final = (
         response={JSON_TYPE: wire_people.EndedAnswer},
         parameters=(_PERSON,),
         refusals=(Reason.PERSON_NOT_FOUND,),
+    ),
+    Route(
+        method="GET",
+        path="/v1/admin/trail",
+        summary="The audit trail, oldest first: who changed what, and why; as JSON Lines or CSV to keep.",
+        who=Who.PERSON,
+        handler=trail_handlers.get_trail,
+        request={},
+        response={
+            JSON_TYPE: trail.TrailAnswer,
+            trail_handlers.LINES_TYPE: None,
+            trail_handlers.CSV_TYPE: None,
+        },
+        parameters=(
+            Parameter(
+                name="who",
+                text="Changes that this one made or approved: `person:NAME`, `key:ID`, `local:USER` or `program`.",
+                pattern=trail_handlers.TEXT_PATTERN,
+                query=True,
+                example="person:anna",
+            ),
+            Parameter(
+                name="action",
+                text="Changes of this kind, as `noun.verb`.",
+                pattern=trail_handlers.ACTION_PATTERN,
+                query=True,
+                example="cap.set",
+            ),
+            Parameter(
+                name="subject",
+                text="Changes of this: a merchant's code, a cycle's id, a key's id, a person's name.",
+                pattern=trail_handlers.TEXT_PATTERN,
+                query=True,
+                example="EYE",
+            ),
+            Parameter(
+                name="since",
+                text="From this instant on.",
+                pattern=trail_handlers.INSTANT_PATTERN,
+                query=True,
+                example="2026-11-01T00:00:00Z",
+            ),
+            Parameter(
+                name="until",
+                text="Before this instant.",
+                pattern=trail_handlers.INSTANT_PATTERN,
+                query=True,
+                example="2026-12-01T00:00:00Z",
+            ),
+            *_PAGED,
+        ),
     ),
     Route(
         method="POST",

@@ -31,6 +31,7 @@ from schemas.values.rate import Rate
 from schemas.values.reason import REASON_BY_NUMBER, Reason, Refusal
 from schemas.wire import proposals as wire
 from schemas.wire.plain import check_plain
+from settlement.core.calendar import Calendar
 from settlement.core.command import SetCap, SetCollateral
 from settlement.core.event import Kind
 from settlement.core.trail import By, Change
@@ -343,6 +344,37 @@ class _Connect(_Change):
         )
 
 
+class _Calendar(_Change):
+    """When cycles cut off, of those that open from then on (rule T4)."""
+
+    terms = Calendar
+
+    def subject(self, terms: Any) -> str:
+        del terms
+        return "HOUSE"
+
+    async def current(self, pool: Pool, terms: Calendar, now: datetime) -> Terms | None:
+        try:
+            terms.next_cut_off(now)
+        except ValueError as error:
+            raise SchemaError("$.terms", str(error)) from error
+        # As it is read again from what was proposed: lists, not tuples.
+        in_force: Terms = msgspec.json.decode(
+            msgspec.json.encode(await cycles.calendar_at(pool, now))
+        )
+        return in_force
+
+    async def enact(self, approval: Approval, terms: Calendar) -> bytes | Refusal:
+        return await cycles.enact_calendar(
+            approval.conn,
+            terms,
+            before=await cycles.calendar_at(approval.pool, approval.now),
+            by=approval.by,
+            now=approval.now,
+            effective_at=approval.now,
+        )
+
+
 class _Settle(_Change):
     terms = wire.SettleTerms
 
@@ -509,6 +541,7 @@ ACTIONS: Final[Mapping[str, Controlled]] = {
     "member_rules.set": _Rules(),
     "cap.set": _Account(wire.CapChange, "cap_cu", SetCap),
     "collateral.set": _Account(wire.CollateralChange, "collateral_cu", SetCollateral),
+    "calendar.set": _Calendar(),
     "cycle.settle": _Settle(),
     "api_key.issue": _Key(),
     "caller_key.register": _CallerKey(),

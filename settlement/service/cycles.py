@@ -22,7 +22,8 @@ from settlement.store import cycles as store
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from asyncpg import Pool, Record
+    from asyncpg import Connection, Pool, Record
+    from asyncpg.pool import PoolConnectionProxy
 
     from settlement.core.command import Command, Entry
     from settlement.service.clearing import Clearing
@@ -200,19 +201,38 @@ async def set_calendar(
     Raises:
         ValueError: The zone is unknown, or the calendar has no cut-off within 400 days.
     """
-    calendar.next_cut_off(effective_at)
     before = await calendar_at(pool, effective_at)
     async with pool.acquire() as conn, conn.transaction():
-        await calendars.insert_calendar(
-            conn, terms=msgspec.json.encode(calendar).decode(), effective_at=effective_at
+        await enact_calendar(
+            conn, calendar, before=before, by=by, now=now, effective_at=effective_at
         )
-        change = Change(
-            action="calendar.set",
-            subject="HOUSE",
-            before=msgspec.to_builtins(before),
-            after=msgspec.to_builtins(calendar) | {"effective_at": effective_at.isoformat()},
-        )
-        await trail.record(conn, by, change, at=now)
+
+
+async def enact_calendar(
+    conn: Connection | PoolConnectionProxy,
+    calendar: Calendar,
+    *,
+    before: Calendar,
+    by: By,
+    now: datetime,
+    effective_at: datetime,
+) -> bytes:
+    """Put a calendar in force inside the caller's transaction; returns the digest of its entry.
+
+    Raises:
+        ValueError: As for `set_calendar`.
+    """
+    calendar.next_cut_off(effective_at)
+    await calendars.insert_calendar(
+        conn, terms=msgspec.json.encode(calendar).decode(), effective_at=effective_at
+    )
+    change = Change(
+        action="calendar.set",
+        subject="HOUSE",
+        before=msgspec.to_builtins(before),
+        after=msgspec.to_builtins(calendar) | {"effective_at": effective_at.isoformat()},
+    )
+    return await trail.record(conn, by, change, at=now)
 
 
 async def list_cycles(pool: Pool) -> list[Record]:

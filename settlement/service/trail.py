@@ -7,6 +7,7 @@ the entry's digest as its `body`, so the journal, which has a chain of its own, 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -26,7 +27,17 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Pool
     from asyncpg.pool import PoolConnectionProxy
 
-__all__ = ["PROGRAM", "By", "Change", "ask", "audit_trail", "entries", "record"]
+__all__ = [
+    "PROGRAM",
+    "By",
+    "Change",
+    "Sought",
+    "ask",
+    "audit_trail",
+    "entries",
+    "find_entries",
+    "record",
+]
 
 BODY_BYTES: Final = 16
 FOUR_EYES: Final = "four_eyes.begin"
@@ -117,6 +128,41 @@ def entries(
 ) -> AsyncIterator[tuple[TrailEntry, bytes]]:
     """Every entry with its stored digest, oldest first, behind number `after`."""
     return store.stream_entries(conn, after=after)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sought:
+    """Which entries are looked for; what is None fits all.
+
+    Attributes:
+        who: Who made the change, or approved it.
+        action: What was done.
+        subject: To what.
+        since: From this instant on.
+        until: Before this instant.
+    """
+
+    who: str | None = None
+    action: str | None = None
+    subject: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+async def find_entries(
+    pool: Pool, sought: Sought, *, after: int, limit: int
+) -> list[tuple[TrailEntry, bytes]]:
+    """Entries that fit, with their digests, oldest first, behind number `after`; at most `limit`."""
+    return await store.fetch_entries(
+        pool,
+        after=after,
+        limit=limit,
+        who=sought.who,
+        action=sought.action,
+        subject=sought.subject,
+        since=sought.since,
+        until=sought.until,
+    )
 
 
 async def audit_trail(conn: Connection | PoolConnectionProxy) -> tuple[AuditReport, int, bytes]:

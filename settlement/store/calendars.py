@@ -28,7 +28,7 @@ async def fetch_calendar(conn: Connection | Pool, *, at: datetime) -> str | None
         """
         SELECT terms::text FROM settlement.calendar
          WHERE effective_at <= $1
-         ORDER BY effective_at DESC
+         ORDER BY effective_at DESC, calendar_no DESC
          LIMIT 1
         """,
         at,

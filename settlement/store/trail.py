@@ -100,14 +100,47 @@ async def stream_entries(
             _AT_A_TIME,
         )
         for row in rows:
-            fields = dict(row)
-            digest: bytes = fields.pop("digest")
-            for name in ("before", "after"):
-                fields[name] = None if fields[name] is None else msgspec.json.decode(fields[name])
-            yield TrailEntry(**fields), digest
+            yield _entry(row)
         if len(rows) < _AT_A_TIME:
             return
         after = rows[-1]["entry_no"]
+
+
+async def fetch_entries(
+    conn: Connection | PoolConnectionProxy | Pool,
+    *,
+    after: int,
+    limit: int,
+    who: str | None,
+    action: str | None,
+    subject: str | None,
+    since: datetime | None,
+    until: datetime | None,
+) -> list[tuple[TrailEntry, bytes]]:
+    """Entries behind number `after` that fit, with their digests, oldest first; what is None fits all."""
+    rows: list[Record] = await conn.fetch(
+        """
+        SELECT entry_no, (extract(epoch FROM at) * 1000000)::bigint AS at_us, who, second, action, subject,
+               before::text AS before, after::text AS after, why, digest
+          FROM settlement.trail
+         WHERE entry_no > $1
+           AND ($3::text IS NULL OR who = $3 OR second = $3)
+           AND ($4::text IS NULL OR action = $4)
+           AND ($5::text IS NULL OR subject = $5)
+           AND ($6::timestamptz IS NULL OR at >= $6)
+           AND ($7::timestamptz IS NULL OR at < $7)
+         ORDER BY entry_no
+         LIMIT $2
+        """,
+        after,
+        limit,
+        who,
+        action,
+        subject,
+        since,
+        until,
+    )
+    return [_entry(row) for row in rows]
 
 
 async def fetch_administration(conn: Connection | PoolConnectionProxy | Pool) -> list[Record]:
@@ -127,6 +160,14 @@ async def fetch_administration(conn: Connection | PoolConnectionProxy | Pool) ->
         """
     )
     return rows
+
+
+def _entry(row: Record) -> tuple[TrailEntry, bytes]:
+    fields = dict(row)
+    digest: bytes = fields.pop("digest")
+    for name in ("before", "after"):
+        fields[name] = None if fields[name] is None else msgspec.json.decode(fields[name])
+    return TrailEntry(**fields), digest
 
 
 def _json(terms: object) -> str | None:

@@ -139,6 +139,34 @@ def test_cycles_are_shown_from_books_and_from_packages(books, home, dsn):
     assert_one_sentence(books("cycle", "show", "1999-01-04"), status=1)
 
 
+def test_a_calendar_is_shown_and_set(with_ledger):
+    """Rule T4: the calendar is set whole and counts at once for cycles that open; what cannot be is refused."""
+    assert with_ledger.json("cycle", "calendar")["times"] == ["00:00"]
+    said = (
+        "--zone",
+        "UTC",
+        "--at",
+        "06:00",
+        "--at",
+        "18:00",
+        "--weekday",
+        "1",
+        "--holiday",
+        "2026-12-25",
+    )
+    shown = with_ledger.json("cycle", "calendar", *said, "--why", "two a day")
+    assert shown == {
+        "zone": "UTC",
+        "times": ["06:00", "18:00"],
+        "weekdays": [1],
+        "holidays": ["2026-12-25"],
+    }
+    assert with_ledger.json("cycle", "calendar") == shown
+    for wrong in (("--at", "24:00"), ("--zone", "Asia/Nowhere")):
+        assert_one_sentence(with_ledger("cycle", "calendar", *wrong))
+    assert with_ledger.json("trail", "list")[-1]["action"] == "calendar.set"
+
+
 def test_the_audit_finds_a_figure_that_was_changed(with_ledger, dsn):
     """Clean books are status 0; a changed figure is 1, with table, row, and both figures."""
     with_ledger("merchant", "add", "A", "--spend", "1/1", "--cap", "12.5")

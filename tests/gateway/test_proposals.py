@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -101,6 +101,7 @@ async def test_every_controlled_change_is_made_by_two(house: House):
         ("merchant.join", {"merchant": joining, "api_key_sha256": KEY}),
         ("rate.set", {"merchant": "NEW", "side": "issue", "rate": {"cu": "120", "units": "1"}}),
         ("tariff.set", {"fee_bps": 60}),
+        ("calendar.set", {"times": ["12:00"], "holidays": ["2026-12-25"]}),
         ("member_rules.set", {"merchant": "NEW", "daily_orders": 3}),
         CAP,
         ("collateral.set", {"merchant": "AIR", "collateral_cu": "50"}),
@@ -113,6 +114,9 @@ async def test_every_controlled_change_is_made_by_two(house: House):
         ("person.set_roles", {"name": "dora", "roles": ["auditor"]}),
     ]
     assert {action for action, _ in wanted} == set(ACTIONS) - {"merchant.connect"}
+    for wrong in ({"times": ["24:00"]}, {"zone": "Asia/Nowhere"}, {"weekdays": [0]}):
+        refused = await proposed(house, "calendar.set", wrong)
+        assert (refused.status, refused.reason) == (400, "malformed_request"), refused.raw
     for action, terms in wanted:
         made = await proposed(house, action, terms)
         assert (made.status, made.body["state"]) == (201, "open"), made.raw
@@ -140,6 +144,8 @@ async def test_every_controlled_change_is_made_by_two(house: House):
     assert issue is not None
     assert issue.rate.num == 120
     assert offer.catalogue.fee_bps(now_us) == 60
+    in_force = await cycles.calendar_at(house.pool, house.services.now())
+    assert (in_force.times, in_force.holidays) == (("12:00",), (date(2026, 12, 25),))
     async with house.pool.acquire() as conn:
         report, _, _ = await audit_trail(conn)
     assert report.clean, report.differences
@@ -224,7 +230,7 @@ async def _everything(house: House) -> list[int]:
 async def test_no_other_way_leads_to_a_controlled_change(house: House):
     """Once two people can approve, no route, service or key makes such a change alone; nothing is left of trying."""
     assert set(_ways(house, PROGRAM)) == CONTROLLED - {"cap.set", "collateral.set"}
-    assert set(ACTIONS) == CONTROLLED - {"calendar.set"}
+    assert set(ACTIONS) == CONTROLLED
     await staff(house)
     await cycles.close_cycle(house.writer, cycle_no=1, next_id="c2")
     before = await _everything(house)
