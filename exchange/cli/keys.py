@@ -37,7 +37,7 @@ STATES = {
 
 @click.group()
 def keys() -> None:
-    """List, generate, rotate, revoke and export the signing keys; wrap all others under another master key.
+    """List, generate, rotate, revoke and export the signing keys; change the master key.
 
     They lie under TONGDUI_HOME in `keys/`, readable by their owner alone. A retired key signs nothing new and
     stays trusted for what it signed; a revoked one is never trusted again.

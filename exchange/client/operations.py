@@ -30,6 +30,7 @@ from schemas.wire import (
     purchases,
     quotes,
     reversals,
+    trail,
 )
 
 if TYPE_CHECKING:
@@ -231,6 +232,7 @@ GET_PEOPLE: Final = Operation("GET", "/v1/admin/people", NoneType, people.People
 POST_PERSON_DISABLE: Final = Operation(
     "POST", "/v1/admin/people/{name}/disable", NoneType, people.EndedAnswer
 )
+GET_TRAIL: Final = Operation("GET", "/v1/admin/trail", NoneType, trail.TrailAnswer)
 POST_PROPOSALS: Final = Operation(
     "POST", "/v1/admin/proposals", proposals.ProposalRequest, proposals.ProposalView
 )
