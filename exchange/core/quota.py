@@ -47,7 +47,7 @@ class Limits:
     """What one merchant may ask; None is no limit.
 
     Attributes:
-        orders: Commands to the books: orders and their ends, reversals, baskets' parts, purchases, accruals.
+        orders: Commands to the books: orders and their ends, reversals, baskets' parts, purchases, accruals, transfers.
         requests: All other requests.
     """
 

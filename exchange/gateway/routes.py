@@ -644,6 +644,7 @@ ROUTES: Final = (
         summary="Give points from one member of a household to another; lots keep their expiry, no money moves.",
         who=Who.MERCHANT,
         handler=household_handlers.post_transfers,
+        policy="orders",
         request={JSON_TYPE: households.TransferRequest},
         response={JSON_TYPE: households.TransferView},
         status=201,

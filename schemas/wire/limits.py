@@ -21,8 +21,8 @@ class LimitsRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """What a merchant may ask from now on; null is no limit.
 
     Attributes:
-        orders: Commands to the books: orders and their ends, reversals, parts of baskets, purchases, accruals; each
-            element of a large request counts.
+        orders: Commands to the books: orders and their ends, reversals, parts of baskets, purchases, accruals,
+            transfers; each element of a large request counts.
         requests: All other requests.
     """
 

@@ -10,6 +10,7 @@ import http_sf
 import pytest
 
 from exchange.gateway.gate import GATE
+from exchange.gateway.routes import ROUTES
 from schemas.values.ids import key_bytes
 from tests.gateway.conftest import AIR, fresh_key, shared
 
@@ -40,6 +41,11 @@ async def limit(house: House, code: str, orders: int | None, requests: int | Non
 def an_order(number: int = 0) -> dict[str, object]:
     """One mile of Anna's, as an element of a large request."""
     return AIR | {"units": 1, "key": f"{fresh_key()}-{number}"}
+
+
+def test_whatever_has_a_key_counts_as_an_order():
+    """A route with an idempotency key is a command to the books, and counts against the quota for those."""
+    assert [route.name for route in ROUTES if route.keyed and route.policy != "orders"] == []
 
 
 @shared
