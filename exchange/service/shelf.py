@@ -52,6 +52,7 @@ class Shelf:
         self._offer: Offer | None = None
         self._read_at = 0.0
         self._reading: asyncio.Task[Offer] | None = None
+        self._tasks: set[asyncio.Task[Offer]] = set()
 
     async def offer(self) -> Offer:
         """The snapshot; a fresh one is read ahead while the one before still serves.
@@ -94,22 +95,31 @@ class Shelf:
         return offer
 
     def expire(self) -> None:
-        """Let the next who asks read a new snapshot: something was just changed here."""
+        """Let the next who asks read a new snapshot: something was just changed here.
+
+        What is being read now may lack the change, so it is not what the next waits for, nor what is kept.
+        """
         self._read_at = 0.0
+        self._reading = None
 
     def _begin(self) -> asyncio.Task[Offer]:
         if self._reading is None or self._reading.done():
             self._reading = asyncio.create_task(self._read(), name="shelf")
-            # Whoever served the old snapshot does not wait: a fault is met by the next who has to.
-            self._reading.add_done_callback(lambda task: task.cancelled() or task.exception())
+            self._tasks.add(self._reading)
+            self._reading.add_done_callback(self._done)
         return self._reading
+
+    def _done(self, task: asyncio.Task[Offer]) -> None:
+        """Let go of a task; who served the old snapshot does not wait, so a fault is met by the next who has to."""
+        self._tasks.discard(task)
+        _ = task.cancelled() or task.exception()
 
     async def _read(self) -> Offer:
         began = monotonic()
         catalogue = await fetch_catalogue(self._pool)
         rows = await parties.list_parties(self._pool)
         limits = await fetch_limits(self._pool)
-        self._offer = Offer(
+        offer = Offer(
             catalogue=catalogue,
             debit_max_cu={
                 row["merchant_no"]: row["cap_cu"] + row["collateral_cu"]
@@ -119,5 +129,6 @@ class Shelf:
             codes={row["merchant_no"]: row["code"] for row in rows} | HOUSE_CODES,
             limits=limits,
         )
-        self._read_at = began
-        return self._offer
+        if self._reading is asyncio.current_task():
+            self._offer, self._read_at = offer, began
+        return offer

@@ -144,6 +144,7 @@ def test_every_list_has_pages():
         "get_balances": "merchants of one member",
         "get_endpoint": "types of events",
         "get_household": "members of one household",
+        "get_member_households": "one household of each programme",
         "get_transfer": "lots of one transfer",
         "get_session": "roles",
         "get_session_oidc_callback": "roles",

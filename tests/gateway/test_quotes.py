@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import stat
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,7 @@ from exchange.service.quote_keys import (
     open_quote_keys,
     rotate_quote_keys,
 )
+from exchange.store.limits import fetch_limits
 from exchange.store.programmes import insert_rate
 from tests.gateway.conftest import House, shared, soon
 
@@ -231,3 +234,27 @@ def test_key_file_is_private_and_checked(tmp_path):
         path.write_text(damage)
         with pytest.raises(QuoteKeysUnusable):
             open_quote_keys(tmp_path / "keys", now=now)
+
+
+async def test_what_is_read_while_something_changes_is_not_kept(
+    house: House, monkeypatch: pytest.MonkeyPatch
+):
+    """A snapshot whose reading began before a merchant joined does not hide the merchant when it comes to its end."""
+    shelf, reached, go_on = house.services.shelf, asyncio.Event(), asyncio.Event()
+
+    async def slowly(pool: Any) -> Any:
+        reached.set()
+        await go_on.wait()
+        return await fetch_limits(pool)
+
+    monkeypatch.setattr("exchange.service.shelf.fetch_limits", slowly)
+    shelf.expire()
+    behind = asyncio.create_task(shelf.offer())
+    await reached.wait()
+    monkeypatch.undo()
+    shelf.expire()
+    async with asyncio.timeout(30):
+        new = await shelf.offer()
+    go_on.set()
+    assert await behind is not new
+    assert await shelf.offer() is new
