@@ -23,8 +23,8 @@ ADVICE: Final[Mapping[str, tuple[str, str]]] = {
         "请向会员展示余额并减少积分数量。",
     ),
     "idempotency_conflict": (
-        "A key stands for one request: send the first body again to get its answer, or take a new key.",
-        "一个幂等键只对应一个请求：请重发原请求体获取原结果，或换用新键。",
+        "A key stands for one request, for 35 days at least: repeat the first body for its answer, or take a new key.",
+        "一个幂等键至少 35 天内只对应一个请求：请重发原请求体获取原结果，或换用新键。",
     ),
     "unknown_merchant": (
         "Look the code up in GET /v1/merchants.",
