@@ -766,6 +766,8 @@ def default_settings() -> dict[str, str]:
         "timezone": "UTC",
         "log_timezone": "UTC",
         "log_line_prefix": "%m [%p] %d ",
+        # Details of errors quote rows, in which a member's id may stand.
+        "log_error_verbosity": "terse",
     }
 
 

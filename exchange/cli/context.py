@@ -59,7 +59,8 @@ def expected_fault(error: BaseException) -> tuple[int, str] | None:
     from settlement.service.package_folder import PackageDiffers
     from settlement.signing.keyring import KeyringUnusable
 
-    sentence = " ".join(str(error).split()) or type(error).__name__
+    # PostgreSQL's details quote rows, in which a member's id may stand.
+    sentence = " ".join(str(error).partition("\nDETAIL:")[0].split()) or type(error).__name__
     no = (BooksDiffer, PackageDiffers, Refused, AnswerNotTrusted, SecondPersonNeeded, Forbidden)
     if isinstance(error, no):
         return 1, sentence
