@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import secrets
 import ssl
 import stat
 import subprocess
+import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from exchange.client import load_identity
+from exchange.signing.request import RequestHead, sign_request
 from tests.cli.conftest import assert_one_sentence
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.cli.conftest import Command
 
 
@@ -30,20 +33,33 @@ def test_a_merchant_gets_a_key_calls_with_it_and_loses_it(tongdui: Command, tmp_
         capture_output=True,
     )
     tls = ("--tls-cert", tmp_path / "gw.pem", "--tls-key", tmp_path / "gw.key")
-    server = tongdui.start("serve", "--json", "--port", 0, *map(str, tls))
+    name = ("--public-name", "127.0.0.1")
+    server = tongdui.start("serve", "--json", "--port", 0, *name, *map(str, tls))
     try:
         ready = json.loads(server.read_line())
         assert ready["require_signatures"] is True
         assert ready["url"].startswith("https://")
-        # The house has an API key too, for a sandbox: here it opens nothing.
-        unsigned = urllib.request.Request(
-            ready["url"] + "/v1/cycles",
-            headers={"Authorization": f"Bearer {ready['operator_key']}"},
+        # The house has an API key too, for a sandbox: here it opens nothing. Nor does what is signed for another name
+        # than the one that was given.
+        key = load_identity(Path(ready["operator_identity_file"]))
+        head = RequestHead("GET", "localhost", "/v1/cycles")
+        signed = sign_request(
+            head,
+            body=None,
+            key_id=key.key_id,
+            private=key.private,
+            nonce=secrets.token_urlsafe(16),
+            created=int(time.time()),
         )
-        with pytest.raises(urllib.error.HTTPError, match="401"):
-            urllib.request.urlopen(
-                unsigned, context=ssl.create_default_context(cafile=tmp_path / "gw.pem")
-            )
+        context = ssl.create_default_context(cafile=tmp_path / "gw.pem")
+        for fields, reason in (
+            ({"Authorization": f"Bearer {ready['operator_key']}"}, "signature_missing"),
+            ({"Host": "localhost"} | signed, "signature_misdirected"),
+        ):
+            asked = urllib.request.Request(ready["url"] + "/v1/cycles", headers=fields)
+            with pytest.raises(urllib.error.HTTPError, match="401") as refused_with:
+                urllib.request.urlopen(asked, context=context)
+            assert json.loads(refused_with.value.read())["reason"] == reason
         url = ("--url", ready["url"], "--ca", tmp_path / "gw.pem")
         [added] = tongdui.json("merchant", "add", "EYE", "--spend", "100/1", "--cap", "400")
         assert added["refused"] is None

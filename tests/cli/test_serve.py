@@ -389,3 +389,10 @@ def test_a_child_that_cannot_start_is_said_so(tongdui, home):
         for each in psutil.process_iter(["cmdline"])
         if str(home) in " ".join(each.info["cmdline"] or [])
     ]
+
+
+def test_options_that_do_not_fit_are_said_so(tongdui):
+    """A name that is no host, and a sandbox's option without a sandbox, are refused before anything starts."""
+    assert "is no host" in tongdui("serve", "--public-name", "https://api.example.com").stderr
+    assert "goes with --sandbox" in tongdui("serve", "--no-simulators").stderr
+    assert "No such option" in tongdui("serve", "--no-require-signatures").stderr
