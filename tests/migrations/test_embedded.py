@@ -190,7 +190,9 @@ async def test_killed_postmaster_loses_nothing_acknowledged(make_server, every_b
 
     for attempt in range(3):
         writers = [asyncio.create_task(write(writer, attempt * 1_000_000)) for writer in range(8)]
-        await asyncio.sleep(0.4)
+        before = len(acknowledged)
+        while len(acknowledged) < before + 50:
+            await asyncio.sleep(0.01)
         await asyncio.to_thread(kill_hard, server.pid)
         ends = await asyncio.gather(*writers, return_exceptions=True)
         assert all(isinstance(end, LOST) for end in ends), ends
@@ -225,7 +227,7 @@ def test_killed_postmaster_with_a_busy_backend_starts_again(fresh_server: Embedd
     started = time.monotonic()
     with embedded_server(fresh_server.data_dir) as server:
         assert server.psql("SELECT 1").strip() == "1"
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 60
     busy.wait()
 
 
@@ -537,7 +539,7 @@ async def test_server_over_tcp_with_a_password(folder, every_binaries: Binaries,
     )
     try:
         dsn = f"postgresql://tongdui:pa55%20word@127.0.0.1:{port}/tongdui?sslmode=disable"
-        for _ in range(200):
+        for _ in range(1200):
             with contextlib.suppress(OSError, asyncpg.CannotConnectNowError):
                 await migrate(dsn)
                 break
