@@ -38,6 +38,8 @@ QUICK = {
 }
 
 MIGRATED = "migrated"
+SHARES = 3
+"""Into as many the order of the tests is made: one for each worker of a whole run."""
 _numbers = itertools.count(1)
 
 
@@ -72,6 +74,30 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
         gc.collect()
         gc.freeze()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Modules with slow tests come first in each worker's share: none of them begins when all else is done.
+
+    A module stays whole, since its tests may share what is slow to make.
+    """
+    places = [item.nodeid.partition("::")[0] for item in items]
+    slow = dict.fromkeys(
+        place for place, item in zip(places, items, strict=True) if item.get_closest_marker("slow")
+    )
+    share_of = {place: number % SHARES for number, place in enumerate(slow)}
+    first: list[list[pytest.Item]] = [[] for _ in range(SHARES)]
+    others: list[pytest.Item] = []
+    for place, item in zip(places, items, strict=True):
+        (first[share_of[place]] if place in share_of else others).append(item)
+    ordered: list[pytest.Item] = []
+    for number in range(SHARES):
+        ordered += first[number]
+        room = max(0, len(items) * (number + 1) // SHARES - len(ordered))
+        ordered += others[:room]
+        del others[:room]
+    items[:] = [*ordered, *others]
 
 
 def pytest_asyncio_loop_factories() -> dict[str, type[SettledLoop]]:

@@ -66,7 +66,7 @@ class Command:
         printed = [each.buffer.getvalue().decode() for each in (out, err)]
         return subprocess.CompletedProcess(words, status, *printed)
 
-    def apart(self, *args: object, timeout: float = 100) -> subprocess.CompletedProcess[str]:
+    def apart(self, *args: object, timeout: float = 280) -> subprocess.CompletedProcess[str]:
         """Run as a process of its own, to its end."""
         return subprocess.run(
             [sys.executable, "-m", "exchange.cli", *map(str, args)],

@@ -113,7 +113,7 @@ def test_a_merchant_gets_a_key_calls_with_it_and_loses_it(tongdui: Command, tmp_
         assert "no trusted key" in assert_one_sentence(done, 1)
     finally:
         server.popen.terminate()
-        server.popen.communicate(timeout=60)
+        server.popen.communicate(timeout=120)
 
 
 def test_a_call_says_what_it_cannot_use(with_ledger: Command, tmp_path: Path):

@@ -31,7 +31,7 @@ def test_what_an_earlier_demo_left_is_removed(private_tongdui, home):
 
 @pytest.mark.slow
 @pytest.mark.kill
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_a_killed_demo_leaves_nothing_that_stops_the_next(private_tongdui: Command, home):
     """Kill -9 in the middle, with a database of somebody else's in DATABASE_URL: the next one is clean and good."""
     private_tongdui.database_url = "postgresql://nobody@127.0.0.1:1/nothing"

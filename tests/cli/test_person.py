@@ -17,7 +17,7 @@ def _with_input(command: Command, *args: str, lines: str) -> subprocess.Complete
         input=lines,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
         check=False,
     )
 

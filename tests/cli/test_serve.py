@@ -63,7 +63,7 @@ class Serving:
             },
         )
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=120) as answer:
                 return answer.status, answer.read()
         except urllib.error.HTTPError as error:
             return error.code, error.read()
@@ -101,7 +101,7 @@ class Serving:
     def stop(self) -> int:
         """SIGTERM, and the exit status."""
         self.process.popen.send_signal(signal.SIGTERM)
-        return self.process.popen.wait(timeout=60)
+        return self.process.popen.wait(timeout=120)
 
 
 @pytest.fixture
@@ -212,7 +212,7 @@ def test_what_was_asked_before_the_end_is_answered(tongdui, serving):
     ]
     body = json.dumps(purchases).encode()
     host, port = server.ready["url"].removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=60) as connection:
+    with socket.create_connection((host, int(port)), timeout=120) as connection:
         # With little room on the way, what is sent whole is for the most part read: the request is in flight.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         connection.sendall(
@@ -226,7 +226,7 @@ def test_what_was_asked_before_the_end_is_answered(tongdui, serving):
         while piece := connection.recv(1 << 16):
             answer += piece
     assert answer.startswith(b"HTTP/1.1 200"), answer[:300]
-    assert server.process.popen.wait(timeout=60) == 0
+    assert server.process.popen.wait(timeout=120) == 0
     log = server.process.popen.communicate()[1]
     stopped = [
         line["event"]
@@ -304,7 +304,7 @@ def test_a_writer_that_was_fenced_off_ends_the_server(tongdui, dsn, serving):
     # The old writer notices when it writes next.
     with contextlib.suppress(OSError):
         server.call("POST", "/v1/cycles/close")
-    assert server.process.popen.wait(timeout=60) == 2
+    assert server.process.popen.wait(timeout=120) == 2
     assert "the writer is gone" in server.process.popen.communicate()[1]
 
 
@@ -331,7 +331,7 @@ def test_a_start_that_is_interrupted_leaves_nothing(private_tongdui, home):
         time.sleep(0.01)
     process.popen.send_signal(signal.SIGTERM)
     process.popen.send_signal(signal.SIGTERM)
-    assert process.popen.wait(timeout=60) == 0
+    assert process.popen.wait(timeout=120) == 0
     process.popen.communicate()
     assert not (home / "database" / "data" / "postmaster.pid").exists()
 

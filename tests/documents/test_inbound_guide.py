@@ -32,7 +32,7 @@ def test_the_guide_can_be_followed(tongdui: Command, serving, tmp_path):  # noqa
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=280,
         check=True,
     )
     printed = [part.strip() for part in done.stdout.split("@@\n")]

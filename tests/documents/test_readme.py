@@ -115,14 +115,14 @@ def test_what_the_demo_says_to_run_next_runs(demo_output, home):
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=120,
         )
         assert done.returncode == 0, (line, done.stdout, done.stderr)
     assert (home / "demo" / "positions.csv").read_text() == demo.positions_text()
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_the_signed_call_gets_the_quote_that_is_shown(home):
     """Both terminals' commands run as they stand, on a free port and a home of their own."""
     with socket.socket() as probe:
@@ -155,12 +155,12 @@ def test_the_signed_call_gets_the_quote_that_is_shown(home):
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=120,
         )
         assert done.returncode == 0, done.stderr
     finally:
         server.send_signal(signal.SIGTERM)
-        assert server.wait(timeout=60) == 0
+        assert server.wait(timeout=120) == 0
         server.stdout.close()  # type: ignore[union-attr]
     quote = json.loads(done.stdout.splitlines()[-1])
     [shown_text] = blocks("json")

@@ -66,7 +66,7 @@ def test_killed_replay_goes_on_and_ends_with_the_same_figures(server, tmp_path):
     for cycle in (out / "packages").iterdir():
         verified = subprocess.run(
             [sys.executable, "-m", "exchange.cli", "verify", str(cycle)],
-            env=environ, capture_output=True, text=True, timeout=60, check=False,
+            env=environ, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
         assert verified.returncode == 0, verified.stdout
 

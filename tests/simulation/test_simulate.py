@@ -47,7 +47,7 @@ def tongdui(*args: object, hash_seed: str = "0") -> subprocess.CompletedProcess[
         check=False,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
     )
 
 

@@ -71,7 +71,7 @@ def test_the_same_seed_gives_the_same_trace_in_another_process():
             check=True,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
         ).stdout
 
     first = trace("1", "0")

@@ -377,7 +377,7 @@ def _exchange_into_nobody(house: House) -> Order:
     )
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 async def test_what_cannot_be_booked_harms_nobody_else(dsn: str):
     """One command that neither books nor tables can hold is refused alone.
 
