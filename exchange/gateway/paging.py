@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 AFTER: Final = "after"
 LIMIT: Final = "limit"
-CURSOR_PATTERN: Final = r"^[A-Za-z0-9_-]{1,200}$"
+CURSOR_PATTERN: Final = r"^[A-Za-z0-9_-]{1,400}$"
+"""Long enough for a name of 64 characters of four bytes each."""
 
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Name = Annotated[str, msgspec.Meta(max_length=64, pattern=r"\A[^\x00]*\Z")]
