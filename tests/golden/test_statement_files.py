@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import zipfile
 from collections.abc import Iterator
+from datetime import UTC
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -71,7 +72,9 @@ def test_the_workbook_holds_every_line(made: SimpleNamespace, merchant: str):
         for name in ("gross", "fee", "remainder", "net"):
             assert round(shown[f"{name}_yuan"] * 10_000) == int(told[f"{name}_cu"])
         # 8 hours later in Beijing; seconds are what a spreadsheet's serial number holds exactly enough.
-        beijing = (int(shown["cleared_time"].timestamp()) - 8 * 3600) * 1_000_000
+        beijing = (
+            int(shown["cleared_time"].replace(tzinfo=UTC).timestamp()) - 8 * 3600
+        ) * 1_000_000
         assert instant_text(beijing)[:19] == told["cleared_time"][:19]
     paid = sum(round(100 * ((row[16] or 0) - (row[15] or 0))) for row in rows)
     assert paid == payment(FIRST, merchant)
