@@ -449,7 +449,7 @@ async def test_a_merchant_orders_only_as_issuer_or_acceptor(house: House):
     bulk = await house.call(
         "POST", "/v1/orders/bulk", [PLAIN | {"key": "k"}, HELD | {"key": "l"}], caller="OWN"
     )
-    assert [each["status"] for each in bulk.body] == ["refused", "accepted"]
+    assert [each["status"] for each in bulk.body] == ["refused", "accepted"], bulk.body
     assert bulk.body[0]["problem"]["reason"] == "forbidden"
     assert "order_id" not in bulk.body[0]
     assert (await house.order(HELD, caller="OWN", key="k")).status == 201
