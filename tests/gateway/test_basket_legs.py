@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -111,7 +112,9 @@ async def test_a_dead_merchant_leaves_the_bill_unpaid_in_time(town: Town):
     before = await ready(town)
     for operation in ("hold", "status"):
         town.fails(MALL, Fault.TIMEOUT_BEFORE, operation=operation, times=1_000)
+    began = time.monotonic()
     answer = await pay(town, *LEGS, decide_by_seconds=2)
+    assert time.monotonic() - began < 2.95  # Three seconds are the default.
     town.works(MALL)
     assert outcomes(answer) == ["basket_not_covered", "decided_too_late"]
 

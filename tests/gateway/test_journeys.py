@@ -389,7 +389,7 @@ async def test_a_dead_merchant_is_answered_in_time_and_delays_nobody(town: Town)
     assert not dead.done()
     assert all(answer.status == 201 for answer in answers)
     late = await dead
-    assert time.monotonic() - began > 1.9
+    assert 1.9 < time.monotonic() - began < 2.95  # Three seconds are the default.
     assert late.reason == "decided_too_late"
     assert late.body["retryable"] is True
 

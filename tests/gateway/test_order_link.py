@@ -117,7 +117,7 @@ async def test_a_worker_that_goes_away_is_found_again(tmp_path: Path):
                 await asyncio.sleep(0.001)
             began = time.monotonic()
         assert (await waiting).units == 5
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 1.0
         assert ends[1].seen == [5]
         paths[0].unlink()
         async with worker(paths[0], ends[0]):

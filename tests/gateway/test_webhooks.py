@@ -325,8 +325,8 @@ async def test_a_slow_endpoint_slows_nobody(house: House, tell_figure):
             expected = 80
             beside, told_beside = await run(40)
             assert len(slow.got) == 10, "each hanging endpoint has one attempt under way"
-        assert beside < 3 * alone + 3
-        assert told_beside < 3 * told_alone + 6  # An endpoint hangs for 20 seconds.
+        assert beside < 3 * alone + 0.5
+        assert told_beside < 3 * told_alone + 1.0
         assert len(quick.got) == 80
     tell_figure(
         f"webhooks: 40 orders in {alone * 1000:.0f} ms and told after {told_alone * 1000:.0f} ms; "
@@ -508,7 +508,7 @@ async def test_a_long_answer_is_cut_off_and_a_hanging_one_given_up():
     async with receiving(answer_bytes=50_000_000) as chatty:
         began = time.perf_counter()
         assert (await attempt(WebhookSender(private=True), chatty.url)).delivered
-        assert time.perf_counter() - began < 15
+        assert time.perf_counter() - began < 2
     async with receiving(script=[5.0]) as hanging:
         sent = await attempt(WebhookSender(private=True, total_seconds=0.1), hanging.url)
         assert sent.error == "no answer in time"

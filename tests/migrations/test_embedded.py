@@ -227,7 +227,7 @@ def test_killed_postmaster_with_a_busy_backend_starts_again(fresh_server: Embedd
     started = time.monotonic()
     with embedded_server(fresh_server.data_dir) as server:
         assert server.psql("SELECT 1").strip() == "1"
-        assert time.monotonic() - started < 60
+        assert time.monotonic() - started < 10
     busy.wait()
 
 

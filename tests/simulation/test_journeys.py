@@ -196,7 +196,9 @@ async def test_a_dead_issuer_is_answered_in_time(dsn):
         way.issuer.fails(Fault.TIMEOUT_AFTER, operation="hold")
         way.issuer.fails(Fault.TIMEOUT_BEFORE, operation="status", times=10_000)
         wanted = way.wanted(seconds=1)
+        began = asyncio.get_running_loop().time()
         answer = await runner.order(wanted)
+        assert asyncio.get_running_loop().time() - began < 1.5
         way.issuer.works()
         assert answer.reason == Reason.DECIDED_TOO_LATE.number
         journey = await way.check(wanted, answer)
@@ -432,16 +434,16 @@ async def test_a_dead_merchant_delays_nobody_else(dsn):
         way.systems[OTHER] = third
         runner = await way.runner()
 
-        async def times_of(count: int) -> list[float]:
+        async def usual(count: int) -> float:
             loop = asyncio.get_running_loop()
             times = []
             for _ in range(count):
                 began = loop.time()
                 assert cleared(await runner.order(way.wanted(seconds=5)))
                 times.append(loop.time() - began)
-            return sorted(times)
+            return sorted(times)[count // 2]
 
-        alone = (await times_of(10))[5]
+        alone = await usual(10)
         for operation in ("credit", "status"):
             third.fails(Fault.TIMEOUT_BEFORE, operation=operation, times=100_000)
         waiting = [
@@ -450,8 +452,7 @@ async def test_a_dead_merchant_delays_nobody_else(dsn):
         ]
         while runner.under_way <= 20:
             await asyncio.sleep(0.01)
-        # The quickest: what else this machine does slows one or another down, a dead merchant all of them.
-        beside = (await times_of(10))[0]
+        beside = await usual(10)
         assert beside < 3 * alone + 0.05, (alone, beside)
         reasons = {answer.reason for answer in await asyncio.gather(*waiting)}
         assert reasons <= {Reason.DECIDED_TOO_LATE.number, Reason.MERCHANT_UNAVAILABLE.number}

@@ -48,10 +48,10 @@ ROUNDS = (
     "postmaster",
 )  # fmt: skip
 SETTLING_SECONDS = 0.8
+"""How long load runs between two kills, once answers come again."""
 SINGLE_PAUSE_SECONDS = 0.02
 BULK_PAUSE_SECONDS = 0.05
 """Between two requests of a caller: whoever is started again needs the processors too, and starts sooner."""
-"""How long load runs between two kills, once answers come again."""
 MEMBERS = tuple(f"m{number}" for number in range(6))
 HOSTED = ("ALFA", "BRAVO", "CHARLIE")
 
