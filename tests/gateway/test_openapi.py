@@ -42,7 +42,6 @@ from tests.gateway.signing import HOUSE_KEY
 
 EXAMPLES_MAX = {"get": 2}
 EXAMPLES_USUAL = 4
-AGAIN_MAX = 3
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -374,14 +373,6 @@ def _explore(served: dict[str, Any], base: str, statuses: Counter[int]) -> list[
             @given(case=operation.as_strategy(generation_mode=mode))
             def explore(case: schemathesis.Case) -> None:
                 response = case.call(base_url=base, auth=sign, session=session)
-                for _ in range(AGAIN_MAX):
-                    if response.status_code != 503:
-                        break
-                    # Nothing was decided, for example since a crowded machine let a statement run into its limit of
-                    # time: it is asked again, as every caller is told to. What stays 503 is a failure.
-                    statuses[503] += 1
-                    time.sleep(1)
-                    response = case.call(base_url=base, auth=sign, session=session)
                 statuses[response.status_code] += 1
                 case.validate_response(
                     response,
