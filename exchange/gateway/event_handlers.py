@@ -62,9 +62,9 @@ async def get_events(call: Call) -> web.StreamResponse:
     if not feed.listeners:
         await feed.look()
     page = await feed.page(call.caller, cursor or START, types=types, limit=limit)
-    offer = await call.services.shelf.offer()
+    codes = await call.services.shelf.codes_of(each for _, each in page.events)
     answer = EventsAnswer(
-        events=[project(each, call.caller, offer.codes) for _, each in page.events],
+        events=[project(each, call.caller, codes) for _, each in page.events],
         next=str(page.cursor),
         more=page.more,
     )
@@ -109,13 +109,13 @@ async def _stream(call: Call, cursor: Cursor | None, types: Sequence[str]) -> we
 
 
 async def _chunk(call: Call, page: Page) -> bytes:
-    offer = await call.services.shelf.offer()
+    codes = await call.services.shelf.codes_of(each for _, each in page.events)
     return b"".join(
         b"id: %s\nevent: %s\ndata: %s\n\n"
         % (
             str(cursor).encode(),
             each.event_type.encode(),
-            JSON.encode(project(each, call.caller, offer.codes)),
+            JSON.encode(project(each, call.caller, codes)),
         )
         for cursor, each in page.events
     )

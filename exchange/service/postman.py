@@ -307,13 +307,13 @@ class Postman:
                 return
 
     async def _send(self, served: _Served, each: Happening | Notice) -> Sent:
-        offer = await self._shelf.offer()
+        codes = await self._shelf.codes_of([each])
         return await self._sender.send(
             served.url,
             keys=self._signers.signing(now=self._now()),
             message_id=event_id(each),
             timestamp=self._now_us() // 1_000_000,
-            body=_ENCODER.encode(project(each, served.merchant_no, offer.codes)),
+            body=_ENCODER.encode(project(each, served.merchant_no, codes)),
         )
 
     async def _write(self, served: _Served) -> bool:

@@ -7,17 +7,19 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from exchange.core.feed import Happening
 from exchange.store.catalogue import fetch_catalogue
 from exchange.store.limits import fetch_limits
 from schemas.values.ids import HOUSE, HOUSE_CODES
 from settlement.service import parties
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from asyncpg import Pool
 
     from exchange.core.catalogue import Catalogue
+    from exchange.core.feed import Notice
     from exchange.core.quota import Limits
 
 FRESH_SECONDS = 1.0
@@ -93,6 +95,23 @@ class Shelf:
         ):
             return await asyncio.shield(self._begin())
         return offer
+
+    async def codes_of(self, happened: Iterable[Happening | Notice]) -> Mapping[int, str]:
+        """Codes of all parties by number, those of these events among them.
+
+        Whoever stands in the journal joined before, so a snapshot that lacks one is behind and is read anew.
+        """
+        codes = (await self.offer()).codes
+        named = {
+            number
+            for each in happened
+            if isinstance(each, Happening)
+            for number in (each.issuer, each.acceptor)
+        }
+        if any(number > HOUSE and number not in codes for number in named):
+            self.expire()
+            codes = (await self.offer()).codes
+        return codes
 
     def expire(self) -> None:
         """Let the next who asks read a new snapshot: something was just changed here.

@@ -185,9 +185,11 @@ class _Matching:
                 self._known.add(key)
 
     def _nearest(self, mine: list[int], others: list[int]) -> Iterator[tuple[int, int]]:
-        """Pair the earliest with the earliest that lies within the days allowed."""
-        mine = sorted(mine, key=lambda place: (self._ours[place].day, place))
-        others = sorted(others, key=lambda place: (self._theirs[place].day, place))
+        """Pair the earliest with the earliest that lies within the days allowed; of one day, as parties are named."""
+        mine = sorted(mine, key=lambda place: (self._ours[place].day, self._ours[place].party))
+        others = sorted(
+            others, key=lambda place: (self._theirs[place].day, self._theirs[place].party)
+        )
         left = right = 0
         while left < len(mine) and right < len(others):
             apart = self._ours[mine[left]].day - self._theirs[others[right]].day

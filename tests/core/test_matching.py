@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from settlement.core.matching import PARTS_MAX, BreakKind, Item, Step, match
@@ -145,6 +145,17 @@ def test_every_place_is_accounted_for_once(ours, theirs):
             assert abs(mine.day - other.day) <= 1
 
 
+@example(
+    [
+        Item(amount=-3, day=0, reference="a"),
+        Item(amount=-3, day=0, reference="a", party="q"),
+    ],
+    [
+        Item(amount=-3, day=0, party="p"),
+        Item(amount=-3, day=0, reference="a"),
+    ],
+    random.Random(0),
+)
 @given(_items(), _items(), st.randoms(use_true_random=False))
 def test_the_order_of_the_lists_makes_no_difference(ours, theirs, rng):
     """Shuffled, the same amounts are matched with one another, and differ in the same ways."""

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from exchange.core.feed import START, Happening
 from exchange.gateway.gate import GATE
+from exchange.service.shelf import Shelf
 from settlement.service.cycles import close_cycle
-from tests.gateway.conftest import AIR, House, soon
+from tests.gateway.conftest import AIR, House, merchant, soon
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -138,6 +140,20 @@ async def test_a_stream_goes_on_where_it_broke(house: House):
 async def _moves(listener: Listener, house: House) -> bool:
     """Whether a heartbeat has gone past everything, though nothing of it concerned the listener."""
     return (await listener.next()).cursor == str(house.services.feed.head) != "0.0"
+
+
+async def test_nobody_is_nameless_to_who_was_not_told_of_them_yet(house: House):
+    """A worker whose snapshot is older than a merchant's joining names that merchant in its events all the same."""
+    elsewhere = Shelf(house.pool)
+    known = (await elsewhere.offer()).codes
+    assert (await house.call("POST", "/v1/merchants", merchant("NEW", 100))).status == 201
+    await house.order(AIR | {"acceptor": "NEW", "units": "1"})
+    await house.services.feed.look()
+    page = await house.services.feed.page(0, START, types=["order.cleared"], limit=1)
+    [number] = [each.acceptor for _, each in page.events if isinstance(each, Happening)]
+    assert number not in known
+    codes = await elsewhere.codes_of(each for _, each in page.events)
+    assert codes[number] == "NEW"
 
 
 async def test_what_is_asked_wrongly_is_refused_by_name(house: House):
