@@ -92,6 +92,10 @@ COMMANDS = {
         "exchange.cli.reconcile",
         "Match bank statements with instructions, and show and resolve what differs.",
     ),
+    "report": (
+        "exchange.cli.report",
+        "Make reports for finance: trial balance, point-in-time balances.",
+    ),
 }
 """Where each command lives, and its line in `--help`."""
 

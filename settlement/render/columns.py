@@ -6,20 +6,10 @@ What each means stands in `dictionary.csv`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from typing import Final
 
+from schemas.files.report import Form
 from schemas.files.statement import ACCEPTOR, ADJUSTED, CLEARED, ISSUER, REVERSED
-
-
-class Form(Enum):
-    """How a column's values are shown."""
-
-    TEXT = "text"
-    INSTANT = "instant, Beijing time"
-    COUNT = "whole number"
-    YUAN = "yuan, four decimals"
-    FEN = "yuan, two decimals"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

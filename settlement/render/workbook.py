@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Final
 import xlsxwriter  # type: ignore[import-untyped]
 from xlsxwriter.utility import xl_rowcol_to_cell  # type: ignore[import-untyped]
 
+from schemas.files.report import Form
 from schemas.files.statement import ACCEPTOR, ISSUER
 from schemas.values.amounts import CU_PER_YUAN
 from settlement.render.batch import BEIJING_US
-from settlement.render.columns import KIND_NAMES, LINE_COLUMNS, ROLE_NAMES, SUM_COLUMNS, Form
+from settlement.render.columns import KIND_NAMES, LINE_COLUMNS, ROLE_NAMES, SUM_COLUMNS
 from settlement.render.rows import Sums
 
 if TYPE_CHECKING:
@@ -34,18 +35,18 @@ LINES_A_SHEET: Final = 1_000_000
 _FEN_PER_YUAN: Final = 100
 _DAY_US: Final = 86_400_000_000
 _A4: Final = 9
-_TEXT_MAX: Final = 32_767
+TEXT_MAX: Final = 32_767
 """A cell holds no longer text (ISO/IEC 29500-1 §18.4.12)."""
 _DAYS_TO_1970: Final = 25_569
 """Days from the serial number 0 of spreadsheets to 1970-01-01."""
-_FORMATS: Final = {
+FORMATS: Final = {
     Form.TEXT: "@",
     Form.INSTANT: "yyyy-mm-dd hh:mm:ss",
     Form.COUNT: "#,##0",
     Form.YUAN: "#,##0.0000",
     Form.FEN: "#,##0.00",
 }
-_SCALES: Final = {Form.COUNT: 1, Form.YUAN: CU_PER_YUAN, Form.FEN: _FEN_PER_YUAN}
+SCALES: Final = {Form.COUNT: 1, Form.YUAN: CU_PER_YUAN, Form.FEN: _FEN_PER_YUAN}
 _SUMMED: Final = tuple(heading.split(" ")[0] for heading, _ in SUM_COLUMNS[1:])
 _PLACES: Final = {column.name: place for place, column in enumerate(LINE_COLUMNS)}
 
@@ -86,9 +87,9 @@ class _Book:
         self._merchant = merchant
         self._survey = survey
         self._lines_a_sheet = lines_a_sheet
-        self._formats = {form: book.add_format({"num_format": _FORMATS[form]}) for form in Form}
+        self._formats = {form: book.add_format({"num_format": FORMATS[form]}) for form in Form}
         self._sums = {
-            form: book.add_format({"num_format": _FORMATS[form], "bold": True, "top": 1})
+            form: book.add_format({"num_format": FORMATS[form], "bold": True, "top": 1})
             for form in Form
         }
         self._head = book.add_format(
@@ -176,7 +177,7 @@ class _Book:
         for place, ((_, form), value) in enumerate(
             zip(SUM_COLUMNS, sums.figures(), strict=True), 1
         ):
-            scale = _SCALES[form]
+            scale = SCALES[form]
             if form is Form.COUNT:
                 parts = [f"SUMPRODUCT({test}*1)" for test in tests]
             else:
@@ -197,7 +198,7 @@ class _Book:
             zip(SUM_COLUMNS, sums.figures(), strict=True), first
         ):
             top, bottom = (xl_rowcol_to_cell(line, place) for line in span)
-            scale = _SCALES[form]
+            scale = SCALES[form]
             formula = f"=SUMPRODUCT(ROUND({top}:{bottom}*{scale},0))/{scale}"
             sheet.write_formula(row, place, formula, self._sums[form], value / scale)
 
@@ -264,7 +265,7 @@ class _Book:
         for place, ((_, form), value) in enumerate(
             zip(SUM_COLUMNS, self._survey.total().figures(), strict=True), 2
         ):
-            scale = _SCALES[form]
+            scale = SCALES[form]
             cells = "+".join(f"ROUND({xl_rowcol_to_cell(one, place)}*{scale},0)" for one in totals)
             sheet.write_formula(
                 row, place, f"=({cells or 0})/{scale}", self._sums[form], value / scale
@@ -275,7 +276,7 @@ class _Book:
         for place, ((_, form), value) in enumerate(
             zip(SUM_COLUMNS, sums.figures(), strict=True), 2
         ):
-            sheet.write_number(row, place, value / _SCALES[form], self._formats[form])
+            sheet.write_number(row, place, value / SCALES[form], self._formats[form])
 
     def _lines(self, name: str, size: int, rows: Any) -> None:
         """Write one sheet of lines."""
@@ -292,8 +293,8 @@ class _Book:
             values = (
                 line.order,
                 line.reference,
-                _serial(line.till_us),
-                _serial(line.cleared_us),
+                serial(line.till_us),
+                serial(line.cleared_us),
                 KIND_NAMES[line.kind],
                 ROLE_NAMES[line.role],
                 row.outlet,
@@ -314,12 +315,12 @@ class _Book:
             for place, value in enumerate(values):
                 if isinstance(value, str):
                     if value:
-                        text(at, place, value[:_TEXT_MAX])
+                        text(at, place, value[:TEXT_MAX])
                 else:
                     number(at, place, value, formats[place])
 
 
-def _serial(at_us: int) -> float:
+def serial(at_us: int) -> float:
     """Write an instant as spreadsheets count it: days, in Beijing time."""
     return (at_us + BEIJING_US) / _DAY_US + _DAYS_TO_1970
 

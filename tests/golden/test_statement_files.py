@@ -19,13 +19,17 @@ import pytest
 from schemas.files.csv_text import read_table
 from schemas.files.instant import instant_text
 from schemas.files.parties import parse_parties
+from schemas.files.report import Report
 from schemas.files.statement import STATEMENT_COLUMNS
 from schemas.values.amounts import fen_text, yuan_text
+from settlement.core.balances import CycleState, Ledger
 from settlement.render import pages
 from settlement.render.columns import LINE_COLUMNS
+from settlement.render.report_book import write_report_book
 from settlement.render.rows import Row, RowMaker, survey
 from settlement.render.workbook import write_workbook
 from settlement.service.package_reading import Package
+from settlement.service.reports import Standing, trial_balance
 from tests.golden.packages import FIRST, FOLDER, SECOND
 from tests.golden.renderings import (
     MERCHANTS,
@@ -171,28 +175,53 @@ def test_lines_go_on_on_another_sheet(made: SimpleNamespace, split: Path):
     assert parts["Summary 汇总"] == whole["Summary 汇总"]
 
 
-@pytest.mark.skipif(shutil.which("soffice") is None, reason="LibreOffice is not installed")
-def test_another_program_computes_the_same_totals(split: Path, tmp_path: Path):
-    """LibreOffice, given the formulas without their values, comes to every value that was written."""
-    bare = tmp_path / "bare.xlsx"
+def without_values(book: Path, to: Path) -> int:
+    """Copy a workbook without the values of its formulas; how many they were."""
     removed = 0
-    with zipfile.ZipFile(split) as old, zipfile.ZipFile(bare, "w") as new:
+    with zipfile.ZipFile(book) as old, zipfile.ZipFile(to, "w") as new:
         for name in old.namelist():
             text = old.read(name)
             if name.startswith("xl/worksheets/"):
                 text, count = re.subn(rb"</f><v>[^<]*</v>", b"</f>", text)
                 removed += count
             new.writestr(name, text)
-    expected = formula_cells(split)
-    assert removed == len(expected) > 30
+    return removed
+
+
+def trial_balance_report() -> Report:
+    """A trial balance whose figures no double adds up exactly."""
+    ledger = Ledger(
+        cycles={1: ("c1", CycleState.OPEN)}, caps=dict.fromkeys(range(1, 40), 10**13 - 1)
+    )
+    for party in range(1, 40):
+        ledger.positions[1, party] = 10**13 // 3 + party
+        ledger.positions[1, -2] -= 10**13 // 3 + party
+    stand = Standing(ledger=ledger, codes={}, as_of_us=0, last_seq=1, source="=1+1")
+    assert trial_balance(stand).ok
+    return trial_balance(stand)
+
+
+@pytest.mark.skipif(shutil.which("soffice") is None, reason="LibreOffice is not installed")
+def test_another_program_computes_the_same_totals(split: Path, tmp_path: Path):
+    """LibreOffice, given the formulas without their values, comes to every value that was written."""
+    of_report = tmp_path / "report.xlsx"
+    of_report.write_bytes(write_report_book(trial_balance_report()))
+    removed = [without_values(split, tmp_path / "bare-1.xlsx")]
+    removed.append(without_values(of_report, tmp_path / "bare-2.xlsx"))
+    expected = [formula_cells(split), formula_cells(of_report)]
+    assert removed == [len(cells_) for cells_ in expected]
+    assert removed[0] > 30
+    assert removed[1] == 4
     subprocess.run(
         ["soffice", f"-env:UserInstallation=file://{tmp_path}/profile", "--headless", "--convert-to",
-         "xlsx:Calc MS Excel 2007 XML", "--outdir", str(tmp_path / "out"), str(bare)],
+         "xlsx:Calc MS Excel 2007 XML", "--outdir", str(tmp_path / "out"),
+         str(tmp_path / "bare-1.xlsx"), str(tmp_path / "bare-2.xlsx")],
         check=True, capture_output=True, timeout=100,
     )  # fmt: skip
-    computed = openpyxl.load_workbook(tmp_path / "out/bare.xlsx", data_only=True)
-    found = {(sheet, cell): computed[sheet][cell].value for sheet, cell in expected}
-    assert found == pytest.approx(expected, abs=1e-9)
+    for number, wanted in enumerate(expected, 1):
+        computed = openpyxl.load_workbook(tmp_path / f"out/bare-{number}.xlsx", data_only=True)
+        found = {(sheet, cell): computed[sheet][cell].value for sheet, cell in wanted}
+        assert found == pytest.approx(wanted, abs=1e-9)
 
 
 def texts(path: Path) -> list[str]:

@@ -1,12 +1,17 @@
 """What is stored, beside what the oracle says."""
 
+import copy
 from collections import Counter
+from datetime import datetime
 from typing import Any
 
 import asyncpg
 
 from exchange.programme.service.audit import audit_lots
+from settlement.core.balances import Account
 from settlement.service.audit import audit_books, audit_snapshot
+from settlement.service.reports import Moment, Standing, balances, standing, trial_balance
+from tests.builders import instant
 from tests.simulation.oracle import Oracle
 
 
@@ -113,3 +118,61 @@ async def assert_audits_clean(pool: asyncpg.Pool) -> int:
     assert books.differences == [], books.differences
     assert lots.differences == [], lots.differences
     return books.events
+
+
+def told_ledger(oracle: Oracle) -> dict[str, Any]:
+    """Balances other than 0 of every account, caps and holds, in the oracle's words."""
+    live = {oracle.cycle(), *oracle.unsettled_cycles()}
+    found: Counter[tuple[Account, int, int]] = Counter()
+    for cycle, party, cu in oracle.postings():
+        if cycle in live:
+            found[Account.POSITION, cycle, party] += cu
+    merchants = oracle.merchants()
+    for merchant in merchants:
+        found[Account.COLLATERAL, 0, merchant] += oracle.collateral(merchant)
+        found[Account.BANK, 0, -10] -= oracle.collateral(merchant)
+    return {
+        "balances": {key: cu for key, cu in found.items() if cu},
+        "caps": {merchant: oracle.cap(merchant) for merchant in merchants},
+        "held": {merchant: cu for merchant in merchants if (cu := oracle.held(merchant))},
+    }
+
+
+def reported_ledger(stand: Standing) -> dict[str, Any]:
+    """The same as a report has it; its sums are checked."""
+    assert trial_balance(stand).ok
+    assert balances(stand).ok
+    ledger = stand.ledger
+    return {
+        "balances": {tuple(each)[:3]: each.cu for each in ledger.balances() if each.cu},
+        "caps": ledger.caps,
+        "held": {merchant: cu for merchant, cu in ledger.held.items() if cu},
+    }
+
+
+async def assert_same_reports(pool: asyncpg.Pool, oracle: Oracle, *, now: datetime) -> None:
+    """Balances at the head, at instants and at the ends of cycles are the oracle's of the events till then.
+
+    At the head the journal and the projections agree.
+    """
+
+    def till(count: int) -> dict[str, Any]:
+        then = copy.copy(oracle)
+        then.log = oracle.log[:count]
+        return told_ledger(then)
+
+    head = await standing(pool, Moment(), now=now)
+    summed = await standing(pool, Moment(journal=True), now=now)
+    assert head.ledger.same_as(summed.ledger)
+    assert reported_ledger(head) == reported_ledger(summed) == told_ledger(oracle)
+    for event in oracle.events("cycle_closed"):
+        opened = next(e for e in oracle.events("cycle_opened") if e["cycle"] == event["cycle"])
+        stand = await standing(pool, Moment(cycle_id=opened["id"]), now=now)
+        assert (stand.last_seq, stand.as_of_us) == (event["seq"], event["at"])
+        assert reported_ledger(stand) == till(event["seq"])
+    for at in {
+        e["at"] + more for e in oracle.log[:: len(oracle.log) // 3 or 1] for more in (-1, 0)
+    }:
+        stand = await standing(pool, Moment(at=instant(at)), now=now)
+        assert stand.last_seq == sum(e["at"] <= at for e in oracle.log)
+        assert reported_ledger(stand) == till(stand.last_seq)

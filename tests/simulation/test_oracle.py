@@ -3,13 +3,14 @@
 import asyncio
 import itertools
 import os
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
 from deploy.database.embedded import EmbeddedServer
-from tests.simulation.compare import assert_audits_clean, assert_same_figures
+from tests.simulation.compare import assert_audits_clean, assert_same_figures, assert_same_reports
 from tests.simulation.ground import House, make_writer, open_house
 from tests.simulation.histories import (
     FEE_BPS,
@@ -92,6 +93,7 @@ async def play_history(
         await send(house, script.take(), together=together)
         note(f"{len(script.oracle.log)} events")
         await assert_same_figures(house.pool, script.oracle)
+        await assert_same_reports(house.pool, script.oracle, now=datetime(3000, 1, 1, tzinfo=UTC))
         assert await assert_audits_clean(house.pool) == len(script.oracle.log)
 
 
@@ -110,7 +112,7 @@ def _memory(request, monkeypatch):
 def test_history_in_wall_time_is_what_the_oracle_says(server, history, together, ruled):
     """Any history of orders, holds, pins, baskets, purchases, lapses, cycles, caps, rules, repeats and take-overs.
 
-    Every answer, position, obligation, hold and lot is the oracle's, and the audit is clean.
+    Every answer, position, obligation, hold, lot and balance at any time is the oracle's, and the audit is clean.
     """
     in_database(
         server,

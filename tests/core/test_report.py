@@ -1,0 +1,115 @@
+"""Reports as tables: totals, forms of figures, and accounts that do not come to zero."""
+
+import csv
+import io
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.files.csv_text import plain_text
+from schemas.files.report import Fact, Form, Report, ReportCheck, ReportColumn, ReportTable
+from schemas.wire.reports import report_answer
+from settlement.core.balances import Administered, Moved, fold_journal
+from settlement.core.event import Kind
+from settlement.render.ledger_tables import ledger_checks, trial_balance_table
+from settlement.service.reports import report_csv
+
+COLUMNS = (
+    ReportColumn(name="party", chinese="参与方"),
+    ReportColumn(name="owed", chinese="应付", form=Form.YUAN, summed=True),
+    ReportColumn(name="paid", chinese="已付", form=Form.FEN, summed=True),
+    ReportColumn(name="at", chinese="时间", form=Form.INSTANT),
+)
+
+
+def report(rows) -> Report:
+    """A report of one table."""
+    return Report(
+        name="r", title="R", chinese="报表", as_of_us=0,
+        facts=(Fact(name="method", chinese="方法", text="=1+1"),),
+        checks=(ReportCheck(name="sum", chinese="合计", detail="off by 1"),),
+        tables=(ReportTable(name="t", chinese="表", columns=COLUMNS, rows=rows),),
+    )  # fmt: skip
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(
+        st.tuples(
+            st.text("=+-@＝'\t\r\n,\" a合", max_size=4),
+            st.integers(-(10**15), 10**15),
+            st.integers(-(10**15), 10**15),
+            st.none(),
+        ),
+        max_size=4,
+    )
+)
+def test_a_report_as_csv_holds_every_figure_and_no_formula(rows):
+    """Rules K31 and Y4: no text is a formula, figures are exact, the last line is their sum."""
+    data = report_csv(report(rows), None)
+    _, *lines, total = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
+    assert len(lines) == len(rows)
+    for line, row in zip(lines, rows, strict=True):
+        assert not line[0].startswith(tuple("=+-@＝\t\r\n"))
+        assert plain_text(line[0]) == row[0]
+        assert int(line[1].replace(".", "")) == row[1]
+        assert int(line[2].replace(".", "")) == row[2]
+    assert [total[0], *(int(text.replace(".", "")) for text in total[1:3])] == [
+        "TOTAL 合计", sum(row[1] for row in rows), sum(row[2] for row in rows),
+    ]  # fmt: skip
+
+
+def test_a_report_for_programs_says_the_same():
+    """JSON carries amounts as digits under names with their unit, and says which checks failed."""
+    made = report([("A", 12_345, -7, 1_000_000)])
+    answer = report_answer(made)
+    assert answer.tables[0].rows == [
+        {"party": "A", "owed_cu": "12345", "paid_fen": "-7", "at": "1970-01-01T00:00:01.000000Z"}
+    ]
+    assert answer.tables[0].totals == {"owed_cu": "12345", "paid_fen": "-7"}
+    assert (answer.holds, made.ok) == (False, False)
+    assert report_csv(made, "nothing") is None
+    facts = (report_csv(made, "facts") or b"").decode()
+    assert "method 方法,'=1+1" in facts
+    assert "sum 合计,off by 1" in facts
+
+
+def administered(kind, **figures) -> Administered:
+    """One administrative event."""
+    return Administered(**({"seq": 1, "kind": kind, "cycle_no": 1, "issuer": 0, "value_cu": 0,
+                            "reference": ""} | figures))  # fmt: skip
+
+
+BEGUN = [
+    administered(Kind.JOINED, issuer=1, value_cu=500),
+    administered(Kind.JOINED, issuer=2, value_cu=500),
+    administered(Kind.CYCLE_OPENED, reference="c1"),
+]
+
+
+def test_books_that_do_not_come_to_zero_are_told():
+    """Rule Y1: a posting that is missing, also in a settled cycle, is named with its cycle and its figure."""
+    moved = [Moved(True, 1, 1, 2, 100, 90, 5, 0)]
+    ledger = fold_journal(moved, BEGUN)
+    assert all(check.ok for check in ledger_checks(ledger))
+    totals = trial_balance_table(ledger, {1: "A", 2: "B"}).totals()
+    assert totals is not None
+    assert totals[-2:] == (100, 100)
+    ledger.positions[1, 2] -= 3
+    by_cycle, whole = ledger_checks(ledger)
+    assert (by_cycle.detail, whole.detail) == ("c1 -0.0003", "ledger -0.0003")
+    ledger = fold_journal([], [*BEGUN, administered(Kind.CYCLE_SETTLED)])
+    ledger.unpaid["c1"] += 4
+    assert ledger_checks(ledger)[0].detail == "c1 0.0004"
+
+
+def test_collateral_stands_against_the_bank():
+    """Rule Y1: what a bank holds is owed to the merchant and lies at the bank; a lower total takes both down."""
+    events = [
+        *BEGUN,
+        administered(Kind.COLLATERAL_SET, issuer=1, value_cu=900),
+        administered(Kind.COLLATERAL_SET, issuer=1, value_cu=300),
+    ]
+    ledger = fold_journal([Moved(False, 0, 2, 0, 70, 70, 0, 70)], events)
+    assert (ledger.collateral[1], ledger.bank_cu, ledger.held[2]) == (300, -300, 70)
+    assert all(check.ok for check in ledger_checks(ledger))
