@@ -169,7 +169,7 @@ async def _read(
 ) -> tuple[list[Record], tuple[str, CycleFigures] | None]:
     """All cycles, and the figures of one: from its package if that stands, else from the books."""
     from schemas.values.ids import HOUSE_CODES
-    from settlement.core.netting import Obligation, net
+    from settlement.core.netting import net
     from settlement.service import cycles, parties
 
     async with pool_of(dsn) as pool:
@@ -182,7 +182,7 @@ async def _read(
                 return rows, (row["state"], figures_of_package(folder))
             owed = await cycles.list_obligations(pool, cycle_no=row["cycle_no"])
             codes = {each["merchant_no"]: each["code"] for each in await parties.list_parties(pool)}
-            netting = net(Obligation(**dict(each)) for each in owed)
+            netting = net(owed)
             figures = figures_of_netting(row["cycle_id"], netting, codes | HOUSE_CODES)
             return rows, (row["state"], figures)
         return rows, None

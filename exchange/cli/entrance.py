@@ -94,7 +94,7 @@ COMMANDS = {
     ),
     "report": (
         "exchange.cli.report",
-        "Make reports for finance: trial balance, point-in-time balances.",
+        "Make reports for finance: trial balance, balances, fees, savings.",
     ),
 }
 """Where each command lives, and its line in `--help`."""

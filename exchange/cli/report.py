@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from asyncpg import Pool
 
     from schemas.files.report import Report, ReportTable
+    from settlement.service.netting_reports import Netted
     from settlement.service.reports import Moment
 
 CommandT = TypeVar("CommandT", bound="Callable[..., None]")
@@ -26,7 +27,7 @@ _FORMATS = ("table", "csv", "xlsx", "json")
 
 @click.group()
 def report() -> None:
-    """Make reports for finance: trial balance, point-in-time balances.
+    """Make reports for finance: trial balance, balances, fees, savings.
 
     Each reads one snapshot of the books, and says how it was made and which sums it was checked by. Status 1 if one of
     them does not hold.
@@ -82,6 +83,12 @@ _at_a_moment = _all(
     ),
     _written,
 )
+_of_cycles = _all(
+    click.option("--cycle", "cycle_id", help="Of this cycle alone."),
+    click.option("--from", "since", callback=_instant, help="Of cycles that closed then or later."),
+    click.option("--to", "until", callback=_instant, help="Of cycles that closed before."),
+    _written,
+)
 
 
 @report.command("trial-balance")
@@ -119,6 +126,44 @@ def balances(context: click.Context, /, *, party: str | None, **options: Any) ->
         return reports.balances(stand, party=number)
 
     _tell(context, make, lambda: reports.balances(reports.before_the_first(now)), **written)
+
+
+@report.command()
+@_of_cycles
+@click.pass_context
+def fees(context: click.Context, /, **options: Any) -> None:
+    """Show what the house earned of each pair of merchants in each cycle, and what each merchant bore."""
+    from settlement.service import netting_reports as reports
+
+    _of_netting(context, reports.fees, options)
+
+
+@report.command()
+@_of_cycles
+@click.pass_context
+def savings(context: click.Context, /, **options: Any) -> None:
+    """Show what each cycle would move gross and bilaterally, what it moves, and what netting saves each party."""
+    from settlement.service import netting_reports as reports
+
+    _of_netting(context, reports.savings, options)
+
+
+def _of_netting(
+    context: click.Context, make_of: Callable[[Netted], Report], options: dict[str, Any]
+) -> None:
+    """Make a report of some cycles."""
+    from schemas.files.instant import microseconds
+    from settlement.service.netting_reports import Netted, Span, netted
+
+    span = Span(**{name: options.pop(name) for name in ("cycle_id", "since", "until")})
+    if span.cycle_id is not None and (span.since is not None or span.until is not None):
+        raise click.UsageError("name a cycle or a span of time, not both")
+    now = datetime.now(UTC)
+
+    async def make(pool: Pool) -> Report:
+        return make_of(await netted(pool, span, now=now))
+
+    _tell(context, make, lambda: make_of(Netted(as_of_us=microseconds(now))), **options)
 
 
 def _moment(options: dict[str, Any]) -> tuple[Moment, dict[str, Any]]:

@@ -18,6 +18,7 @@ from settlement.service import trail
 from settlement.service.clearing import PART
 from settlement.store import calendars
 from settlement.store import cycles as store
+from settlement.store.balances import fetch_owed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
     from settlement.core.command import Command, Entry
+    from settlement.core.netting import Obligation
     from settlement.service.clearing import Clearing
 
 
@@ -254,9 +256,10 @@ async def list_positions(pool: Pool, *, cycle_no: int) -> list[Record]:
     return await store.fetch_positions(pool, part=PART, cycle_no=cycle_no)
 
 
-async def list_obligations(pool: Pool, *, cycle_no: int) -> list[Record]:
-    """Bilateral gross of one cycle."""
-    return await store.fetch_obligations(pool, part=PART, cycle_no=cycle_no)
+async def list_obligations(pool: Pool, *, cycle_no: int) -> list[Obligation]:
+    """Bilateral gross of one cycle, and what reversals took back of it."""
+    owed = await fetch_owed(pool, part=PART, cycle_nos=[cycle_no])
+    return [one for _, one in owed]
 
 
 async def ledger_head(pool: Pool) -> Record | None:

@@ -5,13 +5,19 @@ Every function reads in the snapshot of the caller (`settlement.store.audit.snap
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import fields
+from typing import TYPE_CHECKING, Final
+
+from settlement.core.netting import Obligation
 
 if TYPE_CHECKING:
-    from asyncpg import Connection, Record
+    from asyncpg import Connection, Pool, Record
     from asyncpg.pool import PoolConnectionProxy
 
     AnyConnection = Connection | PoolConnectionProxy
+
+
+_OBLIGATION: Final = tuple(each.name for each in fields(Obligation))
 
 
 async def fetch_last_seq_at(conn: AnyConnection, *, part: int, at_us: int) -> int:
@@ -110,3 +116,26 @@ async def fetch_unsettled_positions(conn: AnyConnection, *, part: int) -> list[R
         part,
     )
     return rows
+
+
+async def fetch_owed(
+    conn: AnyConnection | Pool, *, part: int, cycle_nos: list[int]
+) -> list[tuple[int, Obligation]]:
+    """What pairs owe in some cycles, and what reversals took back, by cycle."""
+    rows = await conn.fetch(
+        """
+        SELECT cycle_no, issuer, acceptor, orders, debit_cu, value_cu, fee_cu, false AS reversal
+          FROM settlement.obligation
+         WHERE part = $1 AND cycle_no = ANY($2::int[])
+         UNION ALL
+        SELECT cycle_no, issuer, acceptor, reversals, debit_cu, value_cu, fee_cu, true
+          FROM settlement.reversed_obligation
+         WHERE part = $1 AND cycle_no = ANY($2::int[])
+         ORDER BY cycle_no, issuer, acceptor, reversal
+        """,
+        part,
+        cycle_nos,
+    )
+    return [
+        (row["cycle_no"], Obligation(**{name: row[name] for name in _OBLIGATION})) for row in rows
+    ]

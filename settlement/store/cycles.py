@@ -68,21 +68,6 @@ async def fetch_positions(conn: Connection | Pool, *, part: int, cycle_no: int) 
     return rows
 
 
-async def fetch_obligations(conn: Connection | Pool, *, part: int, cycle_no: int) -> list[Record]:
-    """Bilateral gross of one cycle."""
-    rows: list[Record] = await conn.fetch(
-        """
-        SELECT issuer, acceptor, orders, debit_cu, value_cu, fee_cu
-          FROM settlement.obligation
-         WHERE part = $1 AND cycle_no = $2
-         ORDER BY issuer, acceptor
-        """,
-        part,
-        cycle_no,
-    )
-    return rows
-
-
 async def fetch_head(conn: Connection | Pool, *, part: int) -> Record | None:
     """The partition's row: epoch, last event, clock, open cycle; None before the ledger was made."""
     return await conn.fetchrow(

@@ -100,3 +100,30 @@ def test_a_trial_balance_sums_to_zero_in_every_form(with_books, dsn, tmp_path):
 def test_what_cannot_be_reported_is_2(with_books, args, why):
     """Rule Y3: a cycle, an instant or a table that there is not makes one sentence."""
     assert why in assert_one_sentence(with_books("report", "trial-balance", *args))
+
+
+def test_fees_and_savings_are_told_by_cycle(with_books, dsn):
+    """Rule Y6: by pair and party, of one cycle or a span; a fee that is not in the books ends with 1."""
+    done = with_books("report", "fees", "--format", "csv", "--to", "2017-01-02T00:00:12Z")
+    assert done.returncode == 0, done.stderr
+    *lines, total = rows(done.stdout)
+    assert {line["cycle"] for line in lines} == {"2017-01-02"}
+    assert (total["orders"], total["fee_yuan"], total["remainder_yuan"]) == (
+        "4",
+        "0.0081",
+        "0.0049",
+    )
+    *lines, total = rows(with_books("report", "savings", "--format", "csv").stdout)
+    assert [line["cycle"] for line in lines] == ["2017-01-02", "2017-01-09", "2017-01-16"]
+    assert (total["gross_yuan"], total["multilateral_yuan"]) == ("1.6602", "1.1848")
+    assert with_books("report", "savings").returncode == 0
+    asyncio.run(_execute(dsn, "UPDATE settlement.obligation SET fee_cu = 0 WHERE cycle_no = 1"))
+    wrong = with_books("report", "fees", "--cycle", "2017-01-02")
+    assert wrong.returncode == 1
+    assert "2017-01-02 HOUSE:fees -0.0081" in wrong.stderr
+    with_reversal = "INSERT INTO settlement.reversed_obligation VALUES (1, 3, 1, 2, 1, 50, 40, 2)"
+    asyncio.run(_execute(dsn, with_reversal))
+    told = with_books.json("cycle", "show", "2017-01-16")
+    assert {each["party"]: each["net_cu"] for each in told["parties"]} == {
+        "AIR": "50", "NOODLES": "-38", "HOUSE:fees": "-2", "HOUSE:rounding": "-10",
+    }  # fmt: skip

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from settlement.core.netting import Obligation, net
+from settlement.core.savings import pair_fees, party_savings
 
 FEES, ROUNDING = -1, -2
 
@@ -133,3 +135,35 @@ def test_an_impossible_obligation_is_not_built(wrong) -> None:
     Obligation(**right)
     with pytest.raises(ValueError, match="issuer="):
         Obligation(**right | wrong)
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(
+        st.builds(lambda one, back: replace(one, reversal=back), obligation(), st.booleans()),
+        max_size=12,
+    )
+)
+def test_parties_pay_what_the_cycle_moves(cycle) -> None:
+    """Rule Y6: gross, bilateral and multilateral of the parties come to the cycle's; who was paid pays a reversal."""
+    netting = net(cycle)
+    pays: defaultdict = defaultdict(int)
+    for one in cycle:
+        legs = (
+            (one.acceptor, one.value_cu - one.fee_cu),
+            (FEES, one.fee_cu),
+            (ROUNDING, one.debit_cu - one.value_cu),
+        )
+        for creditor, cu in legs:
+            pays[creditor if one.reversal else one.issuer] += cu
+    found = party_savings(cycle, netting)
+    assert {one.party: one.gross_cu for one in found if one.gross_cu} == {
+        party: cu for party, cu in pays.items() if cu
+    }
+    assert sum(one.gross_cu for one in found) == netting.gross_cu
+    assert sum(one.bilateral_cu for one in found) == netting.bilateral_net_cu
+    assert sum(one.multilateral_cu for one in found) == netting.multilateral_net_cu
+    fees = pair_fees(cycle)
+    assert sum(one.fee_cu for one in fees) == netting.positions[FEES]
+    assert sum(one.remainder_cu for one in fees) == netting.positions[ROUNDING]
+    assert sum(one.orders + one.reversals for one in fees) == netting.orders

@@ -10,6 +10,7 @@ import asyncpg
 from exchange.programme.service.audit import audit_lots
 from settlement.core.balances import Account
 from settlement.service.audit import audit_books, audit_snapshot
+from settlement.service.netting_reports import Span, fees, netted, savings
 from settlement.service.reports import Moment, Standing, balances, standing, trial_balance
 from tests.builders import instant
 from tests.simulation.oracle import Oracle
@@ -165,6 +166,17 @@ async def assert_same_reports(pool: asyncpg.Pool, oracle: Oracle, *, now: dateti
     summed = await standing(pool, Moment(journal=True), now=now)
     assert head.ledger.same_as(summed.ledger)
     assert reported_ledger(head) == reported_ledger(summed) == told_ledger(oracle)
+    found = await netted(pool, Span(), now=now)
+    assert fees(found).ok
+    assert savings(found).ok
+    told = told_figures(oracle)
+    earned: Counter[str] = Counter()
+    for kind, sign in (("obligations", 1), ("reversed", -1)):
+        for (cycle, *_), figures in told[kind].items():
+            earned[told["cycles"][cycle][0]] += sign * figures[3]
+    for row in fees(found).tables[0].rows:
+        earned[row[0]] -= row[9]
+    assert not any(earned.values())
     for event in oracle.events("cycle_closed"):
         opened = next(e for e in oracle.events("cycle_opened") if e["cycle"] == event["cycle"])
         stand = await standing(pool, Moment(cycle_id=opened["id"]), now=now)
