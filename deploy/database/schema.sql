@@ -535,6 +535,9 @@ CREATE TABLE settlement.event (
     CONSTRAINT event_seq_positive CHECK ((seq > 0))
 );
 
+ALTER TABLE settlement.event
+    ADD CONSTRAINT event_adjustment_corrects CHECK (((kind <> 6) OR ((units = 0) AND (credited_units = 0) AND (lot_no = 0) AND (member_no = 0) AND (caller = 0) AND (issuer <> acceptor) AND (order_seq >= 0) AND (order_seq < seq) AND (((0 <= fee_cu) AND (fee_cu <= value_cu) AND (value_cu <= debit_cu) AND (value_cu > 0) AND (debit_cu < '1000000000000000'::bigint)) OR ((debit_cu <= 0) AND (value_cu <= 0) AND (fee_cu <= 0) AND (((debit_cu + value_cu) + fee_cu) < 0) AND (LEAST(debit_cu, value_cu, fee_cu) > '-1000000000000000'::bigint) AND ((order_seq > 0) OR ((debit_cu <= value_cu) AND (value_cu <= fee_cu)))))))) NOT VALID;
+
 ALTER TABLE ONLY settlement.event
     ADD CONSTRAINT event_key UNIQUE (key, caller, step, part);
 
@@ -546,6 +549,8 @@ ALTER TABLE settlement.event
 
 ALTER TABLE settlement.event
     ADD CONSTRAINT event_transfer_moves_points_alone CHECK (((kind <> ALL (ARRAY[21, 22])) OR ((units > 0) AND (debit_cu = 0) AND (value_cu = 0) AND (fee_cu = 0) AND (credited_units = 0) AND (acceptor = 0) AND (member_no > 0) AND (order_seq > 0) AND ((kind = 21) = (order_seq = seq)) AND ((kind = 22) = (lot_no > 0))))) NOT VALID;
+
+CREATE INDEX event_adjustment ON settlement.event USING btree (order_seq, part) WHERE (kind = 6);
 
 CREATE UNIQUE INDEX event_end ON settlement.event USING btree (order_seq, part) WHERE ((kind = ANY (ARRAY[3, 4, 5])) AND (order_seq <> seq));
 

@@ -195,6 +195,10 @@ ADVICE: Final[Mapping[str, tuple[str, str]]] = {
         "Look the order up and reverse no more than is left.",
         "请查询订单，冲正数量不得超过剩余部分。",
     ),
+    "adjustment_exceeds_order": (
+        "Look up what is left of the order and correct no more than that.",
+        "请查询订单余额，更正不得超过剩余金额。",
+    ),
     "points_spent": (
         "The member has spent what was credited; settle it at the till.",
         "会员已使用入账积分，请在门店另行处理。",

@@ -40,7 +40,11 @@ class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class ProvenEvent(_Record, frozen=True, kw_only=True, omit_defaults=True):
-    """The event in words; amounts in CU. Of a reversal, `reverses_seq` is the first event of its order."""
+    """The event in words; amounts in CU.
+
+    Of a reversal, `reverses_seq` is the first event of its order. Of an adjustment of an order, `corrects_cycle_no`
+    and `corrects_seq` are the line that it corrects.
+    """
 
     seq: Positive
     kind: Literal["cleared", "adjusted", "reversed"]
@@ -55,6 +59,8 @@ class ProvenEvent(_Record, frozen=True, kw_only=True, omit_defaults=True):
     fee_cu: SignedCu
     reference: str
     reverses_seq: Positive | None = None
+    corrects_cycle_no: Positive | None = None
+    corrects_seq: Positive | None = None
 
 
 class ProofSignature(_Record, frozen=True, kw_only=True):

@@ -10,6 +10,8 @@ CU_PER_FEN = 100
 CU_PER_YUAN = 10_000
 AMOUNT_LIMIT = 10**15
 """Every amount and every count of points stays below this, so that sums of them fit int64."""
+SUM_LIMIT = 2**62
+"""What one pair of merchants owes in one cycle stays below this."""
 
 
 def yuan_text(cu: int) -> str:

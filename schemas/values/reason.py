@@ -367,6 +367,13 @@ class Reason(Enum):
         "请求是为其他主机签名的。",
     )
 
+    ADJUSTMENT_EXCEEDS_ORDER = (
+        130,
+        False,
+        "What is left of the order after the correction would not be an order.",
+        "更正超出订单余额。",
+    )
+
     def __init__(self, number: int, retryable: bool, english: str, chinese: str) -> None:  # noqa: FBT001 - the table above reads best without keywords
         """Unpack one row of the catalogue."""
         self.number = number

@@ -44,7 +44,7 @@ _FLUSH_HEADER: Final = struct.Struct(">hqqqiq")
 _ACCEPTED, _REFUSED, _CLEARED, _VOIDED, _EXPIRED, _ADJUSTED, _ACCRUED, _LAPSED, _PINNED = range(
     1, 10
 )
-_REVERSED: Final = int(Kind.REVERSED)
+_TAKES_BACK: Final = frozenset({int(Kind.REVERSED), _ADJUSTED})
 _POINTS: Final = frozenset(
     {
         *(_ACCRUED, _LAPSED, Kind.TAKEN, Kind.RETURNED, Kind.CREDITED, Kind.WITHDRAWN),
@@ -85,6 +85,7 @@ class AuditReport:
         flushes: Flushes whose digest was recomputed.
         orders: Orders that cleared.
         reversals: Reversals, whole or in part.
+        adjustments: Adjustments.
         cycles: Cycles that were opened.
         holds: Holds that are open.
         batches: Batches whose place in the chain of manifests was checked.
@@ -99,6 +100,7 @@ class AuditReport:
     flushes: int = 0
     orders: int = 0
     reversals: int = 0
+    adjustments: int = 0
     cycles: int = 0
     holds: int = 0
     batches: int = 0
@@ -280,7 +282,7 @@ class JournalAudit:
 
         Args:
             report: Where differences go.
-            reversed_orders: Orders that some reversal names, so that what they cleared is remembered.
+            reversed_orders: Orders that some reversal or adjustment names, so that what they cleared is remembered.
         """
         self.report = report
         self.reversals = ReversalAudit(reversed_orders)
@@ -390,13 +392,12 @@ class JournalAudit:
             if at < last_at or row_part != part:
                 self._misplaced(seq, at, last_at, row_part)
             last_at = at
-            if kind == _REVERSED or (kind == _CLEARED and order_seq in reversed_orders):
+            if kind in _TAKES_BACK or (kind == _CLEARED and order_seq in reversed_orders):
                 self._reversal(
                     Reversing(
                         seq, order_seq, kind, step, caller, member_no, issuer, acceptor, rate_no,
-                        units, debit, value, fee, credited,
-                    ),
-                    cycle_no,
+                        units, debit, value, fee, credited, cycle_no, data[place + row_bytes : end],
+                    )
                 )  # fmt: skip
             if kind == _CLEARED and order_seq == seq:
                 self._clear(seq, issuer, acceptor, units, debit, value, fee, cycle_no)
@@ -418,9 +419,7 @@ class JournalAudit:
             elif kind == _REFUSED:
                 if order_seq:
                     self._refused(seq, step, issuer, debit, reason)
-            elif kind == _ADJUSTED:
-                self._book(seq, issuer, acceptor, debit, value, fee, cycle_no)
-            elif kind not in _POINTS and kind != _REVERSED:
+            elif kind not in _POINTS and kind not in _TAKES_BACK:
                 text = data[place + row_bytes : end].decode(errors="replace")
                 self._administer(seq, at, kind, issuer, value, cycle_no, text)
             place = end
@@ -534,6 +533,7 @@ class JournalAudit:
             self._event(seq, "headroom after the order (rule C2)", ">= 0", headroom)
         self._check_figures(seq, units, debit, value, fee)
         self._book(seq, issuer, acceptor, debit, value, fee, cycle_no)
+        self.report.orders += 1
 
     def _check_figures(self, seq: int, units: int, debit: int, value: int, fee: int) -> None:
         if not (units > 0 and 0 <= fee <= value <= debit and 0 < debit < AMOUNT_LIMIT):
@@ -575,16 +575,23 @@ class JournalAudit:
         positions = self._positions
         positions[issuer] = positions.get(issuer, 0) - debit
         positions[acceptor] = positions.get(acceptor, 0) + value - fee
-        self.report.orders += 1
 
-    def _reversal(self, one: Reversing, cycle_no: int) -> None:
-        """An order that was reversed later, or a reversal of it: rules V1 to V4, then its postings."""
+    def _reversal(self, one: Reversing) -> None:
+        """What names an order (rules V1 to V4, J1 to J3), then its postings; or an order that is named later."""
         for rule, expected, found in self.reversals.take(one):
             self._event(one.seq, rule, expected, found)
-        if one.kind != _REVERSED:
+        if one.kind not in _TAKES_BACK:
             return
-        self._in_open_cycle(one.seq, cycle_no)
-        self.report.reversals += 1
+        if one.kind == _ADJUSTED:
+            self.report.adjustments += 1
+            if one.value > 0:
+                self._book(
+                    one.seq, one.issuer, one.acceptor, one.debit, one.value, one.fee, one.cycle_no
+                )
+                return
+        else:
+            self.report.reversals += 1
+        self._in_open_cycle(one.seq, one.cycle_no)
         if self.open is None:
             return
         pair = self.open.reversed.setdefault((one.issuer, one.acceptor), [0, 0, 0, 0])
@@ -654,6 +661,7 @@ class JournalAudit:
                 figures.fee,
                 cycle_no,
             )
+            self.report.orders += 1
         else:
             self._in_open_cycle(seq, cycle_no)
 

@@ -1,15 +1,16 @@
-"""Recomputing reversals from the journal: each names an order that cleared, and takes no more than is left.
+"""Recomputing reversals and adjustments from the journal: what names an order takes no more than is left of it.
 
-Shares no arithmetic with `settlement.core.reversal`: what all reversals of an order may have taken by now
-is recomputed from the order itself, and compared with the sum of what they say.
+Shares no arithmetic with `settlement.core.reversal` and `settlement.core.adjustment`: what all reversals of an order
+may have taken by now is recomputed from the order itself, and compared with the sum of what they say.
 
-Source: settlement/RULES.md, rules V1 to V3.
+Source: settlement/RULES.md, rules V1 to V3 and J1 to J3.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from schemas.values.amounts import AMOUNT_LIMIT
 from schemas.values.ids import HOUSE
 from settlement.core.event import Kind
 
@@ -21,7 +22,7 @@ Finding = tuple[str, object, object]
 
 
 class Reversing(NamedTuple):
-    """An event that cleared an order or took it back; figures as the journal has them."""
+    """An event that cleared an order, took it back or corrected it; figures as the journal has them."""
 
     seq: int
     order_seq: int
@@ -37,6 +38,8 @@ class Reversing(NamedTuple):
     value: int
     fee: int
     credited: int
+    cycle_no: int = 0
+    reference: bytes = b""
 
     @property
     def parties(self) -> tuple[int, ...]:
@@ -50,26 +53,30 @@ class Reversing(NamedTuple):
 
 
 class ReversalAudit:
-    """Remembers the orders that reversals name, and what was taken back of each."""
+    """Remembers the orders that reversals and adjustments name, and what was taken back of each."""
 
     def __init__(self, wanted: Iterable[int]) -> None:
         """Start before the first event.
 
         Args:
-            wanted: Orders that some reversal of the journal names.
+            wanted: Orders that some reversal or adjustment of the journal names.
         """
         self.wanted = frozenset(wanted)
         self._cleared: dict[int, Reversing] = {}
         self._sums: dict[int, list[int]] = {}
+        self._adjusted: dict[int, list[int]] = {}
 
     def take(self, event: Reversing) -> Iterator[Finding]:
-        """Take a clearing of an order that is `wanted`, or a reversal.
+        """Take a clearing of an order that is `wanted`, a reversal, or an adjustment.
 
         Yields:
             What does not hold.
         """
         if event.kind == Kind.CLEARED:
             self._cleared[event.order_seq] = event
+            return
+        if event.kind == Kind.ADJUSTED:
+            yield from self._adjustment(event)
             return
         order = self._cleared.get(event.order_seq)
         if order is None:
@@ -84,6 +91,9 @@ class ReversalAudit:
         if event.units >= 0:
             yield "units", "below 0", event.units
         sums = self._sums.setdefault(event.order_seq, [0, 0, 0, 0, 0])
+        adjusted = self._adjusted.get(event.order_seq)
+        if adjusted is not None:
+            yield from _share(event, order, sums, adjusted)
         for place, figure in enumerate(event.figures):
             sums[place] -= figure
         taken = sums[0]
@@ -96,6 +106,8 @@ class ReversalAudit:
             sums[1:],
             strict=True,
         ):
+            if adjusted is not None and name != "credited_units":
+                continue  # its share of what the adjustments left was looked at above
             low, high = found * order.units, (found + 1) * order.units
             if not low <= whole * taken < high:
                 yield (
@@ -103,3 +115,62 @@ class ReversalAudit:
                     f"{taken} of {order.units} of {whole}",
                     found,
                 )
+
+    def _adjustment(self, event: Reversing) -> Iterator[Finding]:
+        """An adjustment: owed like an order or taken back like a reversal, and of an order no more than it has."""
+        if event.caller != HOUSE:
+            yield "caller", "the house", event.caller
+        if event.step or event.units or event.credited or event.member_no or event.rate_no:
+            yield "step, units, new points, member, rate", 0, event
+        figures = event.debit, event.value, event.fee
+        owed = 0 <= event.fee <= event.value <= event.debit < AMOUNT_LIMIT and event.value > 0
+        back = max(figures) <= 0 and any(figures) and min(figures) > -AMOUNT_LIMIT
+        if not event.order_seq:
+            back = back and event.debit < 0 and event.debit <= event.value <= event.fee
+        if not (owed or back):
+            yield "debit, value, fee (rule J1)", "owed, or taken back", figures
+        if not event.order_seq:
+            return
+        order = self._cleared.get(event.order_seq)
+        if order is None:
+            yield "order_seq", "an order that had cleared", event.order_seq
+            return
+        if (event.issuer, event.acceptor) != (order.issuer, order.acceptor):
+            yield "issuer, acceptor", (order.issuer, order.acceptor), (event.issuer, event.acceptor)
+        link = f"#{order.cycle_no}/{order.seq}".encode()
+        if event.reference.split(b" ")[0] != link:
+            yield "reference (rule J2)", link, event.reference
+        adjusted = self._adjusted.setdefault(event.order_seq, [0, 0, 0])
+        for place, figure in enumerate(figures):
+            adjusted[place] -= figure
+        debit, value, fee = _left(order, self._sums.get(event.order_seq), adjusted)
+        if not 0 <= fee <= value <= debit < AMOUNT_LIMIT:
+            yield (
+                "debit, value, fee that are left of the order (rule J2)",
+                "those of an order",
+                (debit, value, fee),
+            )
+
+
+def _left(order: Reversing, sums: list[int] | None, adjusted: list[int]) -> list[int]:
+    """Debit, value and fee that stand of an order."""
+    taken = sums[1:4] if sums else (0, 0, 0)
+    return [
+        whole - back - corrected
+        for whole, back, corrected in zip(order.figures[1:4], taken, adjusted, strict=True)
+    ]
+
+
+def _share(
+    event: Reversing, order: Reversing, sums: list[int], adjusted: list[int]
+) -> Iterator[Finding]:
+    """What a reversal of an adjusted order takes: its share of what is left, rounded down."""
+    left_units = order.units - sums[0]
+    for name, left, found in zip(
+        ("debit_cu", "value_cu", "fee_cu"),
+        _left(order, sums, adjusted),
+        event.figures[1:4],
+        strict=True,
+    ):
+        if not -found * left_units <= left * -event.units < (1 - found) * left_units:
+            yield f"{name} (rule J3)", f"{-event.units} of {left_units} of {left}", -found

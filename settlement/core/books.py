@@ -18,10 +18,12 @@ import heapq
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from schemas.values.amounts import AMOUNT_LIMIT
+from schemas.values.amounts import AMOUNT_LIMIT, SUM_LIMIT
 from schemas.values.ids import HOUSE, HOUSE_FEES, HOUSE_ROUNDING, order_id
 from schemas.values.reason import Reason
+from settlement.core import adjustment
 from settlement.core.command import (
+    Adjust,
     Answer,
     CloseCycle,
     Command,
@@ -37,6 +39,7 @@ from settlement.core.command import (
     unstored_refusal,
 )
 from settlement.core.event import EPOCH_2000_US, PACK, Kind
+from settlement.core.reversal import NOTHING
 
 if TYPE_CHECKING:
     from settlement.core.command import BooksCommand, Reverse
@@ -47,7 +50,6 @@ BACKDATE_US = 7 * 86_400_000_000
 """An offline order may be this late; hosted lots are kept, and do not lapse, until then."""
 HOLD_US_MAX = 35 * 86_400_000_000
 """No hold is longer than keys are kept."""
-SUM_LIMIT = 2**62
 END_STEP = -1
 """Step of the event that ends a hold; no request of a client reaches it, whatever its key."""
 PIN_STEP = -2
@@ -136,13 +138,13 @@ class Changes:
         first_seq: Sequence number of the first event.
         positions: (cycle, merchant) to net CU.
         obligations: (cycle, issuer, acceptor) to (orders, debit, value, fee).
-        reversed: The same of what reversals took back.
+        reversed: The same of what reversals and adjustments took back.
         accounts: merchant to (cap, collateral, held).
         opened: Holds that were opened and are still open.
         pinned: Open hold to the sequence number of the event that pinned it.
         ended: Sequence numbers of stored holds that ended.
         cycles: Cycles that changed, in order.
-        breached: Merchants that a reversal left below their cap, to the CU that are missing.
+        breached: Merchants that a reversal or an adjustment left below their cap, to the CU that are missing.
     """
 
     events: list[bytes] = field(default_factory=list)
@@ -525,29 +527,67 @@ class Books:
             lot_no: The lot that is made of points that come back too late for their own; 0 for none.
             due_at_us: When that lot expires; 0 for none.
         """
-        pair = (order.issuer, order.acceptor)
-        issuer, acceptor = self.accounts[order.issuer], self.accounts[order.acceptor]
-        issuer.open += part.debit_cu
-        acceptor.open -= part.value_cu - part.fee_cu
-        self.fees_cu -= part.fee_cu
-        self.rounding_cu -= part.debit_cu - part.value_cu
-        taken = self.reversed.get(pair)
-        if taken is None:
-            taken = self.reversed[pair] = Obligation()
-        taken.orders += 1
-        taken.debit += part.debit_cu
-        taken.value += part.value_cu
-        taken.fee += part.fee_cu
-        self._reversed_pairs.add(pair)
-        missing_cu = -(acceptor.base + acceptor.open)
-        if missing_cu > 0:
-            self._changes.breached[order.acceptor] = missing_cu
+        self._book_back(order.issuer, order.acceptor, part.debit_cu, part.value_cu, part.fee_cu)
         entry = self._write(
             command, 0, Kind.REVERSED, 0, order.order_seq, 0, due_at_us, order.member_no, -part.units,
             -part.debit_cu, -part.value_cu, -part.fee_cu, -part.credited_units, lot_no,
             order.issuer, order.acceptor, order.rate_no, command.reference or order.reference,
         )  # fmt: skip
         self.cleared[order.order_seq] = order.without(part, entry.seq)
+        return entry
+
+    def _book_back(
+        self, issuer: int, acceptor: int, debit_cu: int, value_cu: int, fee_cu: int, /
+    ) -> None:
+        """Take an obligation, or a part of one, back; the figures are positive."""
+        pair = (issuer, acceptor)
+        self.accounts[issuer].open += debit_cu
+        self.accounts[acceptor].open -= value_cu - fee_cu
+        self.fees_cu -= fee_cu
+        self.rounding_cu -= debit_cu - value_cu
+        taken = self.reversed.get(pair)
+        if taken is None:
+            taken = self.reversed[pair] = Obligation()
+        taken.orders += 1
+        taken.debit += debit_cu
+        taken.value += value_cu
+        taken.fee += fee_cu
+        self._reversed_pairs.add(pair)
+        self._note_breach(acceptor)
+
+    def _note_breach(self, merchant_no: int) -> None:
+        """Tell whoever waits for it that a merchant is below its cap."""
+        account = self.accounts[merchant_no]
+        missing_cu = -(account.base + account.open)
+        if missing_cu > 0:
+            self._changes.breached[merchant_no] = missing_cu
+
+    def _adjust(self, command: Adjust) -> Entry:
+        """Correct what one merchant owes another; no cap refuses that (rules J1 to J4)."""
+        order = adjustment.find(self, command)
+        if isinstance(order, Reason):
+            return self.refuse(command, order, merchant_no=command.issuer)
+        figures = command.debit_cu, command.value_cu, command.fee_cu
+        if command.value_cu > 0:
+            debtor = self.accounts[command.issuer]
+            debtor.open -= command.debit_cu
+            creditor = self.accounts[command.acceptor]
+            self._credit(creditor, command.issuer, command.acceptor, *figures)
+            self._note_breach(command.issuer)
+        else:
+            self._book_back(command.issuer, command.acceptor, *(-figure for figure in figures))
+        reference = command.reference
+        if order is not None:
+            reference = adjustment.link_text(order, reference)
+        entry = self._write(
+            command, 0, Kind.ADJUSTED, 0, command.order_seq or -1, 0, 0, 0, 0, *figures, 0, 0,
+            command.issuer, command.acceptor, 0, reference,
+        )  # fmt: skip
+        if order is not None:
+            part = NOTHING._replace(
+                debit_cu=-command.debit_cu, value_cu=-command.value_cu, fee_cu=-command.fee_cu
+            )
+            self.cleared[command.order_seq] = order.corrected(part, entry.seq)
         return entry
 
     def forget_cleared(self, through_seq: int) -> None:
@@ -654,6 +694,8 @@ class Books:
             return [self._settle_cycle(command)]
         if isinstance(command, Join):
             return [self._join(command)]
+        if isinstance(command, Adjust):
+            return [self._adjust(command)]
         return [self._change_account(command)]
 
     def _decide_order(self, order: Order) -> Entry:

@@ -129,6 +129,31 @@ class Reverse(Command, frozen=True, gc=False, array_like=True, tag=10):
     issuer_member: str = ""
 
 
+class Adjust(Command, frozen=True, gc=False, array_like=True, tag=37):
+    """Correct what one merchant owes another by an entry of the open cycle; only the house may.
+
+    The figures are owed like an order's, all of them 0 or above, or taken back like a reversal's, all of them 0
+    or below.
+
+    Attributes:
+        order_seq: Number of the first event of the order that is corrected; 0 where none is.
+        issuer: Who owes, or gets back; of an order that is named, its issuer.
+        acceptor: Who is credited, or gives back; of an order that is named, its acceptor.
+        debit_cu: What the issuer owes more (above 0) or less (below 0), CU.
+        value_cu: What the acceptor is credited before the fee, likewise.
+        fee_cu: The house's fee, likewise.
+        reference: What the correction is known by: a case, a file, a quarter.
+    """
+
+    order_seq: int
+    issuer: int
+    acceptor: int
+    debit_cu: int
+    value_cu: int
+    fee_cu: int
+    reference: str = ""
+
+
 class ExpireHolds(Command, frozen=True, gc=False, array_like=True, tag=3):
     """End every hold whose time has come, at most `limit` of them.
 
@@ -204,7 +229,16 @@ class SettleCycle(Command, frozen=True, gc=False, array_like=True, tag=8):
 
 
 BooksCommand = (
-    Order | End | Pin | ExpireHolds | Join | SetCap | SetCollateral | CloseCycle | SettleCycle
+    Order
+    | End
+    | Pin
+    | Adjust
+    | ExpireHolds
+    | Join
+    | SetCap
+    | SetCollateral
+    | CloseCycle
+    | SettleCycle
 )
 """Commands that the books decide without a rider."""
 
@@ -212,7 +246,7 @@ UNKEYED = frozenset({End, Pin})
 """Those of them that name an accepted order instead of carrying a key: a repeat is answered by what the
 order is by then."""
 
-ADMINISTRATIVE = (ExpireHolds, Join, SetCap, SetCollateral, CloseCycle, SettleCycle)
+ADMINISTRATIVE = (Adjust, ExpireHolds, Join, SetCap, SetCollateral, CloseCycle, SettleCycle)
 """Those of them that carry a key and are no orders."""
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from schemas.files.instant import instant_text
 from schemas.files.proof import ProvenEvent
+from settlement.core.adjustment import read_link
 from settlement.core.event import Kind
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 def event_in_words(event: Event, codes: Mapping[int, str]) -> ProvenEvent:
     """The figures of an event as a proof writes them; it is one of `settlement.core.event.LINES`."""
+    link = read_link(event.reference) if event.kind == Kind.ADJUSTED else None
     return ProvenEvent(
         seq=event.seq,
         kind=_WORDS[Kind(event.kind)],
@@ -30,6 +32,8 @@ def event_in_words(event: Event, codes: Mapping[int, str]) -> ProvenEvent:
         fee_cu=str(event.fee_cu),
         reference=event.reference,
         reverses_seq=event.order_seq if event.kind == Kind.REVERSED else None,
+        corrects_cycle_no=link.cycle_no if link else None,
+        corrects_seq=link.seq if link else None,
     )
 
 

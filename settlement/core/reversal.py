@@ -3,16 +3,17 @@
 A reversal is at the order's own figures, whatever rates came since. Debit, value, fee and new points
 of all reversals of an order together are `floor(whole * reversed units / units)`; the newest gets
 what the earlier ones have not. So parts never add up to more than the whole, and the last part leaves
-nothing behind (settlement/RULES.md, rules V1 to V3).
+nothing behind (settlement/RULES.md, rules V1 to V3). Of an order that adjustments have corrected, a reversal
+takes its share of what they left (rule J3).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from schemas.values.amounts import SUM_LIMIT
 from schemas.values.ids import HOUSE
 from schemas.values.reason import REASON_BY_NUMBER, Reason
-from settlement.core.books import SUM_LIMIT
 from settlement.core.event import Kind
 
 if TYPE_CHECKING:
@@ -69,7 +70,10 @@ class Cleared(NamedTuple):
         reference: The sender's own reference.
         whole: What was cleared.
         reversed: What all its reversals have taken back, as positive figures.
-        last_seq: Number of its newest reversal; 0 before the first.
+        last_seq: Number of its newest reversal or adjustment; 0 before the first.
+        cycle_no: The cycle in which it cleared.
+        adjusted: What all its adjustments have taken back, less what they added; never units.
+        adjustments: How many they are.
     """
 
     order_seq: int
@@ -84,11 +88,26 @@ class Cleared(NamedTuple):
     whole: Amounts
     reversed: Amounts = NOTHING
     last_seq: int = 0
+    cycle_no: int = 0
+    adjusted: Amounts = NOTHING
+    adjustments: int = 0
 
     @property
     def left_units(self) -> int:
         """Units that no reversal has taken back."""
         return self.whole.units - self.reversed.units
+
+    @property
+    def left(self) -> Amounts:
+        """What of it stands, after its reversals and adjustments."""
+        return Amounts(
+            *(
+                whole - taken - corrected
+                for whole, taken, corrected in zip(
+                    self.whole, self.reversed, self.adjusted, strict=True
+                )
+            )
+        )
 
     def share(self, units: int) -> Amounts:
         """What taking `units` more back comes to.
@@ -99,23 +118,36 @@ class Cleared(NamedTuple):
         Raises:
             ValueError: There are fewer units left: the caller did not look.
 
-        Source: settlement/RULES.md, rule V2.
+        Source: settlement/RULES.md, rules V2 and J3.
         """
         if not 0 < units <= self.left_units:
             raise ValueError(f"{units} of {self.left_units} units")
         total = self.reversed.units + units
-        return Amounts(
+        part = Amounts(
             units,
             *(
                 figure * total // self.whole.units - before
                 for figure, before in zip(self.whole[1:], self.reversed[1:], strict=True)
             ),
         )
+        if not self.adjustments:
+            return part
+        left = self.left
+        return part._replace(
+            debit_cu=left.debit_cu * units // self.left_units,
+            value_cu=left.value_cu * units // self.left_units,
+            fee_cu=left.fee_cu * units // self.left_units,
+        )
 
     def without(self, part: Amounts, seq: int) -> Cleared:
         """The order after one more reversal, which is event `seq`."""
         taken = Amounts(*(one + more for one, more in zip(self.reversed, part, strict=True)))
         return self._replace(reversed=taken, last_seq=seq)
+
+    def corrected(self, part: Amounts, seq: int) -> Cleared:
+        """The order after one more adjustment that takes `part` back, or adds what of it is below 0."""
+        taken = Amounts(*(one + more for one, more in zip(self.adjusted, part, strict=True)))
+        return self._replace(adjusted=taken, adjustments=self.adjustments + 1, last_seq=seq)
 
 
 def find(books: Books, command: Reverse) -> tuple[Cleared, Amounts] | Reason:
@@ -148,7 +180,14 @@ def find(books: Books, command: Reverse) -> tuple[Cleared, Amounts] | Reason:
 
 def _order_of(books: Books, command: Reverse) -> Cleared | Reason:
     """The order that a reversal is of, or why it cannot be reversed."""
-    order_seq = command.order_seq
+    order, acceptor = standing(books, command.order_seq)
+    if command.caller not in (acceptor, HOUSE):
+        return Reason.ORDER_NOT_FOUND
+    return order
+
+
+def standing(books: Books, order_seq: int) -> tuple[Cleared | Reason, int]:
+    """The order that these books have loaded, or why there is nothing to take of it; and its acceptor."""
     order = books.cleared.get(order_seq)
     ended = books.recent_ends.get(order_seq)
     if order is None and ended is not None and ended[1].kind == Kind.CLEARED:
@@ -161,9 +200,7 @@ def _order_of(books: Books, command: Reverse) -> Cleared | Reason:
         state = Past(ended[0].acceptor, Kind(ended[1].kind))
     else:
         state = books.past.get(order_seq, UNKNOWN)
-    if command.caller not in (state.acceptor, HOUSE):
-        return Reason.ORDER_NOT_FOUND
-    return order or WHY_NOT[state.kind]
+    return order or WHY_NOT[state.kind], state.acceptor
 
 
 def _cleared_just_now(hold: Hold, end: Entry) -> Cleared:
@@ -172,4 +209,5 @@ def _cleared_just_now(hold: Hold, end: Entry) -> Cleared:
         hold.order_seq, end.seq, hold.caller, hold.issuer, hold.acceptor, hold.member_no,
         hold.rate_no, 0, hold.reference,
         Amounts(hold.units, hold.debit_cu, hold.value_cu, hold.fee_cu, hold.credited_units),
+        cycle_no=end.cycle_no,
     )  # fmt: skip

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from schemas.values.amounts import AMOUNT_LIMIT
+from schemas.values.amounts import AMOUNT_LIMIT, SUM_LIMIT
 from schemas.values.reason import Reason
-from settlement.core.books import BACKDATE_US, SUM_LIMIT
+from settlement.core.books import BACKDATE_US
 from settlement.core.columns import FIGURES, entry_table
 from settlement.core.command import KEY_BYTES
 from settlement.core.event import EPOCH_2000_US, Kind

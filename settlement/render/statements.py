@@ -21,7 +21,6 @@ from schemas.files.statement import (
     CSV_HEAD,
     ISSUER,
     KIND_TEXT,
-    REVERSED,
     RoleTotals,
     StatementTotals,
     csv_totals,
@@ -166,7 +165,7 @@ class StatementsWriter:
         ) in lines:  # fmt: skip
             if at_us != cleared_us:  # lines that were written together share the instant
                 cleared, cleared_us = instant_text(at_us), at_us
-            parties = issuer, acceptor, kind == REVERSED
+            parties = issuer, acceptor, debit_cu <= 0  # only what takes back is not above 0
             pair = pairs.get(parties) or self._new_pair(parties)
             num, den = rates[rate_no]
             remainder_cu, credit_cu = debit_cu - value_cu, value_cu - fee_cu
@@ -211,7 +210,7 @@ class StatementsWriter:
         """Lines, debit, value and fee (CU), summed from the lines.
 
         Returns:
-            By issuer, acceptor, and whether they are reversals, whose figures are negative.
+            By issuer, acceptor, and whether they take back, so that their figures are negative.
         """
         return {
             parties: (pair.lines, pair.debit_cu, pair.value_cu, pair.fee_cu)

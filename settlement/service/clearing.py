@@ -41,6 +41,7 @@ from settlement.core.columns import EntryColumns
 from settlement.core.command import (
     ADMINISTRATIVE,
     UNKEYED,
+    Adjust,
     Command,
     End,
     Order,
@@ -469,6 +470,7 @@ class Writer:
         pending, recent, older = self._pending, self._recent, self._older
         since_ms = self._remember_from_ms
         reversals: set[int] = set()
+        adjusted: set[int] = set()
         # A key from a clock that runs ahead tells nothing about when it was used.
         until_ms = self._now_us() // 1000 + 1000
         for command in commands:
@@ -480,6 +482,8 @@ class Writer:
                 continue
             if kind is Reverse:
                 reversals.add(command.order_seq)  # type: ignore[attr-defined] # its type was just compared
+            elif kind is Adjust and command.order_seq:  # type: ignore[attr-defined] # as above
+                adjusted.add(command.order_seq)  # type: ignore[attr-defined] # as above
             key = key_name(command.caller, command.key)
             if key in pending:
                 continue
@@ -503,7 +507,7 @@ class Writer:
             orders = await journal.fetch_orders(
                 self._read_conn, part=self._part, order_seqs=list(ends)
             )
-        if unknown := reversals - self._books.cleared.keys():
+        if unknown := (reversals | adjusted) - self._books.cleared.keys():
             cleared, past = await journal.fetch_reversible(
                 self._read_conn, part=self._part, order_seqs=sorted(unknown)
             )

@@ -37,13 +37,13 @@ if TYPE_CHECKING:
 async def prove_order(
     pool: asyncpg.Pool, *, order_id: uuid.UUID, keyring: Keyring
 ) -> bytes | Refusal:
-    """Write the proof that an order was cleared in a signed package, or that a reversal took it back.
+    """Write the proof that an order was cleared in a signed package, or that a reversal or an adjustment corrected it.
 
     All lines of its cycle are hashed on the way, as a stream.
 
     Args:
         pool: The books.
-        order_id: The order, or the reversal.
+        order_id: The order, the reversal or the adjustment.
         keyring: Keys that signed the package; they sign the same bytes again.
 
     Returns:
@@ -101,7 +101,7 @@ async def prove_order(
 async def _find(
     conn: store.Connection, wanted: uuid.UUID, part: int, order_seq: int
 ) -> tuple[int, int] | Refusal:
-    """Sequence number and cycle of the order's clearing, or of a reversal."""
+    """Sequence number and cycle of the order's clearing, or of a reversal or an adjustment."""
     reversal = await store.fetch_reversal(conn, part=part, seq=order_seq)
     if reversal and ids.order_id(microseconds(reversal["at"]), part, order_seq) == wanted:
         return order_seq, reversal["cycle_no"]

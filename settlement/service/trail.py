@@ -50,6 +50,8 @@ ACTION_OF: Final = {
     Kind.CYCLE_SETTLED: "cycle.settle",
 }
 """What the entry is called that asks the writer for such an event."""
+ADJUSTING: Final = frozenset({"dispute.decide", "corrections.take", "remainders.return"})
+"""Entries that ask for adjustments; one may ask for many."""
 _FIGURES: Final = {
     Kind.JOINED: "cap_cu",
     Kind.CAP_SET: "cap_cu",
@@ -194,12 +196,16 @@ async def audit_trail(conn: Connection | PoolConnectionProxy) -> tuple[AuditRepo
             and entry.who != PROGRAM.who
         ):
             report.differ("settlement.trail", key, "second", "a second person", None)
-        if entry.action in ACTION_OF.values():
+        if entry.action in ADJUSTING or entry.action in ACTION_OF.values():
             asked[stored[:BODY_BYTES]] = entry
     for row in await store.fetch_administration(conn):
         kind = Kind(row["kind"])
         key = f"event {row['seq']}"
         told = asked.get(row["body"].bytes)
+        if kind is Kind.ADJUSTED:
+            if told is None or told.action not in ADJUSTING:
+                report.differ("settlement.trail", key, "row", " or ".join(sorted(ADJUSTING)), told)
+            continue
         if told is None:
             # Cut-offs turn cycles by themselves; accounts change because somebody asked.
             if kind in _FIGURES:

@@ -186,10 +186,10 @@ class _ProofVerification:
 
 
 def _is_order_of(text: str, event: Event) -> bool:
-    """Tell whether an event is a line of the order, or the reversal, with that id."""
+    """Tell whether an event is a line of the order, or the reversal or adjustment, with that id."""
     order = UUID(text)
     first_seq = event.order_seq or event.seq
-    if event.kind == Kind.REVERSED:
+    if event.kind in (Kind.REVERSED, Kind.ADJUSTED):
         first_seq = event.seq  # It has an id of its own.
     if order_place(order) != (event.part, first_seq):
         return False

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, ClassVar
 
 from schemas.files.msgpack_stream import read_objects
 from schemas.files.statement import (
+    ADJUSTED,
     CSV_HEAD,
     ISSUER,
     LINE_FIELDS,
@@ -282,7 +283,7 @@ class _Sums:
                 f"Line {line.leaf_index} of {merchant}: the net is not gross plus fee.",
                 f"{merchant} 第 {line.leaf_index} 笔净额不等于总额加手续费。",
             )
-        reversal = line.kind == REVERSED
+        reversal = is_taken_back(line)
         if line.role == ISSUER:
             sums = self.issued[merchant, line.counterparty, reversal]
             sums[1] -= line.gross_cu
@@ -292,6 +293,13 @@ class _Sums:
             sums[1] += line.gross_cu
             sums[2] -= line.fee_cu
         sums[0] += 1
+
+
+def is_taken_back(line: StatementLine) -> bool:
+    """Whether a line takes back what was owed: a reversal, or an adjustment with such figures (rule J1)."""
+    if line.kind == ADJUSTED:
+        return line.gross_cu >= 0 if line.role == ISSUER else line.gross_cu <= 0
+    return line.kind == REVERSED
 
 
 class _LeafHashes:

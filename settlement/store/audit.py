@@ -131,11 +131,16 @@ async def fetch_reversed(
 
 
 async def fetch_reversed_orders(conn: Connection, *, part: int) -> list[int]:
-    """Orders that some reversal names, by the number of their first event."""
+    """Orders that some reversal or adjustment names, by the number of their first event."""
     return [
         row["order_seq"]
         for row in await conn.fetch(
-            "SELECT DISTINCT order_seq FROM settlement.event WHERE part = $1 AND kind = 20", part
+            """
+            SELECT order_seq FROM settlement.event WHERE part = $1 AND kind = 20
+             UNION
+            SELECT order_seq FROM settlement.event WHERE part = $1 AND kind = 6
+            """,
+            part,
         )
     ]
 

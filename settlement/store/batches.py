@@ -322,9 +322,9 @@ async def fetch_order_events(conn: Connection, *, part: int, order_seq: int) -> 
 
 
 async def fetch_reversal(conn: Connection, *, part: int, seq: int) -> Record | None:
-    """Read the instant and the cycle of a reversal, by its own number."""
+    """Read the instant and the cycle of a reversal or an adjustment, by its own number."""
     return await conn.fetchrow(
-        "SELECT at, cycle_no FROM settlement.event WHERE part = $1 AND seq = $2 AND kind = 20",
+        "SELECT at, cycle_no FROM settlement.event WHERE part = $1 AND seq = $2 AND kind IN (6, 20)",
         part,
         seq,
     )

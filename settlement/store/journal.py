@@ -14,7 +14,7 @@ from schemas.values.ids import HOUSE_FEES, HOUSE_ROUNDING
 from settlement.core.books import Account, Books, Hold, Obligation
 from settlement.core.command import KEY_BYTES, Entry, key_name
 from settlement.core.event import COLUMNS, EPOCH_2000_US, Kind
-from settlement.core.reversal import Amounts, Cleared, Past
+from settlement.core.reversal import NOTHING, Amounts, Cleared, Past
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Sequence
@@ -501,10 +501,10 @@ async def fetch_orders(
 async def fetch_reversible(
     conn: Connection, *, part: int, order_seqs: list[int]
 ) -> tuple[dict[int, Cleared], dict[int, Past]]:
-    """Read orders that somebody wants to reverse, by the number of their first event.
+    """Read orders that somebody wants to reverse or to correct, by the number of their first event.
 
     Returns:
-        Those that cleared, with what reversals took back so far; and how the others stand.
+        Those that cleared, with what reversals and adjustments took back so far; and how the others stand.
     """
     cleared: dict[int, Cleared] = {}
     past: dict[int, Past] = {}
@@ -512,7 +512,8 @@ async def fetch_reversible(
         """
         SELECT f.seq AS order_seq, coalesce(e.kind, f.kind) AS kind, coalesce(e.seq, f.seq) AS seq,
                f.caller, f.issuer, f.acceptor, f.member_no, f.rate_no, f.lot_no, f.reference, f.units,
-               f.debit_cu, f.value_cu, f.fee_cu, f.credited_units, taken.*
+               f.debit_cu, f.value_cu, f.fee_cu, f.credited_units, taken.*,
+               coalesce(e.cycle_no, f.cycle_no) AS cycle_no, corrected.*
           FROM settlement.event AS f
           LEFT JOIN settlement.event AS e
             ON e.part = f.part AND e.order_seq = f.seq AND e.kind IN (3, 4, 5) AND e.order_seq <> e.seq
@@ -526,6 +527,14 @@ async def fetch_reversible(
                  FROM settlement.event AS r
                 WHERE r.part = f.part AND r.order_seq = f.seq AND r.kind = 20
          ) AS taken
+         CROSS JOIN LATERAL (
+               SELECT -coalesce(sum(a.debit_cu), 0)::bigint AS corrected_debit_cu,
+                      -coalesce(sum(a.value_cu), 0)::bigint AS corrected_value_cu,
+                      -coalesce(sum(a.fee_cu), 0)::bigint AS corrected_fee_cu,
+                      count(*) AS adjustments, coalesce(max(a.seq), 0) AS last_adjustment_seq
+                 FROM settlement.event AS a
+                WHERE a.part = f.part AND a.order_seq = f.seq AND a.kind = 6
+         ) AS corrected
          WHERE f.part = $1 AND f.seq = ANY($2::bigint[]) AND f.order_seq = f.seq AND f.kind IN (1, 2, 3)
         """,
         part,
@@ -535,9 +544,12 @@ async def fetch_reversible(
         if kind != Kind.CLEARED:
             past[order_seq] = Past(row["acceptor"], Kind(kind))
             continue
-        seq, caller, issuer, acceptor, member_no, rate_no, lot_no, reference, *figures, last = told
+        seq, caller, issuer, acceptor, member_no, rate_no, lot_no, reference, *figures = told
+        whole, taken, last, cycle_no = figures[:5], figures[5:10], figures[10], figures[11]
+        debit_cu, value_cu, fee_cu, adjustments, last_adjustment = figures[12:]
         cleared[order_seq] = Cleared(
             order_seq, seq, caller, issuer, acceptor, member_no, rate_no, lot_no, reference,
-            Amounts(*figures[:5]), Amounts(*figures[5:]), last,
+            Amounts(*whole), Amounts(*taken), max(last, last_adjustment), cycle_no,
+            NOTHING._replace(debit_cu=debit_cu, value_cu=value_cu, fee_cu=fee_cu), adjustments,
         )  # fmt: skip
     return cleared, past

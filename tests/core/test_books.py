@@ -78,7 +78,7 @@ def test_postings_sum_to_zero_everywhere(history, caller_clock):
     house, _ = play(history, caller_clock=caller_clock)
     sums: Counter[tuple[int, int]] = Counter()
     for event in map(unpack_event, house.events):
-        if event.kind not in (Kind.CLEARED, Kind.REVERSED):
+        if event.kind not in (Kind.CLEARED, Kind.REVERSED, Kind.ADJUSTED):
             continue
         legs = {
             event.issuer: -event.debit_cu,
@@ -116,12 +116,17 @@ def test_every_order_is_in_exactly_one_cycle(history, caller_clock):
         elif event.kind == Kind.CYCLE_CLOSED:
             closed[event.cycle_no] = event.seq
     for event in events:
+        if event.kind in (Kind.ADJUSTED, Kind.REVERSED):
+            assert opened[event.cycle_no] < event.seq < closed.get(event.cycle_no, 2**62)
         if event.kind in (Kind.CLEARED, Kind.VOIDED, Kind.EXPIRED):
             ends[event.order_seq] += 1
             assert opened[event.cycle_no] < event.seq < closed.get(event.cycle_no, 2**62)
     assert set(ends.values()) <= {1}
     in_obligations = sum(orders for orders, *_ in house.obligations.values())
-    assert in_obligations == sum(event.kind == Kind.CLEARED for event in events)
+    assert in_obligations == sum(
+        event.kind == Kind.CLEARED or (event.kind == Kind.ADJUSTED and event.value_cu > 0)
+        for event in events
+    )
 
 
 def fresh_books(*caps: int) -> Books:

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from exchange.programme.core.lotbook import LotBook
 from exchange.programme.core.lots import Lot
+from schemas.values.amounts import SUM_LIMIT
 from schemas.values.reason import Reason
-from settlement.core.books import BACKDATE_US, SUM_LIMIT, Books, Obligation
+from settlement.core.books import BACKDATE_US, Books, Obligation
 from settlement.core.columns import EntryColumns, OrderColumns, entry_column
 from settlement.core.command import (
     Answer,

@@ -51,8 +51,8 @@ def told_figures(oracle: Oracle) -> dict[str, Any]:
         positions[cycle, party] += cu
     sums: dict[str, dict[tuple[int, int, int], tuple[int, int, int, int]]]
     sums = {"cleared": {}, "reversed": {}}
-    for event in oracle.events(*sums):
-        pairs = sums[event["kind"]]
+    for event in oracle.events(*sums, "adjusted"):
+        pairs = sums["cleared" if event["debit"] > 0 else "reversed"]
         key = event["cycle"], event["issuer"], event["acceptor"]
         lines, debit, value, fee = pairs.get(key, (0, 0, 0, 0))
         pairs[key] = (

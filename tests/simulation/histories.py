@@ -10,6 +10,7 @@ from exchange.programme.core.command import Accrual, Basket, LapseLots, MemberOr
 from schemas.values.rate import Rate
 from schemas.values.reason import REASON_BY_NUMBER, Reason
 from settlement.core.command import (
+    Adjust,
     CloseCycle,
     Command,
     End,
@@ -27,7 +28,7 @@ from tests.simulation.ground import DAY_US, HOUR_US, START_US, terms
 from tests.simulation.oracle import Oracle, floor
 
 KIND_NAMES = {
-    1: "accepted", 2: "refused", 3: "cleared", 4: "voided", 5: "expired", 7: "accrued", 8: "lapsed",
+    1: "accepted", 2: "refused", 3: "cleared", 4: "voided", 5: "expired", 6: "adjusted", 7: "accrued", 8: "lapsed",
     9: "pinned", 10: "joined", 11: "cap_set", 12: "collateral_set", 13: "cycle_opened", 14: "cycle_closed",
     15: "cycle_settled", 20: "reversed",
 }  # fmt: skip
@@ -179,6 +180,17 @@ def command_of(wish: dict[str, Any]) -> Command:
         )
     if what == "reverse":
         return Reverse(**same, order_seq=w["order"], units=w["units"])
+    if what == "adjust":
+        return Adjust(
+            **same,
+            order_seq=w["order"],
+            issuer=w["issuer"],
+            acceptor=w["acceptor"],
+            debit_cu=w["debit"],
+            value_cu=w["value"],
+            fee_cu=w["fee"],
+            reference=f"case {w['key']}",
+        )
     if what == "purchase":
         return Purchase(
             **same,
@@ -259,6 +271,7 @@ STEPS = {
         st.booleans(),
     ),
     "reverse": st.tuples(st.just("reverse"), st.integers(0, 30), _small, _small),
+    "adjust": st.tuples(st.just("adjust"), st.integers(0, 30), st.integers(0, 13), st.booleans()),
     "expire": st.tuples(st.just("expire"), _small),
     "lapse": st.tuples(st.just("lapse"), _small),
     "cap": st.tuples(st.just("cap"), _small, st.integers(0, 5_000)),
@@ -281,6 +294,7 @@ WEIGHTS = {
     "end": 6,
     "pin": 3,
     "reverse": 5,
+    "adjust": 4,
     "basket": 4,
     "send": 4,
     "wait": 2,
@@ -545,6 +559,37 @@ class Script:
             caller={0: 0, 1: order["issuer"]}.get(who, order["acceptor"]),
             order=order["seq"],
             units=units,
+        )
+
+    def _adjust(self, pick: int, part: int, back: bool) -> None:
+        """Correct an order that cleared, for most picks, or what one merchant owes another without one."""
+        orders = [e for e in self.oracle.log if e["order"] == e["seq"] and e["seq"] <= self.landed]
+        cleared = {e["order"] for e in self.oracle.events("cleared")}
+        wanted = [e for e in orders if e["seq"] in cleared]
+        choice = wanted if wanted and pick < 22 else orders
+        if choice and pick < 26:
+            order = choice[-1 - pick % len(choice)]
+            number, issuer, acceptor = order["seq"], order["issuer"], order["acceptor"]
+            if pick == 0:
+                acceptor = next(n for n in (*HOSTED, *OWN) if n not in (issuer, acceptor))
+            debit, value, fee = (order[name] * part // 12 for name in ("debit", "value", "fee"))
+            if back and part % 3 == 0:
+                value = fee = 0  # only the remainder, or more than it, goes back
+        else:
+            number = 0
+            issuer, acceptor = self._pair((*HOSTED, *OWN, UNKNOWN), pick, part)
+            debit, value, fee = part + 2, part + 1, part // 2
+        if not debit or (not back and not value):
+            return
+        sign = -1 if back else 1
+        self._keyed(
+            "adjust",
+            order=number,
+            issuer=issuer,
+            acceptor=acceptor,
+            debit=sign * debit,
+            value=sign * value,
+            fee=sign * fee,
         )
 
     def _at(self) -> int:

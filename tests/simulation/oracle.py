@@ -87,7 +87,7 @@ class Oracle:
     def postings(self):
         """Every leg of every cleared order: cycle, party, CU. -1 is the house's fees, -2 its rounding."""
         legs = []
-        for event in self.events("cleared", "reversed"):
+        for event in self.events("cleared", "reversed", "adjusted"):
             cycle = event["cycle"]
             legs.append((cycle, event["issuer"], -event["debit"]))
             legs.append((cycle, event["acceptor"], event["value"] - event["fee"]))
@@ -426,6 +426,11 @@ class Oracle:
             + sum(e[name] for e in before)
             for name in ("debit", "value", "fee", "credited")
         }
+        if self.adjustments(order):
+            part |= {
+                name: floor(Fraction(self.stands(order, name) * units, cleared["units"] - taken))
+                for name in ("debit", "value", "fee")
+            }
         given = next((lot for lot in self.lots if lot["lot"] == cleared["lot"]), None)
         if given and part["credited"]:
             gone = given["expires"] <= (self.now if self.caller_clock else self.now - LATE)
@@ -442,6 +447,48 @@ class Oracle:
         if fresh:
             self.make_lot(cleared["member"], cleared["issuer"], fresh, until)
         return [answer]
+
+    def adjustments(self, order):
+        """What corrected an order."""
+        return [event for event in self.events("adjusted") if event["order"] == order]
+
+    def stands(self, order, name):
+        """One figure of an order after everything that was taken back of it and added to it."""
+        kinds = "cleared", "reversed", "adjusted"
+        return sum(event[name] for event in self.events(*kinds) if event["order"] == order)
+
+    def adjust(self, *, order, issuer, acceptor, debit, value, fee):
+        """Correct what one merchant owes another; of an order, what it leaves must be an order's figures."""
+        figures = {
+            "issuer": issuer,
+            "acceptor": acceptor,
+            "debit": debit,
+            "value": value,
+            "fee": fee,
+        }
+        if not order:
+            if issuer not in self.merchants() or acceptor not in self.merchants():
+                return self.refuse_plainly("unknown_merchant", issuer)
+            return [self.write("adjusted", order=0, **figures)]
+        first = [e for e in self.log if e["order"] == order and e["seq"] == order]
+        if not first:
+            return self.refuse_plainly("order_not_found", issuer)
+        ends = [e for e in self.events("cleared", "voided", "expired") if e["order"] == order]
+        if not ends or ends[0]["kind"] != "cleared":
+            how = ends[0]["kind"] if ends else first[0]["kind"]
+            why = {
+                "accepted": "order_not_cleared", "refused": "order_refused",
+                "voided": "order_already_voided", "expired": "hold_expired",
+            }[how]  # fmt: skip
+            return self.refuse_plainly(why, issuer)
+        if (ends[0]["issuer"], ends[0]["acceptor"]) != (issuer, acceptor):
+            return self.refuse_plainly("order_not_found", issuer)
+        left = {
+            name: self.stands(order, name) + figures[name] for name in ("debit", "value", "fee")
+        }
+        if not 0 <= left["fee"] <= left["value"] <= left["debit"]:
+            return self.refuse_plainly("adjustment_exceeds_order", issuer)
+        return [self.write("adjusted", order=order, **figures)]
 
     def give_back(self, cleared, skip, units, ends):
         """Units go back to their lots, the last taken first; how many found too little life there."""

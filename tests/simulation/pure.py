@@ -13,6 +13,7 @@ from settlement.core.books import Books
 from settlement.core.chain import GENESIS, chain_digest
 from settlement.core.command import (
     ADMINISTRATIVE,
+    Adjust,
     Answer,
     CloseCycle,
     Command,
@@ -24,7 +25,7 @@ from settlement.core.command import (
     unstored_refusal,
 )
 from settlement.core.event import Event, Kind, unpack_event
-from settlement.core.reversal import NOTHING, Amounts, Cleared, Past
+from settlement.core.reversal import Amounts, Cleared, Past
 from tests.simulation.ground import BODY, START_US, new_key
 from tests.simulation.histories import FEE_BPS, MERCHANTS, RULES
 
@@ -139,7 +140,7 @@ class PureHouse:
                 if self.left[lot.lot_no] and lot.expires_at_us <= command.as_of_us
             ]
             self.lots.expired[command.key] = sorted(expired)[: command.limit]
-        if isinstance(command, Reverse):
+        if isinstance(command, Reverse | Adjust):
             self._load_reversed(command)
         hosted = isinstance(command, Order) and command.hosted and not command.reason
         if (
@@ -160,11 +161,12 @@ class PureHouse:
         return [
             event
             for event in events
-            if event.order_seq == order_seq != 0 and event.kind != Kind.REVERSED
+            if event.order_seq == order_seq != 0
+            and event.kind not in (Kind.REVERSED, Kind.ADJUSTED)
         ]
 
-    def _load_reversed(self, command: Reverse) -> None:
-        """Put the order of a reversal into the books and what it took into the lots, as a database would."""
+    def _load_reversed(self, command: Reverse | Adjust) -> None:
+        """Put the order that is named into the books and what it took into the lots, as a database would."""
         self._take()
         self.books.forget_cleared(self.books.seq)
         of_order = self._of_order(command.order_seq)
@@ -174,19 +176,24 @@ class PureHouse:
         if last.kind != Kind.CLEARED:
             self.books.past[command.order_seq] = Past(first.acceptor, Kind(last.kind))
             return
-        reversals = [
+        later = [
             event
             for event in map(unpack_event, self.events)
-            if event.kind == Kind.REVERSED and event.order_seq == command.order_seq
+            if event.order_seq == command.order_seq
         ]
-        whole, *parts = (
-            Amounts(each.units, each.debit_cu, each.value_cu, each.fee_cu, each.credited_units)
-            for each in (last, *reversals)
+        whole, reversed_, adjusted = (
+            Amounts(
+                *(
+                    sign * sum(getattr(each, name) for each in later if each.kind == kind)
+                    for name in ("units", "debit_cu", "value_cu", "fee_cu", "credited_units")
+                )
+            )
+            for kind, sign in ((Kind.CLEARED, 1), (Kind.REVERSED, -1), (Kind.ADJUSTED, -1))
         )
         self.books.cleared[command.order_seq] = Cleared(
             first.seq, last.seq, first.caller, first.issuer, first.acceptor, first.member_no,
-            first.rate_no, first.lot_no, first.reference, whole,
-            Amounts(*(-sum(figures) for figures in zip(*parts, strict=True))) if parts else NOTHING,
+            first.rate_no, first.lot_no, first.reference, whole, reversed_, 0,
+            last.cycle_no, adjusted, sum(each.kind == Kind.ADJUSTED for each in later),
         )  # fmt: skip
         if uses := self.uses.get(last.seq):
             self.lots.stored_uses[last.seq] = uses
@@ -283,7 +290,9 @@ class PureHouse:
 
     def audit(self) -> JournalAudit:
         """Audit the bytes as a stream, cut into pieces of odd sizes."""
-        named = {event.order_seq for event in map(unpack_event, self.events) if event.kind == 20}
+        named = {
+            event.order_seq for event in map(unpack_event, self.events) if event.kind in (6, 20)
+        }
         audit = JournalAudit(AuditReport(part=1), reversed_orders=named)
         audit.expect(self.flushes)
         stream = b"".join((COPY_HEADER, *self.events, b"\xff\xff"))
