@@ -94,7 +94,7 @@ COMMANDS = {
     ),
     "report": (
         "exchange.cli.report",
-        "Make reports for finance: trial balance, balances, fees, savings.",
+        "Make reports for finance: trial balance, balances, fees, savings, ageing of breaks.",
     ),
 }
 """Where each command lives, and its line in `--help`."""

@@ -81,7 +81,7 @@ def bank(
     from schemas.files.bank_statement import check_account
     from settlement.service.reconciliation import StatementRefused, import_statements
 
-    account, holders = _accounts(parties_file)
+    account, holders = house_accounts(parties_file)
     statements = _read(file, mapping)
     check_account(statements, account=account)
 
@@ -125,7 +125,7 @@ def breaks(
     from schemas.files.breaks import write_breaks
     from settlement.service.reconciliation import list_breaks
 
-    account, holders = _accounts(parties_file)
+    account, holders = house_accounts(parties_file)
 
     async def work(dsn: str) -> tuple[Break, ...]:
         async with pool_of(dsn) as pool:
@@ -155,7 +155,7 @@ def match_entries(
     """Say by hand which payments and entries belong together; needs --why."""
     from settlement.service.reconciliation import match_by_hand
 
-    account, _ = _accounts(parties_file)
+    account, _ = house_accounts(parties_file)
     numbers = [_entry(each) for each in entries]
 
     async def work(dsn: str) -> int:
@@ -216,7 +216,7 @@ def _decide(work: Any) -> Any:
 # --- what comes in ---
 
 
-def _accounts(parties_file: Path) -> tuple[str, dict[str, str]]:
+def house_accounts(parties_file: Path) -> tuple[str, dict[str, str]]:
     """The house's settlement account, and the merchant behind each other account."""
     from schemas.files.parties import parse_parties
     from schemas.values.faults import SchemaError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,7 +28,7 @@ _FORMATS = ("table", "csv", "xlsx", "json")
 
 @click.group()
 def report() -> None:
-    """Make reports for finance: trial balance, balances, fees, savings.
+    """Make reports for finance: trial balance, balances, fees, savings, ageing of breaks.
 
     Each reads one snapshot of the books, and says how it was made and which sums it was checked by. Status 1 if one of
     them does not hold.
@@ -148,6 +149,34 @@ def savings(context: click.Context, /, **options: Any) -> None:
     _of_netting(context, reports.savings, options)
 
 
+@report.command()
+@click.option(
+    "--parties",
+    "parties_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="TOML file with bank accounts (schemas/FORMAT.md, Parties); without it merchants' accounts are not known.",
+)
+@_written
+@click.pass_context
+def ageing(context: click.Context, /, *, parties_file: Path | None, **options: Any) -> None:
+    """Show open breaks by age, kind and owner."""
+    from exchange.cli.reconcile import house_accounts
+    from settlement.service import ageing_report
+
+    now = datetime.now(UTC)
+    account, holders = (None, None) if parties_file is None else house_accounts(parties_file)
+
+    async def make(pool: Pool) -> Report:
+        return await ageing_report.ageing(pool, now=now, account=account, holders=holders)
+
+    _tell(
+        context,
+        make,
+        lambda: ageing_report.ageing_of((), now=now, parties=holders is not None),
+        **options,
+    )
+
+
 def _of_netting(
     context: click.Context, make_of: Callable[[Netted], Report], options: dict[str, Any]
 ) -> None:
@@ -186,6 +215,7 @@ def _tell(
     target: Path | None,
 ) -> None:
     """Make a report, or the one of a clearing house that has no books yet, and write it."""
+    from schemas.files.report import Fact
     from settlement.service.reports import ReportRefused
 
     if form == "xlsx" and target is None:
@@ -206,6 +236,8 @@ def _tell(
                 raise Unusable(str(error)) from error
     else:
         made = empty()
+        begin = f"there is no ledger in {home.folder} yet: `tongdui serve` makes one"
+        made = replace(made, facts=(*made.facts, Fact(name="begin", chinese="开始", text=begin)))
     if form == "table" and target is None:
         _print(made)
     else:

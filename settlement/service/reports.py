@@ -91,7 +91,7 @@ def before_the_first(now: datetime) -> Standing:
         codes={},
         as_of_us=microseconds(now),
         last_seq=0,
-        source="there is no ledger yet; `tongdui serve` makes one 尚无账簿",
+        source="there is no ledger yet 尚无账簿",
     )
 
 

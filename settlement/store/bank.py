@@ -274,3 +274,11 @@ async def undo_match(conn: Connection, *, match_no: int, at: datetime) -> None:
     await conn.execute(
         "UPDATE settlement.match_entry SET holds = false WHERE match_no = $1", match_no
     )
+
+
+async def fetch_last_account(conn: Connection | asyncpg.Pool) -> str:
+    """Account of the statement that was imported last; empty before the first."""
+    account: str | None = await conn.fetchval(
+        "SELECT account FROM settlement.bank_statement ORDER BY statement_no DESC LIMIT 1"
+    )
+    return account or ""

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from datetime import UTC, date, datetime, timedelta
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,8 +11,11 @@ from schemas.files.csv_text import plain_text
 from schemas.files.report import Fact, Form, Report, ReportCheck, ReportColumn, ReportTable
 from schemas.wire.reports import report_answer
 from settlement.core.balances import Administered, Moved, fold_journal
+from settlement.core.breaks import Break, Movement, Payment, name_break
 from settlement.core.event import Kind
+from settlement.core.matching import BreakKind
 from settlement.render.ledger_tables import ledger_checks, trial_balance_table
+from settlement.service.ageing_report import ageing_of
 from settlement.service.reports import report_csv
 
 COLUMNS = (
@@ -113,3 +117,56 @@ def test_collateral_stands_against_the_bank():
     ledger = fold_journal([Moved(False, 0, 2, 0, 70, 70, 0, 70)], events)
     assert (ledger.collateral[1], ledger.bank_cu, ledger.held[2]) == (300, -300, 70)
     assert all(check.ok for check in ledger_checks(ledger))
+
+
+def break_of(age_days: int, kind: BreakKind, paid_fen: int, moved_fen: int) -> Break:
+    """A break of one payment and one movement, where they are not 0."""
+    day = date(2026, 1, 1)
+    payment = Payment(
+        cycle_no=1, party_no=1, code="A", payment_id="TD000001-000000000000-1",
+        amount_fen=paid_fen, due_on=day,
+    )  # fmt: skip
+    moved = Movement(
+        statement_no=3, entry_no=4, statement="1", place="", amount_fen=moved_fen, booked_on=day,
+        reference="", party_name="", party_account="",
+    )  # fmt: skip
+    return name_break(
+        kind,
+        [payment] if paid_fen else [],
+        [moved] if moved_fen else [],
+        day + timedelta(days=age_days),
+    )
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(
+        st.builds(
+            break_of,
+            st.integers(0, 200) | st.sampled_from([7, 8, 30, 31, 90, 91]),
+            st.sampled_from(BreakKind),
+            st.integers(1, 10**9),
+            st.integers(-(10**9), 10**9),
+        ),
+        max_size=8,
+    )
+)
+def test_every_break_is_in_one_bucket_of_its_age(breaks):
+    """Rule Y7: each break is counted once, where its days say, under its kind and owner, with its figures."""
+    limits = {"0-7": (0, 7), "8-30": (8, 30), "31-90": (31, 90), ">90": (91, 10**9)}
+    made = ageing_of(breaks, now=datetime(2026, 8, 1, tzinfo=UTC), parties=True)
+    assert made.ok
+    for bucket, kind, owner, count, expected, moved, difference in made.tables[0].rows:
+        low, high = limits[bucket]
+        inside = [
+            one
+            for one in breaks
+            if low <= one.age_days <= high and (one.kind.value, one.owner) == (kind, owner)
+        ]
+        assert count == len(inside) > 0
+        assert expected == sum(payment.amount_fen for one in inside for payment in one.payments)
+        assert moved == sum(each.amount_fen for one in inside for each in one.movements)
+        assert difference == moved - expected
+    totals = made.tables[0].totals()
+    assert totals is not None
+    assert totals[3] == len(breaks) == len(made.tables[1].rows)

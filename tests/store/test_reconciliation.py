@@ -14,6 +14,7 @@ from schemas.files.bank_statement import BankEntry, BankStatement
 from settlement.core.breaks import Payment
 from settlement.core.matching import BreakKind, Step
 from settlement.core.trail import By
+from settlement.service.ageing_report import ageing
 from settlement.service.batches import CutBatch, cut_batch
 from settlement.service.reconciliation import (
     MatchRefused,
@@ -232,6 +233,10 @@ async def test_people_match_accept_and_undo(pool):
     assert await list_breaks(pool, account=ACCOUNT, holders=HOLDERS, at=now) == open_before
     again = await bring(pool)
     assert (again.matches, again.breaks) == ((), open_before)
+    aged = await ageing(pool, now=now)
+    assert aged.ok
+    assert sum(row[3] for row in aged.tables[0].rows) == len(open_before)
+    assert {row[0] for row in aged.tables[0].rows if row[1] == "missing"} == {">90"}
     told = [entry.action async for entry, _ in entries(pool)]
     assert told == ["bank.import", "match.make", "match.accept", "match.undo"]
 

@@ -1,0 +1,138 @@
+"""The report of open breaks by age.
+
+Source: settlement/RULES.md, rules X14 and Y7.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from schemas.files.instant import microseconds
+from schemas.files.report import Fact, Form, Report, ReportCheck, ReportColumn, ReportTable
+from schemas.values.amounts import fen_text
+from settlement.core.ageing import age, bucket_of, figures_of
+from settlement.service.reconciliation import list_breaks
+from settlement.store.bank import fetch_last_account
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from asyncpg import Pool
+
+    from settlement.core.breaks import Break
+
+
+def _fen(name: str, chinese: str) -> ReportColumn:
+    return ReportColumn(name=name, chinese=chinese, form=Form.FEN, summed=True)
+
+
+_KIND: Final = ReportColumn(name="kind", chinese="类型")
+_OWNER: Final = ReportColumn(name="owner", chinese="责任方")
+_FIGURES: Final = (
+    _fen("expected", "应动账"),
+    _fen("moved", "已动账"),
+    _fen("difference", "差额"),
+)
+_AGED: Final = (
+    ReportColumn(name="days", chinese="账龄(天)"),
+    _KIND,
+    _OWNER,
+    ReportColumn(name="breaks", chinese="差异数", form=Form.COUNT, summed=True),
+    *_FIGURES,
+)
+_BREAKS: Final = (
+    ReportColumn(name="days", chinese="账龄(天)"),
+    ReportColumn(name="age", chinese="天数", form=Form.COUNT),
+    _KIND,
+    _OWNER,
+    ReportColumn(name="payments", chinese="付款编号"),
+    ReportColumn(name="entries", chinese="流水编号"),
+    *_FIGURES,
+)
+
+
+async def ageing(
+    pool: Pool,
+    *,
+    now: datetime,
+    account: str | None = None,
+    holders: Mapping[str, str] | None = None,
+) -> Report:
+    """Open breaks by age, kind and owner.
+
+    Args:
+        pool: The database.
+        now: Ages are counted to this day.
+        account: The house's account; None for that of the last statement that was imported.
+        holders: Code of the merchant behind each account that is known; None where nobody says.
+    """
+    found = await list_breaks(
+        pool,
+        account=await fetch_last_account(pool) if account is None else account,
+        holders=holders or {},
+        at=now,
+    )
+    return ageing_of(found, now=now, parties=holders is not None)
+
+
+def ageing_of(breaks: Sequence[Break], *, now: datetime, parties: bool) -> Report:
+    """Make the report.
+
+    Args:
+        breaks: What differs.
+        now: The instant that it is of.
+        parties: Whether accounts of merchants were known.
+    """
+    aged = [
+        (one.bucket, one.kind, one.owner, one.breaks, *_three(one.expected_fen, one.moved_fen))
+        for one in age(breaks)
+    ]
+    single = [
+        (
+            bucket_of(one.age_days),
+            one.age_days,
+            one.kind.value,
+            one.owner,
+            " ".join(payment.payment_id for payment in one.payments),
+            " ".join(f"{moved.statement_no}/{moved.entry_no}" for moved in one.movements),
+            *_three(*figures_of(one)),
+        )
+        for one in sorted(breaks, key=lambda one: -one.age_days)
+    ]
+    off_fen = sum(row[-1] for row in aged) - sum(
+        figures_of(one)[1] - figures_of(one)[0] for one in breaks
+    )
+    return Report(
+        name="ageing",
+        title="Ageing of breaks",
+        chinese="差异账龄表",
+        as_of_us=microseconds(now),
+        facts=(
+            Fact(
+                name="age",
+                chinese="账龄口径",
+                text="days since the older of cycle end and booking (X14) 自周期截止日与记账日中较早者起",
+            ),
+            Fact(
+                name="accounts of merchants",
+                chinese="商户账户",
+                text="from the parties' file 来自参与方文件" if parties else "not known 未提供",
+            ),
+        ),
+        checks=(
+            ReportCheck(
+                name="buckets come to the breaks",
+                chinese="账龄合计等于差异合计",
+                detail=fen_text(off_fen) if off_fen else "",
+            ),
+        ),
+        tables=(
+            ReportTable(name="ageing", chinese="账龄", columns=_AGED, rows=aged),
+            ReportTable(name="breaks", chinese="差异明细", columns=_BREAKS, rows=single),
+        ),
+    )
+
+
+def _three(expected_fen: int, moved_fen: int) -> tuple[int, int, int]:
+    return expected_fen, moved_fen, moved_fen - expected_fen
