@@ -17,6 +17,7 @@ from deploy.database.embedded import Binaries, EmbeddedServer, all_binaries, eph
 from deploy.database.migrate import migrate
 from tests.loops import SettledLoop
 from tests.places import quick_place
+from tests.softhsm import SoftHsm
 
 # How long an example takes is told by what else the machine does, and by the tables that Hypothesis makes when it first
 # runs in a fresh folder.
@@ -226,3 +227,12 @@ def make_server() -> Iterator[Callable[..., EmbeddedServer]]:
 def fresh_server(make_server: Callable[..., EmbeddedServer]) -> EmbeddedServer:
     """A durable server of the test's own, for tests that kill it."""
     return make_server()
+
+
+@pytest.fixture(scope="session")
+def softhsm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoftHsm]:
+    """A token of SoftHSM; one for the session, since the module reads its configuration once in a process."""
+    if SoftHsm.module() is None:
+        pytest.skip("this machine has no SoftHSM")
+    with pytest.MonkeyPatch.context() as patch:
+        yield SoftHsm.start(tmp_path_factory.mktemp("softhsm"), patch)

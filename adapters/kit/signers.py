@@ -119,8 +119,8 @@ def read_signer(sign_type: SignType, key: bytes, *, where: str) -> Signer:
     """
     try:
         if sign_type == "SM2":
-            return _Sm2Signer(sm2.read_private_key(_der(key)))
-        private = _checked_private_key(_der(key))
+            return _Sm2Signer(sm2.read_private_key(der_in(key)))
+        private = _checked_private_key(der_in(key))
     except (ValueError, TypeError, UnsupportedAlgorithm):
         # What the loader complains about is not quoted: it may quote the key.
         raise SchemaError(where, f"Not a private key for {sign_type}") from None
@@ -142,8 +142,8 @@ def read_verifier(sign_type: SignType, key: bytes, *, where: str) -> Verifier:
     """
     try:
         if sign_type == "SM2":
-            return _Sm2Verifier(sm2.read_public_key(_der(key)))
-        public = load_der_public_key(_der(key))
+            return _Sm2Verifier(sm2.read_public_key(der_in(key)))
+        public = load_der_public_key(der_in(key))
     except (ValueError, UnsupportedAlgorithm):
         raise SchemaError(where, f"Not a public key for {sign_type}") from None
     if not isinstance(public, RSAPublicKey) or public.key_size < RSA_BITS_MIN:
@@ -157,8 +157,12 @@ def _checked_private_key(der: bytes) -> PrivateKeyTypes:
     return load_der_private_key(der, password=None)
 
 
-def _der(key: bytes) -> bytes:
-    """The DER in PEM (the last block: OpenSSL writes the curve's parameters before it) or Base64."""
+def der_in(key: bytes) -> bytes:
+    """The DER in PEM (the last block: OpenSSL writes the curve's parameters before it) or Base64.
+
+    Raises:
+        ValueError: It is neither.
+    """
     blocks = _PEM_BLOCK.findall(key)
     if blocks:
         key = blocks[-1]

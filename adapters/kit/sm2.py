@@ -12,6 +12,7 @@ the key. A merchant whose calls are many needs the former.
 from __future__ import annotations
 
 import functools
+import secrets
 from typing import Annotated, Final
 
 from cryptography.hazmat import asn1
@@ -38,6 +39,9 @@ _SM2_CURVE: Final = ObjectIdentifier("1.2.156.10197.1.301")
 class _Algorithm:
     algorithm: ObjectIdentifier
     curve: ObjectIdentifier
+
+
+_SM2: Final = _Algorithm(algorithm=_EC_PUBLIC_KEY, curve=_SM2_CURVE)
 
 
 @asn1.sequence
@@ -86,9 +90,22 @@ class PrivateKey:
         )
         self._openssl = sm2_openssl.private_key(der)
 
+    @classmethod
+    def generate(cls) -> PrivateKey:
+        """Draw a key from the system's randomness."""
+        return cls((1 + secrets.randbelow(_ORDER - 2)).to_bytes(_COORDINATE_BYTES))
+
     def public_key(self) -> PublicKey:
         """The key that verifies what this one signs."""
         return PublicKey(self._point)
+
+    def der(self) -> bytes:
+        """PKCS #8, as OpenSSL writes it."""
+        point = asn1.BitString(self._point, 0)
+        inner = _EcPrivateKey(version=1, number=self._number, curve=None, point=point)
+        return asn1.encode_der(
+            _PrivateKeyInfo(version=0, algorithm=_SM2, private_key=asn1.encode_der(inner))
+        )
 
     def sign(self, data: bytes) -> bytes:
         """Sign exactly these bytes; the DER of (r, s)."""
@@ -115,9 +132,11 @@ class PublicKey:
         if not SM2().verify_pk(point):
             raise ValueError("the point does not lie on the SM2 curve")
         self.point = point
-        algorithm = _Algorithm(algorithm=_EC_PUBLIC_KEY, curve=_SM2_CURVE)
-        info = _PublicKeyInfo(algorithm=algorithm, point=asn1.BitString(point, 0))
-        self._openssl = sm2_openssl.public_key(asn1.encode_der(info))
+        self._openssl = sm2_openssl.public_key(self.der())
+
+    def der(self) -> bytes:
+        """SubjectPublicKeyInfo."""
+        return asn1.encode_der(_PublicKeyInfo(algorithm=_SM2, point=asn1.BitString(self.point, 0)))
 
     def is_signed(self, data: bytes, signature: bytes) -> bool:
         """Tell whether the signature, the DER of (r, s), is this key's over exactly these bytes."""

@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("package", type=Path)
     parser.add_argument("keys", type=Path)
     arguments = parser.parse_args()
-    trusted = Keyring.open(arguments.keys).trusted()
+    trusted = Keyring.open(arguments.keys).package_trust().keys
     began = perf_counter()
     report = verify_package(arguments.package, trusted=trusted)
     seconds = perf_counter() - began

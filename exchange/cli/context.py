@@ -57,7 +57,7 @@ def expected_fault(error: BaseException) -> tuple[int, str] | None:
     from settlement.core.trail import SecondPersonNeeded
     from settlement.service.batches import BooksDiffer
     from settlement.service.package_folder import PackageDiffers
-    from settlement.signing.keyring import KeyringUnusable
+    from settlement.signing.signer import KeyUnusable
 
     # PostgreSQL's details quote rows, in which a member's id may stand.
     sentence = " ".join(str(error).partition("\nDETAIL:")[0].split()) or type(error).__name__
@@ -65,7 +65,7 @@ def expected_fault(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, no):
         return 1, sentence
     told = (
-        *(IdentityUnusable, ServerUnavailable, MigrationError, KeyringUnusable, QuoteKeysUnusable),
+        *(IdentityUnusable, ServerUnavailable, MigrationError, KeyUnusable, QuoteKeysUnusable),
         *(SchemaError, DataPackageMissing, MasterKeyUnusable, SealBroken),
     )
     if isinstance(error, told):

@@ -28,7 +28,7 @@ COMMANDS = {
     ),
     "package": (
         "exchange.cli.rendering",
-        "Make the files for people and banks of a settlement package.",
+        "Make the files for people and banks of a settlement package, and sign it.",
     ),
     "prove": ("exchange.cli.package", "Write the proof that an order is in a signed package."),
     "audit": (
@@ -86,7 +86,7 @@ COMMANDS = {
     ),
     "keys": (
         "exchange.cli.keys",
-        "List, generate, rotate, revoke and export the signing keys; change the master key.",
+        "List, generate, add, rotate, revoke and export the signing keys, and say how many must sign.",
     ),
     "reconcile": (
         "exchange.cli.reconcile",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ import click
 
 from exchange.cli.context import (
     Home,
+    Unusable,
     database,
     expected_fault,
     has_ledger,
@@ -33,14 +35,15 @@ STATES = {
     "retired": "retired 已停用",
     "revoked": "revoked 已吊销",
 }
+HELD = {"file": "file 文件", "elsewhere": "elsewhere 他处", "pkcs11": "PKCS #11 硬件"}
 
 
 @click.group()
 def keys() -> None:
-    """List, generate, rotate, revoke and export the signing keys; change the master key.
+    """List, generate, add, rotate, revoke and export the signing keys, and say how many must sign.
 
     They lie under TONGDUI_HOME in `keys/`, readable by their owner alone. A retired key signs nothing new and
-    stays trusted for what it signed; a revoked one is never trusted again.
+    stays trusted for what it signed; a revoked one is never trusted again. `rewrap` changes the master key.
     """
 
 
@@ -48,6 +51,8 @@ def keys() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_keys(*, as_json: bool) -> None:
     """Show every key, oldest first."""
+    from settlement.signing.signature import algorithm_of
+
     keyring = keyring_of(this_home())
     now = datetime.now(UTC)
     if as_json:
@@ -55,6 +60,9 @@ def list_keys(*, as_json: bool) -> None:
             [
                 {
                     "key_id": entry.key_id,
+                    "role": entry.role,
+                    "algorithm": algorithm_of(entry.key_id),
+                    "held": entry.held,
                     "state": state_of(entry, now),
                     "made_at": entry.made_at.isoformat(),
                     "retires_at": entry.retires_at.isoformat() if entry.retires_at else None,
@@ -67,10 +75,22 @@ def list_keys(*, as_json: bool) -> None:
         return
     from rich.table import Table
 
-    table = Table("key 密钥", "state 状态", "made 生成", "retires 停用", "revoked 吊销")
+    table = Table(
+        *(
+            "key 密钥",
+            "role 角色",
+            "held 保管",
+            "state 状态",
+            "made 生成",
+            "retires 停用",
+            "revoked 吊销",
+        )
+    )
     for entry in keyring.keys:
         table.add_row(
             entry.key_id,
+            entry.role,
+            HELD.get(entry.held.partition(":")[0], entry.held),
             STATES[state_of(entry, now)],
             *(
                 at.strftime("%Y-%m-%d %H:%M") if at else "–"
@@ -78,7 +98,7 @@ def list_keys(*, as_json: bool) -> None:
             ),
         )
     out().print(table)
-    print(f"in {keyring.folder}")
+    print(f"in {keyring.folder}; {keyring.threshold} must sign 需 {keyring.threshold} 方签名")
 
 
 @keys.command()
@@ -95,27 +115,122 @@ def generate() -> None:
     print(f"made {keyring.keys[-1].key_id} in {keyring.folder}")
 
 
-@keys.command()
-@click.option(
+OVERLAP = click.option(
     "--overlap-days",
     type=click.IntRange(0, 3650),
     default=30,
     show_default=True,
     help="For how long the older keys sign as well.",
 )
+ALGORITHM = click.option(
+    "--algorithm",
+    type=click.Choice(["ed25519", "sm2"]),
+    default="ed25519",
+    show_default=True,
+    help="SM2 signs with SM3.",
+)
+
+
+@keys.command()
+@OVERLAP
+@ALGORITHM
+@click.option(
+    "--pkcs11",
+    "module",
+    metavar="pkcs11:…",
+    help="Take the Ed25519 key at this address instead; the PIN is in TONGDUI_PIN.",
+)
 @accountable
-def rotate(*, overlap_days: int) -> None:
-    """Make a new key; the older ones sign beside it for a while, then retire."""
+def rotate(*, overlap_days: int, algorithm: str, module: str | None) -> None:
+    """Take a new key; older ones that are kept alike sign beside it for a while, then retire.
+
+    Keys of Ed25519, of SM2 and behind PKCS #11 stand side by side: the first of its kind retires none.
+    """
+    if module is not None and algorithm == "sm2":
+        raise click.UsageError("SM2 keys cannot lie behind PKCS #11")
     now = datetime.now(UTC)
     home = this_home()
     by = acting_on_files(home)
-    keyring = keyring_of(home).rotate(at=now, overlap=timedelta(days=overlap_days))
+    keyring = keyring_of(home).rotate(
+        at=now, overlap=timedelta(days=overlap_days), of_sm2=algorithm == "sm2", module=module
+    )
     note(home, keyring, by)
-    print(f"made {keyring.keys[-1].key_id}")
+    print(f"{'made' if module is None else 'took'} {keyring.keys[-1].key_id}")
     for entry in keyring.keys[:-1]:
-        if entry.signs_at(now):
+        if entry.retires_at is not None and entry.signs_at(now):
             print(f"{entry.key_id} signs until {entry.retires_at:%Y-%m-%d %H:%M} UTC")
     print("Give partners the new public key before then: tongdui keys export")
+
+
+@keys.command()
+@click.argument("target", type=click.Path(dir_okay=False, path_type=Path))
+@ALGORITHM
+def make(target: Path, *, algorithm: str) -> None:
+    """Make a further signer's key in the file TARGET, and its public part in TARGET.pub; nobody else needs TARGET."""
+    from settlement.signing.signature import public_pem
+    from settlement.signing.signer import make_key, write_private_file
+
+    public = target.with_name(f"{target.name}.pub")
+    for path in (target, public):
+        if path.exists():
+            raise Unusable(f"{path} is there already")
+    pem, key = make_key(of_sm2=algorithm == "sm2")
+    write_private_file(target, pem)
+    public.write_bytes(public_pem(key.public))
+    print(f"made {key.key_id}; whoever runs the clearing house needs {public}")
+
+
+@keys.command()
+@click.argument("public_file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--role", required=True, help="In which role its signer signs, such as treasurer.")
+@click.option("--replaces", metavar="KEY_ID", help="Key of the same role that retires.")
+@OVERLAP
+@accountable
+def add(public_file: Path, *, role: str, replaces: str | None, overlap_days: int) -> None:
+    """Take the public key of a signer who keeps the private one: packages say from now on that it may sign them."""
+    from schemas.files.manifest import ROLE_PATTERN
+    from settlement.signing.signature import read_public_key
+
+    if not re.match(ROLE_PATTERN, role):
+        raise click.BadParameter("up to 32 of a-z, 0-9 and -, a letter first", param_hint="--role")
+    public = read_public_key(public_file.read_bytes())
+    if public is None:
+        raise Unusable(f"{public_file} holds no public key of Ed25519 or SM2 in PEM")
+    home = this_home()
+    by = acting_on_files(home)
+    keyring = keyring_of(home).add(
+        public,
+        role=role,
+        at=datetime.now(UTC),
+        replaces=replaces,
+        overlap=timedelta(days=overlap_days),
+    )
+    note(home, keyring, by)
+    print(f"{keyring.keys[-1].key_id} signs as {role}")
+
+
+@keys.command()
+@click.argument("key_id")
+@accountable
+def retire(key_id: str) -> None:
+    """Let KEY_ID sign nothing new; what it signed stays trusted."""
+    home = this_home()
+    by = acting_on_files(home)
+    keyring = keyring_of(home).retire(key_id, at=datetime.now(UTC))
+    note(home, keyring, by)
+    print(f"{key_id} has retired")
+
+
+@keys.command()
+@click.argument("roles", type=click.IntRange(1, 16))
+@accountable
+def threshold(roles: int) -> None:
+    """Say how many ROLES must sign a package before money moves on it; packages state it from the next cut on."""
+    home = this_home()
+    by = acting_on_files(home)
+    keyring = keyring_of(home).set_threshold(roles, at=datetime.now(UTC))
+    note(home, keyring, by)
+    print(f"{roles} must sign from the next package on")
 
 
 @keys.command()
@@ -123,7 +238,7 @@ def rotate(*, overlap_days: int) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @accountable
 def revoke(key_id: str, *, yes: bool) -> None:
-    """Withdraw trust in KEY_ID for good and destroy its private part."""
+    """Withdraw trust in KEY_ID for good and destroy its private part, where that lies in our files."""
     home = this_home()
     by = acting_on_files(home)
     keyring = keyring_of(home)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from schemas.values.reason import Refusal
     from settlement.core.report import Report, Unreadable
+    from settlement.signing.signature import PublicKey
+    from settlement.signing.trust import Trust
 
 MARKS = {"passed": "[green]✓[/]", "failed": "[red]✗[/]", "not checked": "[yellow]•[/]"}
 
@@ -25,10 +28,15 @@ MARKS = {"passed": "[green]✓[/]", "failed": "[red]✗[/]", "not checked": "[ye
 @click.argument("package", type=click.Path(path_type=Path))
 @click.option(
     "--key",
-    "key_files",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    "keys_given",
+    metavar="[ROLE=]FILE",
     multiple=True,
-    help="Trusted public key (PEM); may be given several times. Default: the keys of this installation.",
+    help="Trusted public key (PEM), and in which role; may be given several times. Default: this installation's.",
+)
+@click.option(
+    "--threshold",
+    type=click.IntRange(1, 16),
+    help="How many roles must have signed. Default: as many as the package states.",
 )
 @click.option(
     "--previous",
@@ -40,25 +48,32 @@ MARKS = {"passed": "[green]✓[/]", "failed": "[red]✗[/]", "not checked": "[ye
 def verify(
     context: click.Context,
     package: Path,
-    key_files: tuple[Path, ...],
+    keys_given: tuple[str, ...],
+    threshold: int | None,
     previous: Path | None,
     *,
     as_json: bool,
 ) -> None:
     """Check a settlement package or a proof, without database or network.
 
-    PACKAGE is the folder of a package, or a file that `prove` wrote.
+    PACKAGE is the folder of a package, or a file that `prove` wrote. Without ROLE= a key's role is what the package
+    says; a role counts once, however many of its keys have signed.
 
     Status 0: every check passed. 1: a check failed, and its name says which. 2: there is nothing that could be checked.
     """
-    from settlement.service.verification import verify_package
+    from settlement.service.verification import Wanted, verify_package
     from settlement.service.verify_proof import verify_proof
 
-    trusted = trusted_keys(key_files)
+    trust = package_trust(keys_given)
     if package.is_file():
-        report = verify_proof(package.read_bytes(), trusted=trusted)
+        if threshold is not None:
+            raise click.UsageError(
+                "a proof is signed by the operator alone; --threshold is for packages"
+            )
+        report = verify_proof(package.read_bytes(), trusted=trust.operators)
     else:
-        report = verify_package(package, trusted=trusted, previous=previous)
+        wanted = Wanted(roles=trust.roles, threshold=threshold)
+        report = verify_package(package, trusted=trust.keys, previous=previous, wanted=wanted)
     show_report(report, str(package), as_json=as_json)
     context.exit(report.exit_status)
 
@@ -112,6 +127,36 @@ def trusted_keys(key_files: tuple[Path, ...]) -> dict[str, Ed25519PublicKey]:
             raise Unusable(f"{path} holds no Ed25519 public key in PEM")
         trusted[key_id(public)] = public
     return trusted
+
+
+def package_trust(keys_given: tuple[str, ...]) -> Trust:
+    """Whose signatures on packages are believed: the keys in `[ROLE=]FILE`, else those of the installation.
+
+    Raises:
+        Unusable: A file cannot be read, or holds no public key.
+    """
+    from schemas.files.manifest import ROLE_PATTERN
+    from settlement.signing.signature import key_id, read_public_key
+    from settlement.signing.trust import Trust
+
+    if not keys_given:
+        return keyring_of(this_home()).package_trust()
+    keys: dict[str, PublicKey] = {}
+    roles: dict[str, str] = {}
+    for given in keys_given:
+        role, equals, name = given.partition("=")
+        if not equals or Path(given).is_file() or not re.match(ROLE_PATTERN, role):
+            role, name = "", given
+        try:
+            public = read_public_key(Path(name).read_bytes())
+        except OSError as error:
+            raise Unusable(f"{name} cannot be read: {error.strerror}") from error
+        if public is None:
+            raise Unusable(f"{name} holds no public key of Ed25519 or SM2 in PEM")
+        keys[key_id(public)] = public
+        if role:
+            roles[key_id(public)] = role
+    return Trust(keys=keys, roles=roles)
 
 
 def verify_all(folders: list[Path], trusted: dict[str, Ed25519PublicKey]) -> bool:

@@ -9,7 +9,8 @@ import click
 
 from exchange.cli.context import Unusable
 from exchange.cli.output import out, print_json
-from exchange.cli.package import trusted_keys
+from exchange.cli.package import package_trust
+from exchange.cli.package_signing import sign
 from schemas.files.parties import parse_parties, parties_digest
 from schemas.values.faults import SchemaError
 from settlement.core.report import CheckFailed
@@ -32,7 +33,10 @@ if TYPE_CHECKING:
 
 @click.group()
 def package() -> None:
-    """Make the files for people and banks of a settlement package."""
+    """Make the files for people and banks of a settlement package, and sign it."""
+
+
+package.add_command(sign)
 
 
 @package.command()
@@ -70,8 +74,8 @@ def package() -> None:
 )
 @click.option(
     "--key",
-    "key_files",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    "keys_given",
+    metavar="[ROLE=]FILE",
     multiple=True,
     help="Trusted public key (PEM). Default: the keys of this installation.",
 )
@@ -86,7 +90,7 @@ def render(
     kinds: tuple[str, ...],
     pay_on: datetime | None,
     target: Path | None,
-    key_files: tuple[Path, ...],
+    keys_given: tuple[str, ...],
     *,
     dry_run: bool,
     as_json: bool,
@@ -103,7 +107,8 @@ def render(
         parties_sha256=digest,
     )
     try:
-        opened = open_package(folder, trusted=trusted_keys(key_files), parties=parties)
+        trust = package_trust(keys_given)
+        opened = open_package(folder, trusted=trust.keys, roles=trust.roles, parties=parties)
         plan = plan_renderings(opened, wanted)
         target = target or Path(f"{opened.batch.manifest.cycle.id}-files")
         listed = None if dry_run else write_files(plan, target)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from settlement.signing.keyring import SigningKey
+    from settlement.signing.signer import SigningKey
 
 log = structlog.get_logger()
 
@@ -57,10 +57,12 @@ class AnswerKeys:
         """Every key of the operator's that is trusted; none where there is no keyring."""
         if not (self._folder / INDEX).exists():
             return PublicKeys(keys=[])
+        keyring = Keyring.open(self._folder)
+        trusted = keyring.trusted()
         return PublicKeys(
             keys=[
                 PublicKey(
-                    x=coordinate(entry.public),
+                    x=coordinate(trusted[entry.key_id]),
                     kid=entry.key_id,
                     nbf=int(entry.made_at.timestamp()),
                     kty="OKP",
@@ -69,7 +71,7 @@ class AnswerKeys:
                     use="sig",
                     exp=None if entry.retires_at is None else int(entry.retires_at.timestamp()),
                 )
-                for entry in Keyring.open(self._folder).keys
-                if entry.revoked_at is None
+                for entry in keyring.keys
+                if entry.key_id in trusted
             ]
         )

@@ -13,7 +13,7 @@ from adapters.kit.conformance.certificate import (
 from adapters.kit.folder import digest_of
 from schemas.values.faults import SchemaError
 from schemas.values.reason import Reason, Refusal
-from settlement.signing.signature import is_signed, sign
+from settlement.signing.signature import is_signed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,7 +54,7 @@ def certify(
     """
     signer = keyring.signers(at)[0]
     data = certificate_of(folder, findings, key_id=signer.key_id, at=at, against=against)
-    return None if data is None else (data, sign(signer.private, data))
+    return None if data is None else (data, signer.sign(data))
 
 
 def write_certificate(path: Path, certificate: bytes, signature: bytes) -> None:

@@ -43,14 +43,15 @@ def open_webhook_keys(keys: Path, *, now: datetime) -> Keyring:
 
 def public_keys(keyring: Keyring, *, now: datetime) -> list[WebhookKey]:
     """Keys that sign now, newest first."""
+    trusted = keyring.trusted()
     return [
         WebhookKey(
             key_id=entry.key_id,
-            public_key=public_key_text(entry.public),
+            public_key=public_key_text(trusted[entry.key_id]),
             signs_until=instant_text(microseconds(entry.retires_at)) if entry.retires_at else None,
         )
         for entry in reversed(keyring.keys)
-        if entry.signs_at(now)
+        if entry.online and entry.signs_at(now)
     ]
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-    from settlement.signing.keyring import SigningKey
+    from settlement.signing.signer import SigningKey
 
 ANSWER_TAG: Final = "tongdui-answer"
 PUBLIC_TAG: Final = "tongdui-public-answer"

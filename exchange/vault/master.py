@@ -17,18 +17,19 @@ import os
 import secrets
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
-from urllib.parse import parse_qsl, unquote
+from typing import TYPE_CHECKING, Final, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from settlement.signing.module import ModuleAddress, ModuleUnusable, open_session
+from settlement.signing.signer import KeyUnusable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FILE_NAME: Final = "master.key"
 VARIABLE: Final = "TONGDUI_MASTER_KEY"
-PIN_VARIABLE: Final = "TONGDUI_PIN"
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
 TAG_BYTES: Final = 16
@@ -95,34 +96,18 @@ class ModuleMasterKey:
         """Take the key's RFC 7512 address.
 
         Raises:
-            MasterKeyUnusable: The address lacks a part, or python-pkcs11 is not installed.
+            MasterKeyUnusable: The address lacks a part.
         """
-        path, _, query = uri.removeprefix("pkcs11:").partition("?")
-        said = {
-            name: unquote(value)
-            for name, _, value in (part.partition("=") for part in path.split(";"))
-        }
-        asked = dict(parse_qsl(query))
-        self._module = asked.get("module-path", "")
-        self._token = said.get("token", "")
-        self._object = said.get("object", "")
-        self._pin = pin
-        if not (self._module and self._token and self._object):
-            raise MasterKeyUnusable(
-                "the address of a master key reads pkcs11:token=NAME;object=LABEL?module-path=/path/to/module.so"
-            )
         try:
-            import pkcs11
-        except ImportError as error:
-            raise MasterKeyUnusable(
-                "a master key behind PKCS #11 needs the package python-pkcs11: install tongdui[pkcs11]"
-            ) from error
-        self._pkcs11: Any = pkcs11
+            self._address = ModuleAddress.parse(uri)
+        except ModuleUnusable as error:
+            raise MasterKeyUnusable(str(error)) from error
+        self._pin = pin
 
     @property
     def master_id(self) -> str:
         """The module's token and the key's label."""
-        return f"pkcs11:{self._token}/{self._object}"
+        return str(self._address)
 
     def wrap(self, secret: bytes, *, name: str) -> bytes:
         """Seal a key under its name, inside the module."""
@@ -134,12 +119,10 @@ class ModuleMasterKey:
         return self._do("decrypt", wrapped[NONCE_BYTES:], wrapped[:NONCE_BYTES], name)
 
     def _do(self, what: str, data: bytes, nonce: bytes, name: str) -> bytes:
-        known = self._pkcs11
         try:
-            token = known.lib(self._module).get_token(token_label=self._token)
-            with token.open(user_pin=self._pin) as session:
+            with open_session(self._address, pin=self._pin) as (known, session):
                 key = session.get_key(
-                    object_class=known.constants.ObjectClass.SECRET_KEY, label=self._object
+                    object_class=known.constants.ObjectClass.SECRET_KEY, label=self._address.label
                 )
                 done: bytes = getattr(key, what)(
                     data,
@@ -147,11 +130,8 @@ class ModuleMasterKey:
                     mechanism_param=known.GCMParams(nonce, name.encode(), TAG_BYTES * 8),
                 )
                 return done
-        except (known.exceptions.PKCS11Error, RuntimeError) as error:
-            told = str(error) or type(error).__name__
-            raise MasterKeyUnusable(
-                f"{self.master_id} does not {what} the key {name!r}: {told}"
-            ) from error
+        except ModuleUnusable as error:
+            raise MasterKeyUnusable(f"the key {name!r}, {what}: {error}") from error
 
 
 def open_master_key(folder: Path, *, environment: Mapping[str, str] | None = None) -> MasterKey:
@@ -173,9 +153,16 @@ def open_master_key(folder: Path, *, environment: Mapping[str, str] | None = Non
     if kind == "env" and rest:
         return LocalMasterKey(_from_hex(known.get(rest, ""), f"the environment variable {rest}"))
     if kind == "pkcs11":
-        return ModuleMasterKey(named, pin=known.get(PIN_VARIABLE, ""))
+        return _behind_module(named, known)
     # Not quoted: somebody may have put the key itself there.
     raise MasterKeyUnusable(f"{VARIABLE} reads file:/absolute/path, env:NAME or pkcs11:…")
+
+
+def _behind_module(uri: str, known: Mapping[str, str]) -> ModuleMasterKey:
+    try:
+        return ModuleMasterKey(uri, pin=ModuleAddress.parse(uri).pin(known))
+    except KeyUnusable as error:
+        raise MasterKeyUnusable(str(error)) from error
 
 
 def make_master_key(path: Path) -> None:

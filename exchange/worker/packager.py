@@ -26,7 +26,8 @@ from schemas.values.reason import Refusal
 from settlement.service import cycles, ledger
 from settlement.service.batches import BooksDiffer, cut_batch
 from settlement.service.package_folder import PackageDiffers
-from settlement.signing.keyring import Keyring, KeyringUnusable
+from settlement.signing.keyring import Keyring
+from settlement.signing.signer import KeyUnusable
 
 if TYPE_CHECKING:
     from asyncpg import Pool
@@ -36,7 +37,7 @@ log = structlog.get_logger()
 LOOK_SECONDS = 0.25
 PATIENCE_SECONDS = 15.0
 """How long it waits after a fault that a person must mend."""
-_FOR_PEOPLE = (BooksDiffer, PackageDiffers, KeyringUnusable, PermissionError)
+_FOR_PEOPLE = (BooksDiffer, PackageDiffers, KeyUnusable, PermissionError)
 
 
 async def cut_missing(
@@ -60,7 +61,7 @@ async def cut_missing(
         Whether the package of every closed cycle stands now.
 
     Raises:
-        KeyringUnusable: No key can sign.
+        KeyUnusable: No key can sign.
         BooksDiffer: The books disagree with themselves.
         PackageDiffers: Something else stands where a package should.
     """

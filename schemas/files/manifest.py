@@ -36,7 +36,12 @@ Party = Annotated[str, Meta(pattern=rf"{MERCHANT_CODE_PATTERN}|\AHOUSE:[a-z-]{{1
 FilePath = Annotated[
     str, Meta(pattern=r"\A(?:statements/)?[A-Za-z0-9][A-Za-z0-9._-]*\.[a-z0-9]+\Z")
 ]
-KeyId = Annotated[str, Meta(pattern=r"\Aop-[0-9a-f]{16}\Z")]
+KeyId = Annotated[str, Meta(pattern=r"\A(?:op|sm)-[0-9a-f]{16}\Z")]
+"""Of an Ed25519 key, or of one of SM2."""
+ROLE_PATTERN: Final = r"\A[a-z][a-z0-9-]{0,31}\Z"
+OPERATOR: Final = "operator"
+"""The role whose keys sign when a package is cut."""
+SIGNERS_MAX: Final = 16
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -140,8 +145,22 @@ class FileFacts(_Record, frozen=True, kw_only=True):
     sha256: Sha256
 
 
-class Manifest(_Record, frozen=True, kw_only=True):
-    """The whole of `manifest.json`."""
+class Signatory(_Record, frozen=True, kw_only=True):
+    """A key that may sign the package, and in which role. A role counts once, however many keys it has."""
+
+    key_id: KeyId
+    role: Annotated[str, Meta(pattern=ROLE_PATTERN)]
+
+
+class Approval(_Record, frozen=True, kw_only=True):
+    """How many roles must have signed before anything is done on the package's word, and who may."""
+
+    threshold: Annotated[int, Meta(ge=1, le=SIGNERS_MAX)]
+    signers: Annotated[list[Signatory], Meta(min_length=1, max_length=4 * SIGNERS_MAX)]
+
+
+class Manifest(_Record, frozen=True, kw_only=True, omit_defaults=True):
+    """The whole of `manifest.json`; `approval` is left out where the operator's signature is enough."""
 
     format: Literal["tongdui-package/1"]
     sequence: Positive
@@ -153,7 +172,8 @@ class Manifest(_Record, frozen=True, kw_only=True):
     merkle: MerkleFacts
     chain_heads: list[ChainHead]
     files: list[FileFacts]
-    signing_keys: Annotated[list[KeyId], Meta(min_length=1, max_length=16)]
+    signing_keys: Annotated[list[KeyId], Meta(min_length=1, max_length=SIGNERS_MAX)]
+    approval: Approval | None = None
 
 
 def write_manifest(manifest: Manifest) -> bytes:

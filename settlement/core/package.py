@@ -11,6 +11,7 @@ from schemas.files.instant import instant_text
 from schemas.files.manifest import (
     NO_PREVIOUS,
     PACKAGE_FORMAT,
+    Approval,
     ChainHead,
     ControlTotals,
     Counts,
@@ -96,6 +97,7 @@ def compose_manifest(
     chain_heads: Sequence[ChainHead],
     codes: Mapping[int, str],
     signing_keys: Sequence[str],
+    approval: Approval | None = None,
 ) -> Manifest:
     """Say all that a package says about itself.
 
@@ -106,6 +108,7 @@ def compose_manifest(
         chain_heads: Where the journal's chains stood when the cycle's end was written.
         codes: Code of each party, the house's included.
         signing_keys: Ids of the keys that sign, the active one first.
+        approval: Who else may sign, and how many roles must; None where the operator's signature is enough.
 
     Source: settlement/RULES.md, rules K1 to K4.
     """
@@ -134,6 +137,7 @@ def compose_manifest(
         chain_heads=sorted(chain_heads, key=lambda head: head.part),
         files=sorted(contents.files, key=lambda one: one.path),
         signing_keys=list(signing_keys),
+        approval=approval,
     )
 
 

@@ -148,6 +148,7 @@ async def cut_batch(
         BooksDiffer: Lines, obligations, positions or the stored manifest disagree.
         PackageDiffers: Another package stands in the folder.
         KeyringUnusable: No key can sign.
+        KeyUnusable: A key behind PKCS #11 does not sign now.
 
     Source: settlement/RULES.md, rules K1 to K9.
     """
@@ -298,9 +299,10 @@ async def _finish(
     instructions = instruct(nets=netting.positions, carries=facts.carries)
     codes = party_codes(facts.codes)
     if facts.stored is None:
-        signing_keys = [key.key_id for key in keyring.signers(now)]
+        signing_keys, approval = keyring.package_signers(now), keyring.approval(now)
     else:
-        signing_keys = read_manifest(facts.stored).signing_keys
+        stored = read_manifest(facts.stored)
+        signing_keys, approval = stored.signing_keys, stored.approval
     files = [
         *statements.files,
         folder.write("positions.csv", render_positions(netting, codes)),
@@ -321,6 +323,7 @@ async def _finish(
         chain_heads=facts.chain_heads,
         codes=codes,
         signing_keys=signing_keys,
+        approval=approval,
     )
     data = write_manifest(manifest)
     if facts.stored is not None and data != facts.stored:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 MANIFEST: Final = "manifest.json"
 SIGNATURE: Final = "manifest.sig"
 JWS: Final = "manifest.jws"
+TIMESTAMP: Final = "manifest.tsr"
 STATEMENTS: Final = "statements"
 TABLE_BYTES_MAX: Final = 256 * 1024 * 1024
 """No manifest and no table is longer; statements, which may be, are streamed."""
@@ -23,7 +24,12 @@ SIGNATURE_BYTES_MAX: Final = 64 * 1024
 
 def signature_name(signing_keys: list[str], name: str) -> str:
     """File name of one signer's raw signature: the active key's is `manifest.sig`."""
-    return SIGNATURE if name == signing_keys[0] else f"manifest.{name}.sig"
+    return SIGNATURE if name == signing_keys[0] else further_signature_name(name)
+
+
+def further_signature_name(name: str) -> str:
+    """File name of the raw signature of any signer but the active key."""
+    return f"manifest.{name}.sig"
 
 
 def read_whole(path: Path, *, limit: int = TABLE_BYTES_MAX) -> bytes:

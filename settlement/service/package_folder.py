@@ -16,15 +16,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from schemas.files.manifest import FileFacts
-from settlement.service.package_files import JWS, MANIFEST, SIGNATURE, STATEMENTS, signature_name
-from settlement.signing.keyring import KeyringUnusable
-from settlement.signing.signature import is_signed, sign, sign_jws
+from settlement.service.package_files import (
+    JWS,
+    MANIFEST,
+    STATEMENTS,
+    TIMESTAMP,
+    further_signature_name,
+    signature_name,
+)
+from settlement.signing.signature import is_jws_signed, is_signed, sign_jws
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from settlement.signing.keyring import Keyring, SigningKey
+    from settlement.signing.keyring import Keyring
 
 _WORK_SUFFIX: Final = ".cutting"
 _OLD_SUFFIX: Final = ".replaced"
@@ -82,47 +88,59 @@ class PackageFolder:
     def sign(self, manifest: bytes, signing_keys: list[str], keyring: Keyring) -> None:
         """Write the manifest and its signatures.
 
-        A key that is gone signs nothing; then the signature that stands is kept, if it is good.
+        A good signature that stands is kept: its key may be gone, and SM2 signs differently every time. So is what
+        others added since: further signers' signatures and the timestamp.
 
         Raises:
             KeyringUnusable: A signature can be neither made nor kept.
+            KeyUnusable: A key's keeper does not sign now.
         """
         self.write(MANIFEST, manifest)
         for name in signing_keys:
             file_name = signature_name(signing_keys, name)
-            try:
-                key = keyring.signing_key(name)
-            except KeyringUnusable:
-                public = keyring.entry(name).public
-                kept = self._standing(file_name)
-                if kept is None or not is_signed(public, manifest, kept):
-                    raise
+            kept = self._standing(file_name)
+            if kept is not None and is_signed(keyring.entry(name).public, manifest, kept):
                 self.write(file_name, kept)
-                if name == signing_keys[0]:
-                    self.write(JWS, self._standing(JWS) or b"")
             else:
-                self._sign_with(key, file_name, manifest)
+                self.write(file_name, keyring.signing_key(name).sign(manifest))
+        self._sign_jws(manifest, keyring, signing_keys[0])
+        for entry in keyring.keys:
+            file_name = further_signature_name(entry.key_id)
+            kept = self._standing(file_name)
+            if (
+                entry.key_id not in signing_keys
+                and kept is not None
+                and is_signed(entry.public, manifest, kept)
+            ):
+                self.write(file_name, kept)
+        stamp = self._standing(TIMESTAMP)
+        if stamp is not None:
+            self.write(TIMESTAMP, stamp)
 
     def publish(self) -> None:
         """Put the package in its place; one with the same manifest that stands there is replaced."""
-        _sync_folder(self.statements)
-        _sync_folder(self.work)
+        sync_folder(self.statements)
+        sync_folder(self.work)
         old = self.target.with_name(f".{self.target.name}{_OLD_SUFFIX}")
         if self.target.exists():
             shutil.rmtree(old, ignore_errors=True)
             self.target.rename(old)
         self.work.rename(self.target)
-        _sync_folder(self.target.parent)
+        sync_folder(self.target.parent)
         shutil.rmtree(old, ignore_errors=True)
 
     def discard(self) -> None:
         """Remove the work folder."""
         shutil.rmtree(self.work, ignore_errors=True)
 
-    def _sign_with(self, key: SigningKey, file_name: str, manifest: bytes) -> None:
-        self.write(file_name, sign(key.private, manifest))
-        if file_name == SIGNATURE:
-            self.write(JWS, sign_jws(key.private, manifest))
+    def _sign_jws(self, manifest: bytes, keyring: Keyring, name: str) -> None:
+        """Write the active key's detached JWS; the one that stands, if its key is gone."""
+        public = keyring.entry(name).public
+        kept = self._standing(JWS)
+        if kept is not None and is_jws_signed(public, manifest, kept):
+            self.write(JWS, kept)
+        else:
+            self.write(JWS, sign_jws(keyring.signing_key(name), manifest))
 
     def _standing(self, name: str) -> bytes | None:
         path = self.target / name
@@ -155,7 +173,8 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make durable what was put into a folder, or taken out."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

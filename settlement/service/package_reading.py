@@ -23,10 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
     from schemas.files.parties import Parties
     from schemas.files.statement import StatementLine
+    from settlement.signing.signature import PublicKey
 
 INSTRUCTIONS = "instructions.csv"
 
@@ -89,7 +88,11 @@ class Package:
 
 
 def open_package(
-    folder: Path, *, trusted: Mapping[str, Ed25519PublicKey], parties: Parties | None
+    folder: Path,
+    *,
+    trusted: Mapping[str, PublicKey],
+    parties: Parties | None,
+    roles: Mapping[str, str] | None = None,
 ) -> Package:
     """Open a package to make files of it.
 
@@ -97,6 +100,7 @@ def open_package(
         folder: The package's folder, whole or a merchant's part of it.
         trusted: Public keys by key id; every signer must be among them.
         parties: Names and accounts, if there are any.
+        roles: Roles of those keys whose role is known, whatever the manifest says.
 
     Raises:
         CheckFailed: It is not signed by trusted keys, or a file is not the one that was signed.
@@ -104,7 +108,7 @@ def open_package(
 
     Source: settlement/RULES.md, rule F9.
     """
-    data, manifest = check_manifest(folder, trusted=trusted)
+    data, manifest = check_manifest(folder, trusted=trusted, roles=roles)
     package = Package(
         folder=folder,
         batch=Batch(

@@ -23,7 +23,6 @@ from settlement.core.line import LineReader, event_bytes_of
 from settlement.core.proving import event_in_words
 from settlement.service.batches import BooksDiffer
 from settlement.signing.merkle import MerkleTree
-from settlement.signing.signature import sign
 from settlement.store import batches as store
 
 if TYPE_CHECKING:
@@ -90,7 +89,7 @@ async def prove_order(
         signatures=[
             ProofSignature(
                 key_id=name,
-                signature=base64_text(sign(keyring.signing_key(name).private, batch["manifest"])),
+                signature=base64_text(keyring.signing_key(name).sign(batch["manifest"])),
             )
             for name in manifest.signing_keys
         ],

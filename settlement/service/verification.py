@@ -9,41 +9,58 @@ Source: settlement/RULES.md, rules K10 to K22.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from schemas.files.manifest import NO_PREVIOUS, Manifest, read_manifest, write_manifest
+from schemas.files.manifest import NO_PREVIOUS, Manifest, read_manifest
 from schemas.files.tables import InstructionRow, read_instructions
 from schemas.values.faults import SchemaError
 from settlement.core.report import Check, CheckFailed, NotChecked, Report, Unreadable, run_check
 from settlement.service.package_files import (
     JWS,
     MANIFEST,
-    SIGNATURE,
-    SIGNATURE_BYTES_MAX,
+    further_signature_name,
     length_and_digest,
     names_in,
     read_whole,
     signature_name,
 )
 from settlement.service.verify_figures import Figures
+from settlement.service.verify_manifest import ManifestVerifier, NothingThere
 from settlement.service.verify_proof import verify_proof
 from settlement.service.verify_statements import StatementsVerifier
-from settlement.signing.signature import is_jws_signed, is_signed, jws_key_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from settlement.signing.signature import PublicKey
 
-__all__ = ["verify_package", "verify_proof"]
+__all__ = ["Wanted", "check_manifest", "verify_package", "verify_proof"]
 
-_MARKS: Final = (b"tongdui-package", b'"signing_keys"', b'"merkle"')
-"""They say that damaged bytes were a manifest; one changed byte leaves all but one of them."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a verifier knows or demands beside the keys that it trusts.
+
+    Attributes:
+        roles: Roles of those trusted keys whose role it knows by itself, whatever the manifest says.
+        threshold: How many roles must have signed; None for as many as the manifest states.
+    """
+
+    roles: Mapping[str, str] = field(default_factory=dict)
+    threshold: int | None = None
+
+
+EVERYTHING_STATED: Final = Wanted()
 
 
 def verify_package(
-    path: Path, *, trusted: Mapping[str, Ed25519PublicKey], previous: Path | None = None
+    path: Path,
+    *,
+    trusted: Mapping[str, PublicKey],
+    previous: Path | None = None,
+    wanted: Wanted = EVERYTHING_STATED,
 ) -> Report | Unreadable:
     """Verify a package, offline.
 
@@ -52,14 +69,15 @@ def verify_package(
         trusted: Public keys by key id; every signer that the manifest names must be among them.
         previous: Folder of the package before. By default the folder beside this one that bears
             the id of the cycle before, if it is there.
+        wanted: What the verifier knows or demands beside that.
 
     Returns:
         One result for each check, or why there was nothing to verify. Never raises for what a
         package holds.
     """
     try:
-        return _Verification(path, trusted, previous).run()
-    except _Nothing as reason:
+        return _Verification(path, trusted, previous, wanted).run()
+    except NothingThere as reason:
         return Unreadable(english=reason.english, chinese=reason.chinese)
     except OSError as error:
         return Unreadable(
@@ -69,13 +87,17 @@ def verify_package(
 
 
 def check_manifest(
-    path: Path, *, trusted: Mapping[str, Ed25519PublicKey]
+    path: Path,
+    *,
+    trusted: Mapping[str, PublicKey],
+    roles: Mapping[str, str] | None = None,
 ) -> tuple[bytes, Manifest]:
     """Check a package's manifest and its signatures alone.
 
     Args:
         path: The package's folder.
         trusted: Public keys by key id; every signer that the manifest names must be among them.
+        roles: Roles of those whose role the verifier knows by itself.
 
     Returns:
         The manifest's bytes, and what they say.
@@ -85,38 +107,41 @@ def check_manifest(
         SchemaError: The manifest is malformed.
         OSError: A signature is missing.
     """
-    return _Verification(path, trusted, None).signed_manifest()
-
-
-class _Nothing(CheckFailed):
-    """There is nothing to verify."""
+    return ManifestVerifier(path, trusted, roles).verified()
 
 
 class _Verification:
     """One run over one folder."""
 
     def __init__(
-        self, path: Path, trusted: Mapping[str, Ed25519PublicKey], previous: Path | None
+        self,
+        path: Path,
+        trusted: Mapping[str, PublicKey],
+        previous: Path | None,
+        wanted: Wanted,
     ) -> None:
         self.path = path
-        self.trusted = trusted
+        self.wanted = wanted
         self.previous_path = previous
         self.checks: list[Check] = []
-        self.manifest: Manifest | None = None
-        self.data = b""
+        self.signed = ManifestVerifier(path, trusted, wanted.roles)
         self.previous: Manifest | None = None
 
     def run(self) -> Report:
         """Make every check, in the order in which a person would."""
+        signed = self.signed
         if not self.path.is_dir():
-            raise _Nothing(f"{self.path} is not a folder.", f"{self.path} 不是文件夹。")
-        self.data = self._read_manifest_bytes()
-        self._check("manifest", self._manifest)
-        self._check("signature", self._signature)
-        self._check("jws", self._jws)
+            raise NothingThere(f"{self.path} is not a folder.", f"{self.path} 不是文件夹。")
+        signed.read()
+        self._check("manifest", signed.check_manifest)
+        self._check("signature", signed.check_signature)
+        self._check("jws", signed.check_jws)
+        manifest = signed.manifest
+        demanded = self.wanted.threshold
+        if demanded is not None or (manifest is not None and manifest.approval is not None):
+            self._check("threshold", lambda: signed.check_threshold(demanded))
         self._check("files", self._files)
         self._check("chain", self._chain)
-        manifest = self.manifest
         if manifest is None:
             for name in (*Figures.CHECKS, *StatementsVerifier.CHECKS):
                 self._check(name, _needs_manifest)
@@ -131,112 +156,21 @@ class _Verification:
             subject="" if manifest is None else manifest.cycle.id, checks=tuple(self.checks)
         )
 
-    def signed_manifest(self) -> tuple[bytes, Manifest]:
-        """Make the checks of the manifest alone; the first that fails is raised."""
-        self.data = self._read_manifest_bytes()
-        self._manifest()
-        self._signature()
-        self._jws()
-        return self.data, self._known()
-
     def _check(self, name: str, check: Callable[[], tuple[str, str]]) -> None:
         """Run one check and keep its result."""
         self.checks.append(run_check(name, check))
 
-    def _read_manifest_bytes(self) -> bytes:
-        """Read the manifest, or tell whether this was a package at all."""
-        try:
-            data = read_whole(self.path / MANIFEST)
-        except (FileNotFoundError, IsADirectoryError):
-            if (self.path / SIGNATURE).exists() or (self.path / JWS).exists():
-                return b""
-            raise _Nothing(
-                f"{self.path} holds no package: {MANIFEST} is missing.",
-                f"{self.path} 不是结算包：缺少 {MANIFEST}。",
-            ) from None
-        try:
-            read_manifest(data)
-        except SchemaError:
-            if sum(mark in data for mark in _MARKS) < len(_MARKS) - 1:
-                raise _Nothing(
-                    f"{self.path / MANIFEST} is not a manifest.",
-                    f"{self.path / MANIFEST} 不是结算包清单。",
-                ) from None
-        return data
-
-    def _manifest(self) -> tuple[str, str]:
-        if not (self.path / MANIFEST).is_file():
-            raise CheckFailed(f"{MANIFEST} is missing.", f"缺少文件 {MANIFEST}。")
-        self.manifest = read_manifest(self.data)
-        if write_manifest(self.manifest) != self.data:
-            raise CheckFailed(
-                "The manifest is not in canonical form (RFC 8785).",
-                "清单不是规范形式（RFC 8785）。",
-            )
-        return "The manifest is canonical JSON of a known format.", "清单为已知格式的规范 JSON。"
-
-    def _signature(self) -> tuple[str, str]:
-        if self.manifest is None:
-            return self._signature_of_anybody()
-        keys = self.manifest.signing_keys
-        if len(set(keys)) != len(keys):
-            raise CheckFailed("A signing key is named twice.", "签名密钥重复。")
-        for name in keys:
-            file_name = signature_name(keys, name)
-            signature = read_whole(self.path / file_name, limit=SIGNATURE_BYTES_MAX)
-            if name not in self.trusted:
-                raise CheckFailed(
-                    f"The key {name} is not among the trusted keys.",
-                    f"密钥 {name} 不在受信任之列。",
-                )
-            if not is_signed(self.trusted[name], self.data, signature):
-                raise CheckFailed(
-                    f"{file_name} is not the signature of {name} over this manifest.",
-                    f"{file_name} 不是密钥 {name} 对该清单的签名。",
-                )
-        return f"Signed by {', '.join(keys)}.", f"由 {'、'.join(keys)} 签名。"
-
-    def _signature_of_anybody(self) -> tuple[str, str]:
-        """The manifest does not say who signed it: no trusted key may have signed such bytes."""
-        signature = read_whole(self.path / SIGNATURE, limit=SIGNATURE_BYTES_MAX)
-        if any(is_signed(public, self.data, signature) for public in self.trusted.values()):
-            return "A trusted key signed these bytes.", "受信任的密钥签署了这些字节。"
-        raise CheckFailed(
-            f"{SIGNATURE} is no trusted key's signature over this manifest.",
-            f"{SIGNATURE} 不是受信任密钥对该清单的签名。",
-        )
-
-    def _jws(self) -> tuple[str, str]:
-        token = read_whole(self.path / JWS, limit=SIGNATURE_BYTES_MAX)
-        name = jws_key_id(token)
-        if name is None:
-            raise CheckFailed(
-                f"{JWS} is not a detached JWS of the agreed form.",
-                f"{JWS} 不是约定形式的分离式 JWS。",
-            )
-        if self.manifest is not None and name != self.manifest.signing_keys[0]:
-            raise CheckFailed(
-                f"{JWS} names {name}, which is not the active key of the manifest.",
-                f"{JWS} 所指密钥 {name} 不是清单的当前密钥。",
-            )
-        public = self.trusted.get(name)
-        if public is None:
-            raise CheckFailed(
-                f"The key {name} is not among the trusted keys.", f"密钥 {name} 不在受信任之列。"
-            )
-        if not is_jws_signed(public, self.data, token):
-            raise CheckFailed(f"{JWS} does not sign this manifest.", f"{JWS} 并非对该清单的签名。")
-        return "The detached JWS signs the same bytes.", "分离式 JWS 签署了相同的字节。"
-
     def _files(self) -> tuple[str, str]:
-        manifest = self._known()
+        manifest = self.signed.known()
         keys = manifest.signing_keys
         listed = {one.path: one for one in manifest.files}
         if len(listed) != len(manifest.files) or MANIFEST in listed:
             raise CheckFailed("The manifest lists a file twice.", "清单重复列出文件。")
         own = {MANIFEST, JWS, *(signature_name(keys, name) for name in keys)}
+        later = {further_signature_name(name) for name in self.signed.further()}
         found = names_in(self.path)
-        problems = [f"{name} was added" for name in sorted(found - listed.keys() - own)]
+        added = found - listed.keys() - own - later
+        problems = [f"{name} was added" for name in sorted(added)]
         problems += [f"{name} is missing" for name in sorted((listed.keys() | own) - found)]
         for name in sorted(listed.keys() & found):
             length, digest = length_and_digest(self.path / name)
@@ -254,7 +188,7 @@ class _Verification:
         )
 
     def _chain(self) -> tuple[str, str]:
-        manifest = self._known()
+        manifest = self.signed.known()
         before = manifest.previous
         if manifest.sequence == 1:
             if before.cycle_id is not None or before.manifest_sha256 != NO_PREVIOUS:
@@ -294,7 +228,7 @@ class _Verification:
 
     def _carries_before(self) -> dict[str, int] | None:
         """What the package before carried over; None where it cannot be told."""
-        manifest = self._known()
+        manifest = self.signed.known()
         if manifest.sequence == 1:
             return {}
         if self.previous is None:
@@ -309,13 +243,6 @@ class _Verification:
         except (FileNotFoundError, IsADirectoryError, SchemaError):
             return None
         return {row.party: row.carry_after_cu for row in rows if ":" not in row.party}
-
-    def _known(self) -> Manifest:
-        """The manifest, for checks that need it."""
-        if self.manifest is None:
-            _needs_manifest()
-        assert self.manifest is not None
-        return self.manifest
 
 
 def _needs_manifest() -> tuple[str, str]:

@@ -21,13 +21,13 @@ from settlement.signing.signature import is_signed
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from settlement.signing.signature import PublicKey
 
 _MARKS: Final = (b"tongdui-proof", b"audit_path", b"event_bytes")
 """They say that damaged bytes were a proof; one changed byte leaves all but one of them."""
 
 
-def verify_proof(data: bytes, *, trusted: Mapping[str, Ed25519PublicKey]) -> Report | Unreadable:
+def verify_proof(data: bytes, *, trusted: Mapping[str, PublicKey]) -> Report | Unreadable:
     """Check that an order stands in a signed package, offline.
 
     Args:
@@ -63,7 +63,7 @@ def verify_proof(data: bytes, *, trusted: Mapping[str, Ed25519PublicKey]) -> Rep
 class _ProofVerification:
     """One run over one proof; each check takes what the checks before it could read."""
 
-    def __init__(self, data: bytes, trusted: Mapping[str, Ed25519PublicKey]) -> None:
+    def __init__(self, data: bytes, trusted: Mapping[str, PublicKey]) -> None:
         self._data = data
         self._trusted = trusted
         self._proof: Proof | None = None

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
 )
 
 from adapters.kit import sm2, sm2_openssl
-from adapters.kit.signers import SignType, _der, read_signer, read_verifier
+from adapters.kit.signers import SignType, der_in, read_signer, read_verifier
 from adapters.kit.simulator.form_sign import KEYS
 from schemas.values.faults import SchemaError
 
@@ -201,11 +201,11 @@ def test_the_two_engines_verify_each_other(monkeypatch):
 
 def test_openssl_refuses_what_is_no_sm2_key():
     """A public key does not sign, and a key of another kind is none, also where OpenSSL reads it."""
-    rsa = _der(key("merchant", "RSA2").read_bytes())
+    rsa = der_in(key("merchant", "RSA2").read_bytes())
     for reader in (sm2_openssl.private_key, sm2_openssl.public_key):
         assert reader(rsa) is None
         assert reader(b"") is None
-    public = sm2_openssl.public_key(_der(key("merchant", "SM2", public=True).read_bytes()))
+    public = sm2_openssl.public_key(der_in(key("merchant", "SM2", public=True).read_bytes()))
     if public is not None:
         with pytest.raises(RuntimeError, match="does not"):
             public.sign(DATA, sm2.USER_ID)

@@ -98,7 +98,7 @@ def test_what_is_no_package_is_2(private_tongdui, tmp_path):
 def test_a_key_that_is_none_is_2(private_tongdui, tmp_path):
     """A trusted key that is no key makes one sentence."""
     (tmp_path / "key.pem").write_text("nonsense")
-    assert "no Ed25519" in assert_one_sentence(
+    assert "no public key of Ed25519 or SM2" in assert_one_sentence(
         private_tongdui("verify", tmp_path, "--key", tmp_path / "key.pem")
     )
 

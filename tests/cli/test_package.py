@@ -86,6 +86,8 @@ def test_an_order_is_proven_and_the_proof_checked(books, home, dsn, tmp_path):
     assert books("prove", PROVEN, "--out", proof).returncode == 0
     assert json.loads(proof.read_text())["order"] == str(PROVEN)
     assert books.json("verify", proof, "--key", KEY)["result"] == "passed"
+    assert books("verify", proof, "--key", f"treasurer={KEY}").returncode == 1
+    assert books("verify", proof, "--key", KEY, "--threshold", 2).returncode == 2
     proof.write_text(proof.read_text().replace('"leaf_index":', '"leaf_index":1'))
     assert books("verify", proof, "--key", KEY).returncode == 1
 
@@ -103,6 +105,55 @@ def test_the_packager_cuts_what_is_missing_and_nothing_else(books, home, dsn):
     assert files_of(home / "packages") == before
     for cycle in ("2017-01-02", "2017-01-09"):
         assert books("verify", home / "packages" / cycle, "--key", KEY).returncode == 0
+
+
+def test_a_treasurer_signs_what_the_operator_cut(books, home, dsn, tmp_path):
+    """Rules K34 to K36: keys, threshold, cut, and a signature made offline with the package and two keys alone."""
+    own = tmp_path / "treasurer.pem"
+    assert books("keys", "make", own, "--algorithm", "sm2").returncode == 0
+    assert_one_sentence(books("keys", "make", own))
+    assert_one_sentence(books("keys", "threshold", 2))
+    told = books("keys", "add", f"{own}.pub", "--role", "treasurer", "--why", "new treasurer")
+    assert told.returncode == 0, told.stderr
+    assert books("keys", "threshold", 2).returncode == 0
+    treasurer = books.json("keys", "list")[1]
+    assert (treasurer["role"], treasurer["algorithm"], treasurer["held"]) == (
+        "treasurer",
+        "SM2-SM3",
+        "elsewhere",
+    )
+    assert {each["action"] for each in books.json("trail", "list")} >= {
+        "signing_key.set",
+        "signing_threshold.set",
+    }
+    assert cut(dsn, home)
+    folder = home / "packages" / "2017-01-02"
+    assert books.json("verify", folder, status=1)["failed"] == ["threshold"]
+    before = files_of(folder)
+    trust = ("--trust", f"operator={KEY}")
+    dry = books.json("package", "sign", folder, "--key", own, *trust, "--dry-run")
+    assert (dry["written"], dry["role"], files_of(folder)) == (False, "treasurer", before)
+    own.chmod(0o644)
+    assert "chmod 600" in assert_one_sentence(
+        books("package", "sign", folder, "--key", own, *trust)
+    )
+    own.chmod(0o600)
+    done = books("package", "sign", folder, "--key", own, *trust)
+    assert f"{treasurer['key_id']} (treasurer) signed" in done.stdout
+    assert files_of(folder).items() > before.items()
+    assert books.json("verify", folder, "--threshold", 2)["result"] == "passed"
+    keys = ("--key", f"operator={KEY}", "--key", f"treasurer={own}.pub")
+    assert books("verify", folder, *keys).returncode == 0
+    assert books("verify", folder, *keys, "--threshold", 3).returncode == 1
+    assert books("verify", folder, "--key", KEY).returncode == 1
+    signature = folder / f"manifest.{treasurer['key_id']}.sig"
+    brought = signature.rename(tmp_path / "brought.sig")
+    assert books("package", "sign", folder).returncode == 2
+    assert books("package", "sign", folder, "--signature", brought).returncode == 0
+    assert signature.read_bytes() == brought.read_bytes()
+    changed = folder / "positions.csv"
+    changed.write_bytes(changed.read_bytes().replace(b"AIR", b"AIX", 1))
+    assert books("package", "sign", folder, "--key", own, *trust).returncode == 1
 
 
 def test_the_packager_begins_nothing_once_it_is_told_to_stop(books, home, dsn):

@@ -21,6 +21,7 @@ from settlement.signing.signature import (
     sign,
     sign_jws,
 )
+from settlement.signing.signer import SigningKey
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 OTHER = Ed25519PrivateKey.from_private_bytes(bytes(32))
@@ -52,7 +53,7 @@ def test_any_bytes_are_just_not_valid(signature: bytes) -> None:
 
 def test_the_jws_is_what_rfc_7797_asks_for() -> None:
     """The payload is not in it and not encoded, and the header says so and names the key."""
-    token = sign_jws(KEY, DATA)
+    token = sign_jws(SigningKey.of(KEY), DATA)
     header, payload, signature = token.split(b".")
     assert payload == b""
     decoded = json.loads(base64.urlsafe_b64decode(header + b"=" * (-len(header) % 4)))
@@ -66,7 +67,7 @@ def test_the_jws_is_what_rfc_7797_asks_for() -> None:
 
 def test_a_payload_without_a_dot_is_detached_too() -> None:
     """The library would put such a payload into the token."""
-    token = sign_jws(KEY, b"plain")
+    token = sign_jws(SigningKey.of(KEY), b"plain")
     assert token.count(b".") == 2
     assert b"plain" not in token
     assert is_jws_signed(PUBLIC, b"plain", token)
@@ -91,7 +92,7 @@ def test_another_header_is_not_taken() -> None:
 
 def test_only_one_spelling_of_base64_is_taken() -> None:
     """The last character of a signature has spare bits; none of them may change unnoticed."""
-    token = sign_jws(KEY, DATA)
+    token = sign_jws(SigningKey.of(KEY), DATA)
     alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     accepted = [
         last for last in alphabet if is_jws_signed(PUBLIC, DATA, token[:-1] + bytes([last]))

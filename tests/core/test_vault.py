@@ -1,10 +1,6 @@
 """The vault: master keys of each kind, and what is sealed under keys that they wrap."""
 
-import os
 import secrets
-import shutil
-import subprocess
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -19,15 +15,6 @@ from exchange.vault.master import (
     open_master_key,
 )
 from exchange.vault.sealing import HOUSE_KEYS, MemberKey, SealBroken, Vault
-
-MODULES = [
-    path
-    for path in map(
-        Path,
-        ("/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so"),
-    )
-    if path.exists() and shutil.which("softhsm2-util")
-]
 
 
 def test_a_master_key_is_made_once_for_its_owner_alone(tmp_path):
@@ -165,37 +152,14 @@ def test_a_request_is_known_again_by_whoever_has_the_key(requests):
         assert not digests.same(plain, digests.of((*each, "more")))
 
 
-@pytest.mark.skipif(not MODULES, reason="this machine has no SoftHSM")
-def test_a_master_key_behind_pkcs11(tmp_path, monkeypatch):
+def test_a_master_key_behind_pkcs11(tmp_path, softhsm):
     """A key that SoftHSM keeps wraps and unwraps; a wrong PIN, label or altered bytes are refused."""
-    import pkcs11
-
-    (tmp_path / "tokens").mkdir()
-    (tmp_path / "softhsm2.conf").write_text(f"directories.tokendir = {tmp_path / 'tokens'}\n")
-    monkeypatch.setenv("SOFTHSM2_CONF", str(tmp_path / "softhsm2.conf"))
-    subprocess.run(
-        [
-            "softhsm2-util",
-            "--init-token",
-            "--free",
-            "--label",
-            "house",
-            "--pin",
-            "1234",
-            "--so-pin",
-            "12345678",
-        ],
-        check=True,
-        capture_output=True,
-        env=os.environ,
-    )
-    module = str(MODULES[0])
-    with (
-        pkcs11.lib(module).get_token(token_label="house").open(user_pin="1234", rw=True) as session
-    ):
+    with softhsm.session() as (pkcs11, session):
         session.generate_key(pkcs11.KeyType.AES, 256, label="master", store=True)
-    uri = f"pkcs11:token=house;object=master?module-path={module}"
-    key = open_master_key(tmp_path, environment={"TONGDUI_MASTER_KEY": uri, "TONGDUI_PIN": "1234"})
+    uri = softhsm.uri("master")
+    key = open_master_key(
+        tmp_path, environment={"TONGDUI_MASTER_KEY": uri, "TONGDUI_PIN": softhsm.pin}
+    )
     wrapped = key.wrap(b"thirty-two bytes of a house's key", name="lookup")
     assert b"thirty" not in wrapped
     assert key.unwrap(wrapped, name="lookup") == b"thirty-two bytes of a house's key"
@@ -204,7 +168,7 @@ def test_a_master_key_behind_pkcs11(tmp_path, monkeypatch):
         (key, wrapped[:-1] + bytes([wrapped[-1] ^ 1]), "lookup"),
         (ModuleMasterKey(uri, pin="9999"), wrapped, "lookup"),
         (
-            ModuleMasterKey(uri.replace("object=master", "object=other"), pin="1234"),
+            ModuleMasterKey(softhsm.uri("other"), pin=softhsm.pin),
             wrapped,
             "lookup",
         ),

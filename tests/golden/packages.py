@@ -29,6 +29,7 @@ from settlement.service.proofs import prove_order
 from settlement.service.verification import verify_package
 from settlement.signing.keyring import Keyring
 from settlement.signing.signature import key_id, public_pem, sign, sign_jws
+from settlement.signing.signer import SigningKey
 from tests.builders import small_books
 
 FOLDER = Path(__file__).parent / "packages"
@@ -99,7 +100,7 @@ def resign(folder: Path, *, key: Ed25519PrivateKey = KEY, **changes: object) -> 
     (folder / MANIFEST).write_bytes(data)
     name = manifest["signing_keys"][0]
     (folder / signature_name(manifest["signing_keys"], name)).write_bytes(sign(key, data))
-    (folder / "manifest.jws").write_bytes(sign_jws(key, data))
+    (folder / "manifest.jws").write_bytes(sign_jws(SigningKey.of(key), data))
 
 
 def failed(path: Path, **options) -> list[str]:

@@ -35,8 +35,8 @@ from exchange.signing.structured import (
     write_signature,
 )
 from schemas.values.reason import Refusal
-from settlement.signing.keyring import SigningKey
 from settlement.signing.signature import is_signed, sign
+from settlement.signing.signer import SigningKey
 
 NOW = 1_700_000_000
 VECTORS = json.loads(
