@@ -541,6 +541,9 @@ ALTER TABLE settlement.event
 ALTER TABLE ONLY settlement.event
     ADD CONSTRAINT event_key UNIQUE (key, caller, step, part);
 
+ALTER TABLE settlement.event
+    ADD CONSTRAINT event_money_moves CHECK (((kind <> ALL (ARRAY[23, 24, 25])) OR ((debit_cu = 0) AND (value_cu > 0) AND (fee_cu = 0) AND (order_seq = 0) AND (member_no = 0)))) NOT VALID;
+
 ALTER TABLE ONLY settlement.event
     ADD CONSTRAINT event_pkey PRIMARY KEY (seq, part);
 
@@ -1138,6 +1141,19 @@ ALTER TABLE settlement.calendar ALTER COLUMN calendar_no ADD GENERATED ALWAYS AS
     CACHE 1
 );
 
+CREATE TABLE settlement.contribution (
+    part smallint NOT NULL,
+    party integer NOT NULL,
+    cu bigint NOT NULL,
+    CONSTRAINT contribution_cu_check CHECK ((cu >= 0)),
+    CONSTRAINT contribution_party_check CHECK ((party >= 0))
+);
+
+ALTER TABLE ONLY settlement.contribution
+    ADD CONSTRAINT contribution_pkey PRIMARY KEY (part, party);
+
+GRANT SELECT,INSERT,UPDATE ON TABLE settlement.contribution TO tongdui_app;
+
 CREATE TABLE settlement.cycle (
     part smallint NOT NULL,
     cycle_no integer NOT NULL,
@@ -1160,6 +1176,40 @@ ALTER TABLE ONLY settlement.cycle
     ADD CONSTRAINT cycle_pkey PRIMARY KEY (part, cycle_no);
 
 GRANT SELECT,INSERT,UPDATE ON TABLE settlement.cycle TO tongdui_app;
+
+CREATE TABLE settlement.debt (
+    part smallint NOT NULL,
+    debtor integer NOT NULL,
+    creditor integer NOT NULL,
+    cu bigint NOT NULL,
+    CONSTRAINT debt_check CHECK ((creditor <> debtor)),
+    CONSTRAINT debt_cu_check CHECK ((cu >= 0)),
+    CONSTRAINT debt_debtor_check CHECK ((debtor > 0))
+);
+
+ALTER TABLE ONLY settlement.debt
+    ADD CONSTRAINT debt_pkey PRIMARY KEY (part, debtor, creditor);
+
+GRANT SELECT,INSERT,UPDATE ON TABLE settlement.debt TO tongdui_app;
+
+CREATE TABLE settlement.discharge (
+    part smallint NOT NULL,
+    cycle_no integer NOT NULL,
+    one integer NOT NULL,
+    other integer NOT NULL,
+    one_cu bigint NOT NULL,
+    other_cu bigint NOT NULL,
+    fees_cu bigint NOT NULL,
+    rounding_cu bigint NOT NULL,
+    CONSTRAINT discharge_check CHECK ((other > one)),
+    CONSTRAINT discharge_check1 CHECK (((((one_cu + other_cu) + fees_cu) + rounding_cu) = 0)),
+    CONSTRAINT discharge_one_check CHECK ((one > 0))
+);
+
+ALTER TABLE ONLY settlement.discharge
+    ADD CONSTRAINT discharge_pkey PRIMARY KEY (part, cycle_no, one, other);
+
+GRANT SELECT,INSERT ON TABLE settlement.discharge TO tongdui_app;
 
 CREATE TABLE settlement.flush (
     part smallint NOT NULL,
@@ -1188,6 +1238,18 @@ ALTER TABLE ONLY settlement.four_eyes
     ADD CONSTRAINT four_eyes_pkey PRIMARY KEY (one);
 
 GRANT SELECT,INSERT ON TABLE settlement.four_eyes TO tongdui_app;
+
+CREATE TABLE settlement.funds (
+    part smallint NOT NULL,
+    party integer NOT NULL,
+    cu bigint NOT NULL,
+    CONSTRAINT funds_party_check CHECK (((party <> 0) AND (party >= '-4'::integer)))
+);
+
+ALTER TABLE ONLY settlement.funds
+    ADD CONSTRAINT funds_pkey PRIMARY KEY (part, party);
+
+GRANT SELECT,INSERT,UPDATE ON TABLE settlement.funds TO tongdui_app;
 
 CREATE TABLE settlement.hold (
     part smallint NOT NULL,

@@ -210,6 +210,15 @@ ADVICE: Final[Mapping[str, tuple[str, str]]] = {
     # Cycles, merchants and endpoints.
     "cycle_not_open": ("Look the open cycle up in GET /v1/cycles.", "请查询当前开放的周期。"),
     "cycle_not_closed": ("Settle only a closed cycle, once.", "仅可结算已关闭且未结算的周期。"),
+    "funds_insufficient": (
+        "Pay in what is missing; try again under a new key.",
+        "请补足资金后使用新的幂等键重试。",
+    ),
+    "funds_moved": ("Make the plan again, then try it.", "请重新制定计划后再试。"),
+    "movement_unmatched": (
+        "Book or match what the bank shows first.",
+        "请先将银行流水入账或匹配。",
+    ),
     "cycle_exists": ("Choose another id for the next cycle.", "请为下一周期选择其他编号。"),
     "merchant_exists": ("Choose another code.", "请选择其他商户代码。"),
     "endpoint_limit_reached": (

@@ -19,6 +19,9 @@ HOUSE: Final = 0
 HOUSE_FEES: Final = -1
 HOUSE_ROUNDING: Final = -2
 HOUSE_DEFAULT_FUND: Final = -3
+HOUSE_TRANSIT: Final = -4
+"""Money on its way: taken out of somebody's funds, and not yet in the bank's statement; or announced, and
+not yet there, then below zero."""
 HOUSE_CODES: Final = {
     HOUSE_FEES: "HOUSE:fees",
     HOUSE_ROUNDING: "HOUSE:rounding",

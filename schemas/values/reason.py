@@ -367,6 +367,24 @@ class Reason(Enum):
         "请求是为其他主机签名的。",
     )
 
+    FUNDS_INSUFFICIENT = (
+        120,
+        True,
+        "The money is not there.",
+        "资金不足。",
+    )
+    FUNDS_MOVED = (
+        121,
+        True,
+        "The figures changed since this was planned.",
+        "计划制定后资金数据已变化。",
+    )
+    MOVEMENT_UNMATCHED = (
+        122,
+        True,
+        "Books and bank do not agree: a movement of the bank has no place in the books.",
+        "账簿与银行不一致:存在未入账的银行流水。",
+    )
     ADJUSTMENT_EXCEEDS_ORDER = (
         130,
         False,

@@ -8,7 +8,7 @@ what is not settled. So its memory does not grow with the journal.
 Where a row differs, the audit goes on from what is stored, so that one broken row is one difference
 and not a thousand.
 
-Source: settlement/RULES.md, rules B1 to B8 and C1 to C4.
+Source: settlement/RULES.md, rules B1 to B8, C1 to C4, U1 to U7, U10 and U11.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from schemas.values.amounts import AMOUNT_LIMIT
 from schemas.values.ids import HOUSE_FEES, HOUSE_ROUNDING
 from schemas.values.reason import Reason
+from settlement.core.audit_funds import MONEY, FundsAudit, MoneyMoved
 from settlement.core.audit_reversal import ReversalAudit, Reversing
 from settlement.core.chain import GENESIS
 from settlement.core.event import EPOCH_2000_US, Kind
@@ -287,6 +288,7 @@ class JournalAudit:
         self.report = report
         self.reversals = ReversalAudit(reversed_orders)
         self.accounts: dict[int, AccountFigures] = {}
+        self.funds = FundsAudit(self.accounts, self._event)
         self.holds: dict[int, OpenHold] = {}
         self.cycles: dict[int, CycleFigures] = {}
         self.cycle_ids: set[str] = set()
@@ -349,6 +351,7 @@ class JournalAudit:
         """
         if not self._ended:
             raise ValueError("the COPY stream was cut short")
+        self.funds.check(self.last_seq + 1)
         while self._flush_place < len(self._flushes):
             self._finish_flush()
 
@@ -419,6 +422,13 @@ class JournalAudit:
             elif kind == _REFUSED:
                 if order_seq:
                     self._refused(seq, step, issuer, debit, reason)
+            elif kind in MONEY:
+                self.funds.take(
+                    MoneyMoved(
+                        seq, kind, step, issuer, acceptor, units, credited, (debit, value, fee), cycle_no
+                    ),
+                    self._positions.get(issuer, 0),
+                )  # fmt: skip
             elif kind not in _POINTS and kind not in _TAKES_BACK:
                 text = data[place + row_bytes : end].decode(errors="replace")
                 self._administer(seq, at, kind, issuer, value, cycle_no, text)
@@ -746,7 +756,7 @@ class JournalAudit:
         elif kind == Kind.CYCLE_CLOSED:
             self._close_cycle(seq, at, cycle_no)
         elif kind == Kind.CYCLE_SETTLED:
-            self._settle_cycle(seq, at, cycle_no)
+            self._settle_cycle(seq, at, cycle_no, figure)
         else:
             self._event(seq, "kind", "a kind of event that exists", kind)
 
@@ -776,11 +786,12 @@ class JournalAudit:
         cycle.debts = {merchant_no: net for merchant_no, net in self._positions.items() if net < 0}
         for merchant_no, net in cycle.debts.items():
             self.accounts[merchant_no].unsettled += net
+        self.funds.close(cycle)
         self.finished_cycles.append(cycle)
         self.open = None
         self._positions = {}
 
-    def _settle_cycle(self, seq: int, at: int, cycle_no: int) -> None:
+    def _settle_cycle(self, seq: int, at: int, cycle_no: int, figure: int) -> None:
         cycle = self.cycles.get(cycle_no)
         if cycle is None or cycle.state != "closed":
             state = cycle.state if cycle else "unknown"
@@ -789,6 +800,7 @@ class JournalAudit:
         for merchant_no, net in cycle.debts.items():
             self.accounts[merchant_no].unsettled -= net
         cycle.debts = {}
+        self.funds.settle(seq, cycle_no, figure)
         cycle.state = "settled"
         cycle.settled_at_us = at + EPOCH_2000_US
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from schemas.values.amounts import AMOUNT_LIMIT, SUM_LIMIT
 from schemas.values.ids import HOUSE, HOUSE_FEES, HOUSE_ROUNDING, order_id
 from schemas.values.reason import Reason
-from settlement.core import adjustment
+from settlement.core import adjustment, funds
 from settlement.core.command import (
     Adjust,
     Answer,
@@ -30,6 +30,7 @@ from settlement.core.command import (
     End,
     Entry,
     ExpireHolds,
+    FundsCommand,
     Join,
     Order,
     Pin,
@@ -39,10 +40,12 @@ from settlement.core.command import (
     unstored_refusal,
 )
 from settlement.core.event import EPOCH_2000_US, PACK, Kind
+from settlement.core.funds import Funds
 from settlement.core.reversal import NOTHING
 
 if TYPE_CHECKING:
-    from settlement.core.command import BooksCommand, Reverse
+    from settlement.core.command import BooksCommand, Reverse, Unwind
+    from settlement.core.funds import FundsChange
     from settlement.core.reversal import Amounts, Cleared, Past
 
 NO_KEY = bytes(16)
@@ -145,6 +148,7 @@ class Changes:
         ended: Sequence numbers of stored holds that ended.
         cycles: Cycles that changed, in order.
         breached: Merchants that a reversal or an adjustment left below their cap, to the CU that are missing.
+        funds: Whose money moved; None where nobody's did.
     """
 
     events: list[bytes] = field(default_factory=list)
@@ -159,6 +163,7 @@ class Changes:
     ended: list[int] = field(default_factory=list)
     cycles: list[CycleChange] = field(default_factory=list)
     breached: dict[int, int] = field(default_factory=dict)
+    funds: FundsChange | None = None
 
 
 class Books:
@@ -189,6 +194,7 @@ class Books:
         self.past: dict[int, Past] = {}
         self.cycle_ids: set[str] = set()
         self.unsettled: dict[int, dict[int, int]] = {}
+        self.funds = Funds()
         self._due: list[tuple[int, int]] = []
         self._events: list[bytes] = []
         self._first_seq = 1
@@ -696,6 +702,8 @@ class Books:
             return [self._join(command)]
         if isinstance(command, Adjust):
             return [self._adjust(command)]
+        if isinstance(command, FundsCommand):
+            return funds.decide(self, command)
         return [self._change_account(command)]
 
     def _decide_order(self, order: Order) -> Entry:
@@ -798,14 +806,28 @@ class Books:
         )
 
     def _settle_cycle(self, command: SettleCycle) -> Entry:
-        nets = self.unsettled.pop(command.cycle_no, None)
-        if nets is None:
+        if command.cycle_no not in self.unsettled:
             return self.refuse(command, Reason.CYCLE_NOT_CLOSED)
+        if command.funded and (missing := funds.missing_for(self, command.cycle_no)):
+            return self.refuse(command, Reason.FUNDS_INSUFFICIENT, merchant_no=min(missing))
+        return self.settle(command)
+
+    def settle(self, command: SettleCycle | Unwind, *, step: int = 0) -> Entry:
+        """Move a closed cycle into the parties' funds; it weighs on no cap from then on (rules U5 and U6)."""
+        nets = self.unsettled.pop(command.cycle_no)
         for merchant_no, net_cu in nets.items():
             if merchant_no > 0:
                 self.accounts[merchant_no].unsettled -= min(0, net_cu)
+        paid_cu = funds.settle(self, command.cycle_no, nets)
+        funded = not isinstance(command, SettleCycle) or command.funded
         entry = self._administer(
-            command, 0, Kind.CYCLE_SETTLED, 0, 0, "", cycle_no=command.cycle_no
+            command,
+            step,
+            Kind.CYCLE_SETTLED,
+            0,
+            paid_cu if funded else 0,
+            "",
+            cycle_no=command.cycle_no,
         )
         self._changes.cycles.append(
             CycleChange(
@@ -813,6 +835,46 @@ class Books:
             )
         )
         return entry
+
+    # Money ------------------------------------------------------------------------------------
+
+    def add_collateral(self, merchant_no: int, cu: int) -> None:
+        """Change a merchant's collateral; whether it may is decided by whoever asks."""
+        self.accounts[merchant_no].collateral += cu
+        self._moved_accounts.add(merchant_no)
+
+    def move_money(
+        self,
+        command: Command,
+        kind: Kind,
+        giver: int,
+        taker: int,
+        figures: tuple[int, int, int],
+        /,
+        *,
+        pots: tuple[int, int] = (0, 0),
+        step: int = 0,
+        cycle_no: int = 0,
+        reference: str = "",
+    ) -> Entry:
+        """Write down that money moved; whose and where is told by `settlement.core.funds`.
+
+        Args:
+            command: Who wants it, and under which key.
+            kind: `DEPOSITED`, `PAID_OUT`, `TRANSFERRED` or `DISCHARGED`.
+            giver: Whose money; of a pair, the merchant with the lower number.
+            taker: Whose it is then; of a pair, the other merchant; 0 where the bank stands on the other side.
+            figures: `debit_cu`, `value_cu` and `fee_cu`: of a pair, what the one, the other and the fees
+                come to; else only the second, the amount.
+            pots: From which pot, to which.
+            step: Place among the events of one request.
+            cycle_no: The closed cycle that it helps to settle; 0 for none.
+            reference: Where the bank says so, or what it is for.
+        """
+        return self._write(
+            command, step, kind, 0, -1, 0, 0, 0, pots[0], *figures, pots[1], 0, giver, taker, 0,
+            reference, cycle_no or None,
+        )  # fmt: skip
 
     def _join(self, command: Join) -> Entry:
         if command.merchant_no in self.accounts:
@@ -860,6 +922,7 @@ class Books:
         }
         changes.opened = list(self._opened.values())
         changes.ended = self._ended
+        changes.funds = self.funds.take()
         self._events = []
         self._first_seq = self.seq + 1
         self._moved_accounts = set()

@@ -7,6 +7,7 @@ the rider that owns the lots, and inherit from `Command`.
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -219,14 +220,109 @@ class CloseCycle(Command, frozen=True, gc=False, array_like=True, tag=7):
 
 
 class SettleCycle(Command, frozen=True, gc=False, array_like=True, tag=8):
-    """Count a closed cycle as funded and paid, so that its positions no longer weigh on caps.
+    """Move the positions of a closed cycle into the parties' funds, so that they no longer weigh on caps.
 
     Attributes:
         cycle_no: The closed cycle.
+        funded: Whether the money must be there; without it somebody answers for the payers, whose funds may
+            go below zero.
     """
 
     cycle_no: int
+    funded: bool = False
 
+
+class Pot(IntEnum):
+    """Where a party's money is counted; numbers are permanent."""
+
+    FUNDS = 0
+    COLLATERAL = 1
+    DEFAULT_FUND = 2
+
+
+class Deposit(Command, frozen=True, gc=False, array_like=True, tag=31):
+    """Book money that the bank says came in.
+
+    Attributes:
+        party: Whose it is: a merchant, the house (0, in the default fund), or one of the house's own parties.
+        pot: Where it is counted; see `Pot`.
+        cu: Amount, CU; above 0.
+        reference: Where the bank says so: number of the statement and of its entry.
+    """
+
+    party: int
+    pot: int
+    cu: int
+    reference: str = ""
+
+
+class PayOut(Command, frozen=True, gc=False, array_like=True, tag=32):
+    """Book money that the bank says went out; a fact, so no need is looked at.
+
+    Attributes:
+        party: Whose it was, as for `Deposit`.
+        pot: Where it was counted.
+        cu: Amount, CU; above 0.
+        reference: Where the bank says so.
+    """
+
+    party: int
+    pot: int
+    cu: int
+    reference: str = ""
+
+
+class Transfer(Command, frozen=True, gc=False, array_like=True, tag=33):
+    """Count money that lies at the bank for somebody else, or in another pot.
+
+    Attributes:
+        giver: Whose it was.
+        giver_pot: Where it was counted.
+        taker: Whose it is to be.
+        taker_pot: Where it is to be counted.
+        cu: Amount, CU; above 0.
+        cycle_no: The closed cycle that it helps to settle, which makes the taker the giver's debtor; 0 for none.
+        reference: What it is for.
+    """
+
+    giver: int
+    giver_pot: int
+    taker: int
+    taker_pot: int
+    cu: int
+    cycle_no: int = 0
+    reference: str = ""
+
+
+class Discharge(Command, frozen=True, gc=False, array_like=True, tag=34):
+    """Settle what some pairs of merchants owe each other in a closed cycle, before the rest of it.
+
+    Attributes:
+        cycle_no: The closed cycle.
+        pairs: For each pair: the two merchants, the lower number first, and what the pair comes to for the
+            one, the other, the house's fees and its rounding, CU.
+    """
+
+    cycle_no: int
+    pairs: tuple[tuple[int, int, int, int, int, int], ...]
+
+
+class Unwind(Command, frozen=True, gc=False, array_like=True, tag=35):
+    """Settle a closed cycle though its debtor lacks money: some are paid less, and what they lack is owed to them.
+
+    Attributes:
+        cycle_no: The closed cycle.
+        debtor: Who lacks the money.
+        shares: For each creditor that is paid less: its number, and how much less, CU.
+    """
+
+    cycle_no: int
+    debtor: int
+    shares: tuple[tuple[int, int], ...]
+
+
+FundsCommand = Deposit | PayOut | Transfer | Discharge | Unwind
+"""Commands that `settlement.core.funds` decides."""
 
 BooksCommand = (
     Order
@@ -239,6 +335,7 @@ BooksCommand = (
     | SetCollateral
     | CloseCycle
     | SettleCycle
+    | FundsCommand
 )
 """Commands that the books decide without a rider."""
 
@@ -246,7 +343,10 @@ UNKEYED = frozenset({End, Pin})
 """Those of them that name an accepted order instead of carrying a key: a repeat is answered by what the
 order is by then."""
 
-ADMINISTRATIVE = (Adjust, ExpireHolds, Join, SetCap, SetCollateral, CloseCycle, SettleCycle)
+ADMINISTRATIVE = (
+    *(Adjust, ExpireHolds, Join, SetCap, SetCollateral, CloseCycle, SettleCycle),
+    *(Deposit, PayOut, Transfer, Discharge, Unwind),
+)
 """Those of them that carry a key and are no orders."""
 
 

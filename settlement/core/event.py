@@ -23,7 +23,7 @@ import msgspec
 class Kind(IntEnum):
     """What happened; numbers are permanent.
 
-    1 to 6 and 20 move value, 7, 8, 16 to 19, 21 and 22 points, 9 holds, 10 to 15 are administrative.
+    1 to 6 and 20 move value, 7, 8, 16 to 19, 21 and 22 points, 9 holds, 23 to 26 money; 10 to 15 are administrative.
     """
 
     ACCEPTED = 1
@@ -48,6 +48,10 @@ class Kind(IntEnum):
     REVERSED = 20
     GIVEN = 21
     RECEIVED = 22
+    DEPOSITED = 23
+    PAID_OUT = 24
+    TRANSFERRED = 25
+    DISCHARGED = 26
 
 
 ENDS: Final = frozenset({Kind.CLEARED, Kind.VOIDED, Kind.EXPIRED})

@@ -29,6 +29,7 @@ from settlement.core.audit import (
 )
 from settlement.core.event import EPOCH_2000_US
 from settlement.core.instruction import HOUSE_LEG
+from settlement.service.audit_funds import compare_funds
 from settlement.service.clearing import PART
 from settlement.store import audit as store
 
@@ -90,7 +91,7 @@ async def audit_books(
         part: Partition.
         progress: Called with the number of events that were read since the last call.
 
-    Source: settlement/RULES.md, rules B1 to B8 and C1 to C4.
+    Source: settlement/RULES.md, rules B1 to B8, C1 to C4, U1 to U7, U10 and U11.
     """
     report = AuditReport(part=part)
     partition = await store.fetch_partition(conn, part=part)
@@ -102,6 +103,7 @@ async def audit_books(
     await _stream(conn, journal, progress)
     _compare_partition(journal, partition)
     await _compare_accounts(conn, journal)
+    await compare_funds(conn, journal)
     await _compare_cycles(conn, journal)
     await _check_batches(conn, journal)
     for row in await store.fetch_rows_without_partition(conn):

@@ -52,7 +52,7 @@ from settlement.core.command import (
 )
 from settlement.core.event import Kind
 from settlement.service.block import Block
-from settlement.store import journal
+from settlement.store import funds, journal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -671,6 +671,8 @@ class Writer:
                     await journal.pin_holds(conn, part=self._part, pinned=changes.pinned)
                 if changes.reversed:
                     await journal.write_reversed(conn, part=self._part, reversed_=changes.reversed)
+                if changes.funds:
+                    await funds.write_funds(conn, part=self._part, change=changes.funds)
                 if changes.cycles:
                     await journal.write_cycles(conn, part=self._part, changes=changes)
                 await journal.write_projections(

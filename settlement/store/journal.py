@@ -15,6 +15,7 @@ from settlement.core.books import Account, Books, Hold, Obligation
 from settlement.core.command import KEY_BYTES, Entry, key_name
 from settlement.core.event import COLUMNS, EPOCH_2000_US, Kind
 from settlement.core.reversal import NOTHING, Amounts, Cleared, Past
+from settlement.store.funds import load_funds
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Sequence
@@ -172,6 +173,7 @@ async def load_books(conn: Connection, part: int) -> Books:
         for row in await conn.fetch("SELECT cycle_id FROM settlement.cycle WHERE part = $1", part)
     }
     await _load_positions(conn, books)
+    books.funds = await load_funds(conn, part=part)
     for row in await conn.fetch(
         """
         SELECT e.seq, e.at, e.occurred_at, e.due_at, e.member_no, e.units, e.debit_cu, e.value_cu, e.fee_cu,

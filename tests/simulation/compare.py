@@ -33,7 +33,17 @@ async def stored_figures(pool: asyncpg.Pool) -> dict[str, Any]:
     lots = await pool.fetch(
         "SELECT lot_no, member_no, merchant_no, earned_units, units FROM exchange.lot_balance"
     )
+    funds = await pool.fetch("SELECT party, cu FROM settlement.funds WHERE cu <> 0")
+    shares = await pool.fetch("SELECT party, cu FROM settlement.contribution WHERE cu <> 0")
+    debts = await pool.fetch("SELECT debtor, creditor, cu FROM settlement.debt WHERE cu <> 0")
+    discharged = await pool.fetch(
+        "SELECT cycle_no, one, other, one_cu, other_cu, fees_cu, rounding_cu FROM settlement.discharge"
+    )
     return {
+        "funds": {row[0]: row[1] for row in funds},
+        "shares": {row[0]: row[1] for row in shares},
+        "debts": {(row[0], row[1]): row[2] for row in debts},
+        "discharged": {(row[0], row[1], row[2]): tuple(row)[3:] for row in discharged},
         "positions": {(row[0], row[1]): row[2] for row in positions if row[2]},
         "obligations": {(row[0], row[1], row[2]): tuple(row)[3:] for row in obligations},
         "reversed": {(row[0], row[1], row[2]): tuple(row)[3:] for row in reversed_},
@@ -63,6 +73,10 @@ def told_figures(oracle: Oracle) -> dict[str, Any]:
         )
     unsettled = oracle.unsettled_cycles()
     return {
+        "funds": oracle.balances(),
+        "shares": oracle.shares(),
+        "debts": oracle.debts(),
+        "discharged": oracle.discharged(),
         "positions": {key: cu for key, cu in positions.items() if cu},
         "obligations": sums["cleared"],
         "reversed": sums["reversed"],

@@ -1,5 +1,6 @@
 """Histories that Hypothesis draws, turned into wishes for the oracle and commands for the product."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -13,16 +14,21 @@ from settlement.core.command import (
     Adjust,
     CloseCycle,
     Command,
+    Deposit,
+    Discharge,
     End,
     Entry,
     ExpireHolds,
     Join,
     Order,
+    PayOut,
     Pin,
     Reverse,
     SetCap,
     SetCollateral,
     SettleCycle,
+    Transfer,
+    Unwind,
 )
 from tests.simulation.ground import DAY_US, HOUR_US, START_US, terms
 from tests.simulation.oracle import Oracle, floor
@@ -30,7 +36,7 @@ from tests.simulation.oracle import Oracle, floor
 KIND_NAMES = {
     1: "accepted", 2: "refused", 3: "cleared", 4: "voided", 5: "expired", 6: "adjusted", 7: "accrued", 8: "lapsed",
     9: "pinned", 10: "joined", 11: "cap_set", 12: "collateral_set", 13: "cycle_opened", 14: "cycle_closed",
-    15: "cycle_settled", 20: "reversed",
+    15: "cycle_settled", 20: "reversed", 23: "deposited", 24: "paid_out", 25: "transferred", 26: "discharged",
 }  # fmt: skip
 FEE_BPS = 50
 UNKNOWN = 99
@@ -46,6 +52,10 @@ MERCHANTS = (
 HOSTED = (1, 2, 3)
 OWN = (4, 5)
 
+
+PARTIES = (1, 2, 3, 4, 5, 0, -1, -2, -4, UNKNOWN)
+"""Whose money it may be: merchants, the house in the default fund, its fees, its rounding, the way to the bank."""
+POTS = (0, 0, 0, 0, 1, 1, 2, 2, 0, 0)
 
 RULES = {
     # merchant: proof that is asked for, CU and orders of one member in a day
@@ -220,8 +230,20 @@ def command_of(wish: dict[str, Any]) -> Command:
         return SetCollateral(**same, merchant_no=w["merchant"], collateral_cu=w["collateral"])
     if what == "close":
         return CloseCycle(**same, cycle_no=w["cycle"], next_id=w["next_id"], at_us=w["at"])
+    if what in ("deposit", "pay_out"):
+        kind = Deposit if what == "deposit" else PayOut
+        return kind(
+            **same, party=w["party"], pot=w["pot"], cu=w["cu"], reference="statement 1, entry 2"
+        )
+    if what == "transfer":
+        moved = {name: w[name] for name in ("giver", "giver_pot", "taker", "taker_pot", "cu")}
+        return Transfer(**same, **moved, cycle_no=w["cycle"])
+    if what == "discharge":
+        return Discharge(**same, cycle_no=w["cycle"], pairs=tuple(w["pairs"]))
+    if what == "unwind":
+        return Unwind(**same, cycle_no=w["cycle"], debtor=w["debtor"], shares=tuple(w["shares"]))
     assert what == "settle"
-    return SettleCycle(**same, cycle_no=w["cycle"])
+    return SettleCycle(**same, cycle_no=w["cycle"], funded=w.get("funded", False))
 
 
 def plain(entry: Entry) -> dict[str, Any]:
@@ -277,7 +299,14 @@ STEPS = {
     "cap": st.tuples(st.just("cap"), _small, st.integers(0, 5_000)),
     "collateral": st.tuples(st.just("collateral"), _small, st.integers(0, 2_000)),
     "close": st.tuples(st.just("close"), _small, _small),
-    "settle": st.tuples(st.just("settle"), _small),
+    "settle": st.tuples(st.just("settle"), _small, st.booleans()),
+    "deposit": st.tuples(st.just("deposit"), _small, _small, st.integers(1, 2_000)),
+    "pay_out": st.tuples(st.just("pay_out"), _small, _small, st.integers(1, 2_000)),
+    "fund": st.tuples(st.just("fund"), _small, _small),
+    "transfer": st.tuples(st.just("transfer"), _small, _small, _small, st.integers(1, 1_500)),
+    "help": st.tuples(st.just("help"), _small, _small, _small),
+    "discharge": st.tuples(st.just("discharge"), _small, st.integers(1, 63)),
+    "unwind": st.tuples(st.just("unwind"), _small, _small),
     "wait": st.tuples(
         st.just("wait"), st.sampled_from([1, HOUR_US // 2, DAY_US, 3 * DAY_US, 8 * DAY_US])
     ),
@@ -298,7 +327,10 @@ WEIGHTS = {
     "basket": 4,
     "send": 4,
     "wait": 2,
+    "close": 2,
 }
+MONEY_STEPS = ("deposit", "pay_out", "fund", "transfer", "help", "discharge", "unwind")
+"""Steps that move money alone."""
 PRELUDE: list[tuple] = [
     ("accrue", member, merchant, 20, 9) for member in range(3) for merchant in range(3)
 ]
@@ -621,6 +653,93 @@ class Script:
             at=self._at(),
         )
 
-    def _settle(self, pick: int) -> None:
+    def _a_cycle(self, pick: int) -> int:
+        """A closed cycle that is not settled; the open one where there is none."""
         cycles = self.oracle.unsettled_cycles() or [self.oracle.cycle()]
-        self._keyed("settle", cycle=cycles[pick % len(cycles)])
+        return cycles[pick % len(cycles)]
+
+    def _settle(self, pick: int, funded: bool) -> None:
+        self._keyed("settle", cycle=self._a_cycle(pick), funded=funded)
+
+    def _deposit(self, party: int, pot: int, cu: int) -> None:
+        self._keyed("deposit", party=PARTIES[party], pot=POTS[pot], cu=cu)
+
+    def _pay_out(self, party: int, pot: int, cu: int) -> None:
+        self._keyed("pay_out", party=PARTIES[party], pot=POTS[pot], cu=cu)
+
+    def _fund(self, pick: int, short: int) -> None:
+        """Somebody pays in what it lacks for a cycle, in most cases to the last CU that counts."""
+        cycle = self._a_cycle(pick)
+        lacking = self.oracle.lacking(cycle) if cycle in self.oracle.unsettled_cycles() else {}
+        for merchant, cu in lacking.items():
+            less = {0: 99, 1: 100, 2: cu // 2}.get(short, 0)
+            self._keyed("deposit", party=merchant, pot=0, cu=max(1, cu - less))
+
+    def _transfer(self, giver: int, taker: int, pots: int, cu: int) -> None:
+        debts = sorted(self.oracle.debts().items())
+        if debts and pots == 9:  # somebody pays back
+            (debtor, creditor), owed = debts[giver % len(debts)]
+            moved = {
+                "giver": debtor,
+                "giver_pot": 0,
+                "taker": creditor,
+                "taker_pot": 2 if creditor == 0 else 0,
+            }
+            self._keyed("transfer", **moved, cu=min(cu, owed + 1), cycle=0)
+            return
+        rich = self._rich((party, pot) for party in PARTIES for pot in range(3))
+        whose, pot = rich[giver % len(rich)] if rich and pots < 8 else (PARTIES[giver], POTS[pots])
+        moved = {
+            "giver": whose,
+            "giver_pot": pot,
+            "taker": {0: PARTIES[giver], 1: PARTIES[pots]}.get(taker, whose if taker < 6 else -4),
+            "taker_pot": 0 if taker >= 6 else (pot + 1 + cu % 2) % 3,
+        }
+        if pots < 4:
+            cu = max(1, min(cu, self.oracle.in_pot(whose, pot)))
+        self._keyed("transfer", **moved, cu=cu, cycle=0)
+
+    def _rich(self, pots: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Those pots that there is something in."""
+        return [(party, pot) for party, pot in pots if self.oracle.in_pot(party, pot) > 0]
+
+    def _help(self, pick: int, giver: int, less: int) -> None:
+        """Collateral or the default fund pays what somebody lacks for a cycle."""
+        cycle = self._a_cycle(pick)
+        lacking = self.oracle.lacking(cycle) if cycle in self.oracle.unsettled_cycles() else {}
+        for debtor, cu in [*lacking.items(), (1 + pick % 5, 7)][:1]:
+            rich = self._rich([(debtor, 1), *((party, 2) for party in range(6))])
+            whose, pot = rich[giver % len(rich)] if rich else (0, 2)
+            has = self.oracle.in_pot(whose, pot)
+            wanted = max(1, min(cu, has) if less else cu + 1)
+            self._keyed(
+                "transfer",
+                giver=whose,
+                giver_pot=pot,
+                taker=debtor,
+                taker_pot=0,
+                cu=wanted,
+                cycle=cycle,
+            )
+
+    def _discharge(self, pick: int, which: int) -> None:
+        cycle = self._a_cycle(pick)
+        pairs = [(*pair, *sums) for pair, sums in sorted(self.oracle.pairs(cycle).items())]
+        chosen = [pair for place, pair in enumerate(pairs) if which >> place % 6 & 1]
+        if chosen:
+            self._keyed("discharge", cycle=cycle, pairs=chosen)
+
+    def _unwind(self, pick: int, more: int) -> None:
+        """The creditors of a cycle wait, the first of them for as much as it can."""
+        cycle = self._a_cycle(pick)
+        closed = cycle in self.oracle.unsettled_cycles()
+        lacking = self.oracle.lacking(cycle) if closed else {}
+        debtor, cu = [*lacking.items(), (1 + pick % 5, 5)][0]
+        cu += more == 0
+        shares = []
+        for creditor in self.oracle.parties():
+            part = min(cu, max(0, self.oracle.residual(cycle, creditor)))
+            if part and creditor != debtor:
+                shares.append((creditor, part))
+                cu -= part
+        self._keyed("unwind", cycle=cycle, debtor=debtor, shares=shares)

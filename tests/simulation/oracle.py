@@ -7,6 +7,8 @@ told wishes as plain dicts and answers with lists of plain dicts, so a differenc
 import copy
 from fractions import Fraction
 
+from tests.simulation.purse import Purse
+
 DAY = 24 * 3600 * 10**6
 LATE = 7 * DAY
 LIMIT = 10**15
@@ -26,7 +28,7 @@ def ceil(number):
     return Fraction(number).__ceil__()
 
 
-class Oracle:
+class Oracle(Purse):
     """The house as a list of what happened.
 
     `programmes` is merchant -> dict(hosted, rate, earn, valid_days): CU for one unit, units for one
@@ -60,9 +62,8 @@ class Oracle:
         return [e["value"] for e in self.events("joined", "cap_set") if e["issuer"] == merchant][-1]
 
     def collateral(self, merchant):
-        """The last collateral that was set."""
-        said = [e["value"] for e in self.events("collateral_set") if e["issuer"] == merchant]
-        return said[-1] if said else 0
+        """What a bank holds for the merchant."""
+        return self.in_pot(merchant, 1)
 
     def open_holds(self):
         """Accepted orders without an end."""
@@ -394,12 +395,6 @@ class Oracle:
             answers.append(self.write("cycle_closed", order=0, cycle=cycle))
         answers.append(self.write("cycle_opened", order=0, cycle=cycle + 1, id=next_id))
         return answers
-
-    def settle(self, *, cycle):
-        """Count a closed cycle as paid."""
-        if cycle not in self.unsettled_cycles():
-            return self.refuse_plainly("cycle_not_closed")
-        return [self.write("cycle_settled", order=0, cycle=cycle)]
 
     # Reversals ----------------------------------------------------------------------------------
 

@@ -100,6 +100,12 @@ class PureHouse:
         self.obligations: dict[tuple[int, int, int], tuple[int, int, int, int]] = {}
         self.reversed: dict[tuple[int, int, int], tuple[int, int, int, int]] = {}
         self.accounts: dict[int, tuple[int, int, int]] = {}
+        self.funds: dict[str, dict[Any, Any]] = {
+            "funds": {},
+            "shares": {},
+            "debts": {},
+            "discharged": {},
+        }
         self.holds: dict[int, int | None] = {}
         self.cycles: dict[int, tuple[str, str]] = {}
         self.lot_rows: dict[int, Lot] = {}
@@ -246,6 +252,12 @@ class PureHouse:
         self.obligations |= changes.obligations
         self.reversed |= changes.reversed
         self.accounts |= changes.accounts
+        if moved := changes.funds:
+            self.funds["funds"] |= moved.balances
+            self.funds["shares"] |= moved.contributions
+            self.funds["debts"] |= moved.debts
+            for cycle_no, pair in moved.discharged:
+                self.funds["discharged"][cycle_no, pair.one, pair.other] = tuple(pair)[2:]
         for order_seq in changes.ended:
             del self.holds[order_seq]
         self.holds |= {hold.order_seq: None for hold in changes.opened}
@@ -271,6 +283,10 @@ class PureHouse:
     def figures(self) -> dict[str, Any]:
         """What is stored, in the words of `tests.simulation.compare`."""
         return {
+            **{
+                name: {key: cu for key, cu in rows.items() if cu}
+                for name, rows in self.funds.items()
+            },
             "positions": {key: cu for key, cu in self.positions.items() if cu},
             "obligations": self.obligations,
             "reversed": self.reversed,

@@ -196,6 +196,14 @@ TAMPERINGS = {
         "settlement.account", r"merchant 4", "held_cu"),
     "UPDATE settlement.account SET collateral_cu = 0 WHERE merchant_no = 3": (
         "settlement.account", r"merchant 3", "collateral_cu"),
+    "UPDATE settlement.funds SET cu = cu + 1 WHERE party = -1": ("settlement.funds", r"party -1", "cu"),
+    "DELETE FROM settlement.funds WHERE party = 1": ("settlement.funds", r"party 1", "row"),
+    "INSERT INTO settlement.contribution VALUES (1, 3, 5)": (
+        "settlement.contribution", r"all parties", "sum of cu"),
+    "INSERT INTO settlement.debt VALUES (1, 3, 4, 5)": (
+        "settlement.debt", r"debtor 3, creditor 4", "row"),
+    "INSERT INTO settlement.discharge VALUES (1, 2, 1, 4, -5, 5, 0, 0)": (
+        "settlement.discharge", r"cycle 2, merchants 1 and 4", "row"),
     "INSERT INTO settlement.account VALUES (1, 9, 0, 0, 0)": ("settlement.account", r"merchant 9", "row"),
     "INSERT INTO settlement.account VALUES (2, 9, 0, 0, 0)": (
         "settlement.account", r"partitions that do not exist", "rows"),
