@@ -190,6 +190,7 @@ async def _read(
 
 async def _close(home: Home, dsn: str, *, settle: bool) -> dict[str, Any] | str:
     """Close, cut and perhaps settle; a sentence where the answer is no."""
+    from exchange.worker.packager import cut_missing
     from schemas.values.reason import Refusal
     from settlement.service import cycles
     from settlement.service.batches import cut_batch
@@ -200,6 +201,9 @@ async def _close(home: Home, dsn: str, *, settle: bool) -> dict[str, Any] | str:
         head = await cycles.ledger_head(pool)
         if head is None or not head["cycle_no"]:
             return "no cycle is open yet: the first one opens when `tongdui serve` runs"
+        # What an earlier close left undone comes first: packages are a chain.
+        if not await cut_missing(pool, keys=home.keys, packages=home.packages):
+            return "the package of an earlier cycle cannot be cut; the log says why"
         now = datetime.now(UTC)
         opened = await cycles.close_now(pool, clearing, now, by=by)
         if isinstance(opened, Refusal):
