@@ -1294,16 +1294,21 @@ CREATE TABLE settlement.match (
     made_by text NOT NULL,
     accepted_at timestamp with time zone,
     undone_at timestamp with time zone,
+    cycle_no integer,
+    merchant_no integer,
     CONSTRAINT match_check CHECK ((accepted_at >= made_at)),
     CONSTRAINT match_check1 CHECK ((undone_at >= made_at)),
-    CONSTRAINT match_difference_check CHECK ((difference = ANY (ARRAY['amount'::text, 'sign'::text, 'date'::text, 'split'::text]))),
+    CONSTRAINT match_difference_check CHECK ((difference = ANY (ARRAY['amount'::text, 'sign'::text, 'date'::text, 'split'::text, 'units'::text]))),
     CONSTRAINT match_made_by_check CHECK ((made_by <> ''::text)),
     CONSTRAINT match_match_no_check CHECK ((match_no > 0)),
+    CONSTRAINT match_of_lines_or_payments CHECK (((cycle_no IS NULL) = (merchant_no IS NULL))),
     CONSTRAINT match_step_check CHECK ((step = ANY (ARRAY['exact'::text, 'reference'::text, 'amount_and_day'::text, 'one_to_many'::text, 'person'::text])))
 );
 
 ALTER TABLE ONLY settlement.match
     ADD CONSTRAINT match_pkey PRIMARY KEY (match_no);
+
+CREATE INDEX match_differing ON settlement.match USING btree (cycle_no, merchant_no) WHERE ((difference IS NOT NULL) AND (accepted_at IS NULL) AND (undone_at IS NULL));
 
 GRANT SELECT,INSERT ON TABLE settlement.match TO tongdui_app;
 
@@ -1343,6 +1348,40 @@ GRANT SELECT,INSERT ON TABLE settlement.match_instruction TO tongdui_app;
 
 GRANT UPDATE(holds) ON TABLE settlement.match_instruction TO tongdui_app;
 
+CREATE TABLE settlement.match_leaf (
+    match_no integer NOT NULL,
+    cycle_no integer NOT NULL,
+    merchant_no integer NOT NULL,
+    leaf_index bigint NOT NULL,
+    holds boolean DEFAULT true NOT NULL,
+    CONSTRAINT match_leaf_leaf_index_check CHECK ((leaf_index >= 0))
+);
+
+ALTER TABLE ONLY settlement.match_leaf
+    ADD CONSTRAINT match_leaf_pkey PRIMARY KEY (match_no, leaf_index);
+
+CREATE UNIQUE INDEX match_leaf_once ON settlement.match_leaf USING btree (cycle_no, merchant_no, leaf_index) WHERE holds;
+
+GRANT SELECT,INSERT ON TABLE settlement.match_leaf TO tongdui_app;
+
+GRANT UPDATE(holds) ON TABLE settlement.match_leaf TO tongdui_app;
+
+CREATE TABLE settlement.match_line (
+    match_no integer NOT NULL,
+    file_no integer NOT NULL,
+    line_no integer NOT NULL,
+    holds boolean DEFAULT true NOT NULL
+);
+
+ALTER TABLE ONLY settlement.match_line
+    ADD CONSTRAINT match_line_pkey PRIMARY KEY (match_no, file_no, line_no);
+
+CREATE UNIQUE INDEX match_line_once ON settlement.match_line USING btree (file_no, line_no) WHERE holds;
+
+GRANT SELECT,INSERT ON TABLE settlement.match_line TO tongdui_app;
+
+GRANT UPDATE(holds) ON TABLE settlement.match_line TO tongdui_app;
+
 CREATE TABLE settlement.merchant (
     merchant_no integer NOT NULL,
     code text NOT NULL,
@@ -1359,6 +1398,56 @@ ALTER TABLE ONLY settlement.merchant
     ADD CONSTRAINT merchant_pkey PRIMARY KEY (merchant_no);
 
 GRANT SELECT,INSERT ON TABLE settlement.merchant TO tongdui_app;
+
+CREATE TABLE settlement.merchant_file (
+    file_no integer NOT NULL,
+    cycle_no integer NOT NULL,
+    merchant_no integer NOT NULL,
+    name text NOT NULL,
+    lines integer NOT NULL,
+    amount_cu bigint NOT NULL,
+    figure text NOT NULL,
+    clock text NOT NULL,
+    rounding text NOT NULL,
+    content_sha256 bytea NOT NULL,
+    imported_at timestamp with time zone NOT NULL,
+    withdrawn_at timestamp with time zone,
+    CONSTRAINT merchant_file_check CHECK ((withdrawn_at >= imported_at)),
+    CONSTRAINT merchant_file_clock_check CHECK ((clock = ANY (ARRAY['till'::text, 'cleared'::text]))),
+    CONSTRAINT merchant_file_content_sha256_check CHECK ((length(content_sha256) = 32)),
+    CONSTRAINT merchant_file_figure_check CHECK ((figure = ANY (ARRAY['net'::text, 'gross'::text]))),
+    CONSTRAINT merchant_file_file_no_check CHECK ((file_no > 0)),
+    CONSTRAINT merchant_file_lines_check CHECK ((lines > 0)),
+    CONSTRAINT merchant_file_rounding_check CHECK ((rounding = ANY (ARRAY['none'::text, 'toward_zero'::text, 'half_away'::text])))
+);
+
+ALTER TABLE ONLY settlement.merchant_file
+    ADD CONSTRAINT merchant_file_pkey PRIMARY KEY (file_no);
+
+CREATE UNIQUE INDEX merchant_file_once ON settlement.merchant_file USING btree (cycle_no, merchant_no, content_sha256) WHERE (withdrawn_at IS NULL);
+
+GRANT SELECT,INSERT ON TABLE settlement.merchant_file TO tongdui_app;
+
+GRANT UPDATE(withdrawn_at) ON TABLE settlement.merchant_file TO tongdui_app;
+
+CREATE TABLE settlement.merchant_line (
+    file_no integer NOT NULL,
+    line_no integer NOT NULL,
+    place text NOT NULL,
+    order_id text NOT NULL,
+    reference text NOT NULL,
+    day date NOT NULL,
+    amount_cu bigint NOT NULL,
+    units bigint,
+    counterparty text NOT NULL,
+    CONSTRAINT merchant_line_line_no_check CHECK ((line_no > 0)),
+    CONSTRAINT merchant_line_units_check CHECK ((units >= 0))
+);
+
+ALTER TABLE ONLY settlement.merchant_line
+    ADD CONSTRAINT merchant_line_pkey PRIMARY KEY (file_no, line_no);
+
+GRANT SELECT,INSERT ON TABLE settlement.merchant_line TO tongdui_app;
 
 CREATE TABLE settlement.obligation (
     part smallint NOT NULL,
@@ -1564,3 +1653,21 @@ ALTER TABLE ONLY settlement.match_instruction
 
 ALTER TABLE ONLY settlement.match_instruction
     ADD CONSTRAINT match_instruction_match_no_fkey FOREIGN KEY (match_no) REFERENCES settlement.match(match_no);
+
+ALTER TABLE ONLY settlement.match_leaf
+    ADD CONSTRAINT match_leaf_match_no_fkey FOREIGN KEY (match_no) REFERENCES settlement.match(match_no);
+
+ALTER TABLE ONLY settlement.match_line
+    ADD CONSTRAINT match_line_file_no_line_no_fkey FOREIGN KEY (file_no, line_no) REFERENCES settlement.merchant_line(file_no, line_no);
+
+ALTER TABLE ONLY settlement.match_line
+    ADD CONSTRAINT match_line_match_no_fkey FOREIGN KEY (match_no) REFERENCES settlement.match(match_no);
+
+ALTER TABLE ONLY settlement.merchant_file
+    ADD CONSTRAINT merchant_file_cycle_no_fkey FOREIGN KEY (cycle_no) REFERENCES settlement.batch(cycle_no);
+
+ALTER TABLE ONLY settlement.merchant_file
+    ADD CONSTRAINT merchant_file_merchant_no_fkey FOREIGN KEY (merchant_no) REFERENCES settlement.merchant(merchant_no);
+
+ALTER TABLE ONLY settlement.merchant_line
+    ADD CONSTRAINT merchant_line_file_no_fkey FOREIGN KEY (file_no) REFERENCES settlement.merchant_file(file_no);

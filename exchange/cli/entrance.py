@@ -89,8 +89,8 @@ COMMANDS = {
         "List, generate, add, rotate, revoke and export the signing keys, and say how many must sign.",
     ),
     "reconcile": (
-        "exchange.cli.reconcile",
-        "Match bank statements with instructions, and show and resolve what differs.",
+        "exchange.cli.reconciling",
+        "Match what banks and merchants say with what the books say, and show and resolve what differs.",
     ),
     "report": (
         "exchange.cli.report",

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from settlement.core.breaks import Break, Movement, Payment
     from settlement.service.reconciliation import Reconciled
 
-_EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
-_ROLES = ("treasurer",)
+EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
+ROLES = ("treasurer",)
 KINDS = {
     "missing": "missing 未到账",
     "extra": "extra 多出",
@@ -32,27 +32,28 @@ KINDS = {
     "sign": "sign 方向相反",
     "date": "date 日期不符",
     "split": "split 拆分",
+    "units": "units 积分不符",
 }
 
 
 @click.group()
 def reconcile() -> None:
-    """Match bank statements with instructions, and show and resolve what differs."""
+    """Match what banks and merchants say with what the books say, and show and resolve what differs."""
 
 
 _parties = click.option(
     "--parties",
     "parties_file",
-    type=_EXISTING,
+    type=EXISTING,
     required=True,
     help="TOML file with the house's and the merchants' bank accounts (schemas/FORMAT.md, Parties).",
 )
 
 
 @reconcile.command()
-@click.argument("file", type=_EXISTING)
+@click.argument("file", type=EXISTING)
 @_parties
-@click.option("--mapping", type=_EXISTING, help="TOML file that names the columns of a CSV.")
+@click.option("--mapping", type=EXISTING, help="TOML file that names the columns of a CSV.")
 @click.option(
     "--days",
     type=click.IntRange(0, 31),
@@ -92,7 +93,7 @@ def bank(
                 statements,
                 account=account,
                 holders=holders,
-                by=await acting(pool, *_ROLES),
+                by=await acting(pool, *ROLES),
                 at=datetime.now(UTC),
                 rehearse=dry_run,
                 days_max=days,
@@ -156,7 +157,7 @@ def match_entries(
     from settlement.service.reconciliation import match_by_hand
 
     account, _ = house_accounts(parties_file)
-    numbers = [_entry(each) for each in entries]
+    numbers = [numbers_of(each, "--entry", "STATEMENT/ENTRY") for each in entries]
 
     async def work(dsn: str) -> int:
         async with pool_of(dsn) as pool:
@@ -165,11 +166,11 @@ def match_entries(
                 payment_ids=payments,
                 entries=numbers,
                 account=account,
-                by=await acting(pool, *_ROLES),
+                by=await acting(pool, *ROLES),
                 at=datetime.now(UTC),
             )
 
-    print(f"match {_decide(work)}")
+    print(f"match {decide(work)}")
 
 
 @reconcile.command()
@@ -181,28 +182,28 @@ def accept(match_no: int) -> None:
 
     async def work(dsn: str) -> None:
         async with pool_of(dsn) as pool:
-            by = await acting(pool, *_ROLES)
+            by = await acting(pool, *ROLES)
             await accept_difference(pool, match_no=match_no, by=by, at=datetime.now(UTC))
 
-    _decide(work)
+    decide(work)
 
 
 @reconcile.command()
 @click.argument("match_no", type=int)
 @accountable
 def undo(match_no: int) -> None:
-    """Take a match apart; what it held is open again; needs --why."""
+    """Take a match apart, of payments or of lines; what it held is open again; needs --why."""
     from settlement.service.reconciliation import undo_match
 
     async def work(dsn: str) -> None:
         async with pool_of(dsn) as pool:
-            by = await acting(pool, *_ROLES)
+            by = await acting(pool, *ROLES)
             await undo_match(pool, match_no=match_no, by=by, at=datetime.now(UTC))
 
-    _decide(work)
+    decide(work)
 
 
-def _decide(work: Any) -> Any:
+def decide(work: Any) -> Any:
     """Carry a person's decision out."""
     from settlement.service.reconciliation import MatchRefused
 
@@ -261,12 +262,12 @@ def _read(file: Path, mapping: Path | None) -> list[BankStatement]:
     raise Unusable(f"{file}: neither camt.053 nor MT940; a CSV needs --mapping")
 
 
-def _entry(text: str) -> tuple[int, int]:
-    """Numbers of a statement and an entry, as they are printed."""
-    statement, _, entry = text.partition("/")
-    if not (statement.isdecimal() and entry.isdecimal()):
-        raise Unusable(f"--entry {text}: expected STATEMENT/ENTRY, such as 3/14")
-    return int(statement), int(entry)
+def numbers_of(text: str, option: str, form: str) -> tuple[int, int]:
+    """Two numbers, as they are printed: of a statement or file, and of an entry or line in it."""
+    first, _, second = text.partition("/")
+    if not (first.isdecimal() and second.isdecimal()):
+        raise Unusable(f"{option} {text}: expected {form}, such as 3/14")
+    return int(first), int(second)
 
 
 # --- what goes out ---

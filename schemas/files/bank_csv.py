@@ -8,10 +8,6 @@ Source: schemas/FORMAT.md, "Bank statements".
 
 from __future__ import annotations
 
-import codecs
-import csv
-import re
-import tomllib
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Literal
 
@@ -24,15 +20,12 @@ from schemas.files.bank_statement import (
     amount_fen,
     check_currency,
 )
-from schemas.files.csv_text import BOM
+from schemas.files.mapped_csv import check_dialect, mapped_rows, plain_digits, read_mapping
 from schemas.values.amounts import fen_text
 from schemas.values.faults import SchemaError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import IO
-
-_THOUSANDS = re.compile(r"[0-9]{1,3}(,[0-9]{3})+(\.[0-9]*)?", re.ASCII)
 
 
 class Columns(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -91,22 +84,12 @@ def parse_mapping(text: str) -> CsvMapping:
     Raises:
         SchemaError: It is not TOML, a field is missing or unknown, or amounts are told in no column or twice.
     """
-    try:
-        mapping = msgspec.convert(tomllib.loads(text), CsvMapping)
-        codecs.lookup(mapping.encoding)
-    except tomllib.TOMLDecodeError as error:
-        raise SchemaError("$", f"not TOML: {error}") from None
-    except msgspec.ValidationError as error:
-        what, _, path = str(error).partition(" - at `")
-        raise SchemaError(path.rstrip("`") or "$", what) from None
-    except LookupError:
-        raise SchemaError("$.encoding", "no encoding is called so") from None
+    mapping = read_mapping(text, CsvMapping)
+    check_dialect(mapping.encoding, mapping.delimiter)
     columns = mapping.columns
     two = columns.credit is not None and columns.debit is not None
     if two == (columns.amount is not None) or (columns.credit is None) != (columns.debit is None):
         raise SchemaError("$.columns", "name either credit and debit, or amount")
-    if len(mapping.delimiter) != 1:
-        raise SchemaError("$.delimiter", "one character")
     account_number(mapping.account, "$.account")
     return mapping
 
@@ -123,7 +106,15 @@ def read_bank_csv(file: IO[bytes], mapping: CsvMapping, *, number: str) -> BankS
         SchemaError: It cannot be decoded, a column is missing, a field malformed, the currency not yuan, there is no
             line, or a balance is not explained by the line before. The path names line and column.
     """
-    rows = list(_rows(file, mapping))
+    rows = list(
+        mapped_rows(
+            file,
+            [name for name in msgspec.structs.asdict(mapping.columns).values() if name is not None],
+            encoding=mapping.encoding,
+            delimiter=mapping.delimiter,
+            skip_lines=mapping.skip_lines,
+        )
+    )
     if mapping.order == "newest-first":
         rows.reverse()
     if not rows:
@@ -152,38 +143,6 @@ def read_bank_csv(file: IO[bytes], mapping: CsvMapping, *, number: str) -> BankS
         closing_fen=balances[-1],
         entries=tuple(entries),
     )
-
-
-def _rows(file: IO[bytes], mapping: CsvMapping) -> Iterator[tuple[int, dict[str, str]]]:
-    """Give each line that is not empty, by the headings, with its number."""
-    text = codecs.getreader(mapping.encoding)(file)
-    reader = csv.reader(text, delimiter=mapping.delimiter, strict=True)
-    try:
-        for _ in range(mapping.skip_lines):
-            next(reader, None)
-        headings = [each.strip().removeprefix(BOM) for each in next(reader, [])]
-        for name in msgspec.structs.asdict(mapping.columns).values():
-            if name is not None and headings.count(name) != 1:
-                raise SchemaError(
-                    f"line {reader.line_num}, {name}",
-                    f"expected one column of this heading, found {headings.count(name)}",
-                )
-        for fields in reader:
-            if not any(each.strip() for each in fields):
-                continue
-            if len(fields) != len(headings):
-                raise SchemaError(
-                    f"line {reader.line_num}",
-                    f"expected {len(headings)} fields, found {len(fields)}",
-                )
-            yield (
-                reader.line_num,
-                {name: each.strip() for name, each in zip(headings, fields, strict=True)},
-            )
-    except UnicodeDecodeError:
-        raise SchemaError(f"line {reader.line_num + 1}", f"not {mapping.encoding}") from None
-    except csv.Error as error:
-        raise SchemaError(f"line {reader.line_num}", f"not CSV: {error}") from None
 
 
 def _entry(line_no: int, row: dict[str, str], mapping: CsvMapping) -> BankEntry:
@@ -230,9 +189,7 @@ def _signed(line_no: int, row: dict[str, str], name: str) -> int:
 
 def _plain(line_no: int, row: dict[str, str], name: str) -> int:
     """An amount; commas may stand between thousands, and nowhere else."""
-    text = row[name].removeprefix("¥").removeprefix("￥").strip()
-    if _THOUSANDS.fullmatch(text):
-        text = text.replace(",", "")
+    text = plain_digits(row[name])
     return amount_fen(text, f"line {line_no}, {name}")
 
 

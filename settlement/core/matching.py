@@ -11,7 +11,7 @@ Four steps, from the surest to the least sure; what one step matched the next do
 Nothing depends on the order of either list but which of several equal ones is called the repeated one. Nothing is
 guessed: what could be matched in two ways is not matched, and is a break that says so.
 
-Source: settlement/RULES.md, rules X5 to X10.
+Source: settlement/RULES.md, rules X5 to X10 and X19.
 """
 
 from __future__ import annotations
@@ -59,6 +59,8 @@ class BreakKind(StrEnum):
     """Further apart in time than is allowed."""
     SPLIT = "split"
     """One of ours came in several parts, or several came as one; the sums agree."""
+    UNITS = "units"
+    """The amounts agree, the points behind them do not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,12 +72,14 @@ class Item:
         day: Day as a number; only differences count.
         reference: What both sides should call it; empty when it is not said.
         party: Who is on the other side, in one spelling for both lists; empty when it is not said.
+        units: Points behind the amount; None when it is not said.
     """
 
     amount: int
     day: int
     reference: str = ""
     party: str = ""
+    units: int | None = None
 
     def __post_init__(self) -> None:
         """Check what no code path may break."""
@@ -123,30 +127,43 @@ class Outcome:
     differences: tuple[Difference, ...]
 
 
-def match(ours: Sequence[Item], theirs: Sequence[Item], *, days_max: int) -> Outcome:
+def match(
+    ours: Sequence[Item],
+    theirs: Sequence[Item],
+    *,
+    days_max: int,
+    known: Iterable[tuple[str, int]] = (),
+) -> Outcome:
     """Match two lists.
 
     Args:
         ours: What we say.
         theirs: What they say, with our signs.
         days_max: How many days the two may lie apart and still agree; 0 for the same day.
+        known: References and amounts of theirs that were matched before; what comes again is a duplicate.
 
     Returns:
         Matches in the order of the steps, then differences by kind; places rise in each.
     """
-    return _Matching(ours, theirs, days_max).outcome()
+    return _Matching(ours, theirs, days_max, known).outcome()
 
 
 class _Matching:
     """The two lists, and what is left of them."""
 
-    def __init__(self, ours: Sequence[Item], theirs: Sequence[Item], days_max: int) -> None:
+    def __init__(
+        self,
+        ours: Sequence[Item],
+        theirs: Sequence[Item],
+        days_max: int,
+        known: Iterable[tuple[str, int]],
+    ) -> None:
         self._ours, self._theirs, self._days_max = ours, theirs, days_max
         self._left = dict.fromkeys(range(len(ours)))
         self._right = dict.fromkeys(range(len(theirs)))
         self._matches: list[Match] = []
         self._differences: list[Difference] = []
-        self._known: set[tuple[str, int]] = set()
+        self._known = set(known)
 
     def outcome(self) -> Outcome:
         """Take the four steps, and name what is left."""
@@ -155,6 +172,7 @@ class _Matching:
         self._repeated()
         ambiguous = self._by_amount_and_day()
         self._one_to_many()
+        self._units()
         for place in self._left:
             self._differ(BreakKind.MISSING, (place,), (), ambiguous.get((0, place), 0))
         for place in self._right:
@@ -278,6 +296,15 @@ class _Matching:
     def _split(self, ours: tuple[int, ...], theirs: tuple[int, ...]) -> None:
         self._matched(Step.ONE_TO_MANY, ours, theirs)
         self._differ(BreakKind.SPLIT, ours, theirs)
+
+    def _units(self) -> None:
+        """Of what agrees in everything else, where both sides tell points, these agree too."""
+        differ = {(one.ours, one.theirs) for one in self._differences}
+        for one in self._matches:
+            if len(one.ours) == len(one.theirs) == 1 and (one.ours, one.theirs) not in differ:
+                mine, other = self._ours[one.ours[0]].units, self._theirs[one.theirs[0]].units
+                if None not in {mine, other} and mine != other:
+                    self._differ(BreakKind.UNITS, one.ours, one.theirs)
 
     def _sums(
         self,

@@ -160,7 +160,7 @@ async def match_by_hand(
     Raises:
         MatchRefused: One of them is not there or not open, or no reason was given.
     """
-    _need_why(by)
+    need_why(by)
     async with pool.acquire() as conn, conn.transaction():
         await store.lock_bank(conn)
         still = await _open(conn, account)
@@ -188,7 +188,7 @@ async def accept_difference(pool: Pool, *, match_no: int, by: By, at: datetime) 
     Raises:
         MatchRefused: There is no such match, nothing differs in it, it was undone or accepted, or no reason was given.
     """
-    _need_why(by)
+    need_why(by)
     async with pool.acquire() as conn, conn.transaction():
         await store.lock_bank(conn)
         row = await _standing(conn, match_no)
@@ -204,7 +204,7 @@ async def undo_match(pool: Pool, *, match_no: int, by: By, at: datetime) -> None
     Raises:
         MatchRefused: There is no such match, it was undone before, or no reason was given.
     """
-    _need_why(by)
+    need_why(by)
     async with pool.acquire() as conn, conn.transaction():
         await store.lock_bank(conn)
         await _standing(conn, match_no)
@@ -453,7 +453,7 @@ async def _breaks(
 # --- people's decisions ---
 
 
-def _need_why(by: By) -> None:
+def need_why(by: By) -> None:
     """A person's decision says why."""
     if not by.why:
         raise MatchRefused("say why (`--why`): a decision about money needs a reason")

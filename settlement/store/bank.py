@@ -155,18 +155,29 @@ async def insert_matches(
     matches: Sequence[tuple[str, str | None]],
     at: datetime,
     by: str,
+    lines_of: tuple[int, int] | None = None,
 ) -> list[int]:
-    """Add matches, each with its step and what differs; returns their numbers in the same order."""
+    """Add matches, each with its step and what differs; returns their numbers in the same order.
+
+    Args:
+        conn: A connection inside a transaction that holds the lock.
+        matches: Step and difference of each.
+        at: Instant.
+        by: Who made them.
+        lines_of: Cycle and merchant whose lines are matched; None for payments and bank entries.
+    """
     first: int = await conn.fetchval("SELECT coalesce(max(match_no), 0) + 1 FROM settlement.match")
     await conn.copy_records_to_table(
         "match",
         schema_name="settlement",
-        columns=("match_no", "step", "difference", "made_at", "made_by"),
+        columns=(
+            "match_no", "step", "difference", "made_at", "made_by", "cycle_no", "merchant_no",
+        ),
         records=(
-            (number, step, difference, at, by)
+            (number, step, difference, at, by, *(lines_of or (None, None)))
             for number, (step, difference) in enumerate(matches, start=first)
         ),
-    )
+    )  # fmt: skip
     return list(range(first, first + len(matches)))
 
 
@@ -210,12 +221,12 @@ async def fetch_match(conn: Connection, *, match_no: int) -> Record | None:
 
 
 async def fetch_differing(conn: Connection) -> list[Record]:
-    """Read the matches in which something differs and nobody has let it stand."""
+    """Read the matches of payments in which something differs and nobody has let it stand."""
     return await conn.fetch(
         """
         SELECT match_no, step, difference
           FROM settlement.match
-         WHERE difference IS NOT NULL AND accepted_at IS NULL AND undone_at IS NULL
+         WHERE difference IS NOT NULL AND accepted_at IS NULL AND undone_at IS NULL AND cycle_no IS NULL
          ORDER BY match_no
         """
     )
@@ -268,12 +279,11 @@ async def undo_match(conn: Connection, *, match_no: int, at: datetime) -> None:
     await conn.execute(
         "UPDATE settlement.match SET undone_at = $2 WHERE match_no = $1", match_no, at
     )
-    await conn.execute(
-        "UPDATE settlement.match_instruction SET holds = false WHERE match_no = $1", match_no
-    )
-    await conn.execute(
-        "UPDATE settlement.match_entry SET holds = false WHERE match_no = $1", match_no
-    )
+    for table in ("match_instruction", "match_entry", "match_leaf", "match_line"):
+        await conn.execute(
+            f"UPDATE settlement.{table} SET holds = false WHERE match_no = $1 AND holds",  # noqa: S608 - one of these four
+            match_no,
+        )
 
 
 async def fetch_last_account(conn: Connection | asyncpg.Pool) -> str:

@@ -1,0 +1,162 @@
+"""`tongdui reconcile merchant` and its like: a merchant's own file is tried, brought in, and what differs resolved."""
+
+import asyncio
+import csv
+from collections.abc import Awaitable, Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from schemas.files.bank_statement import BankEntry
+from schemas.files.line_breaks import LINE_BREAK_COLUMNS
+from tests.bank_files import camt053
+from tests.cli.conftest import Command, assert_one_sentence
+from tests.merchant_files import CYCLE, HEAD, MAPPING, MERCHANT, Planted, cut, plant
+
+PARTIES = Path("tests/golden/parties.toml")
+OF = ("--merchant", MERCHANT, "--cycle", CYCLE)
+
+
+@pytest.fixture
+def planted() -> Planted:
+    """Thirty orders, and the merchant's rows with six faults."""
+    return plant(30, seed=4, faults=6)
+
+
+@pytest.fixture
+def with_batch(dsn: str, tmp_path: Path, planted: Planted) -> Command:
+    """The command on books with one batch."""
+    (tmp_path / "home").mkdir()
+    asyncio.run(cut(dsn, planted.books, tmp_path / "home"))
+    return Command(tmp_path / "home", database_url=dsn)
+
+
+def _file(folder: Path, planted: Planted) -> tuple[object, ...]:
+    """The merchant's file and its mapping, as the command's arguments."""
+    rows = [row.text() for row in planted.rows]
+    file, mapping = folder / "own.csv", folder / "own.toml"
+    file.write_bytes("\n".join([HEAD, *rows, f"合计,{len(rows)},,,,,,"]).encode("gb18030"))
+    mapping.write_text(MAPPING, "utf-8")
+    return file, *OF, "--mapping", mapping
+
+
+def test_a_merchants_file_is_tried_brought_in_and_resolved(with_batch, planted, tmp_path):
+    """Dry run, import, list, export, decisions: each says what it did, and the status says whether breaks are left."""
+    bring = ("reconcile", "merchant", *_file(tmp_path, planted))
+    tried = with_batch.json(*bring, "--dry-run", status=1)
+    assert with_batch.json("reconcile", "lines", *OF) == []
+    done = with_batch.json(*bring, status=1)
+    assert (done["file"], tried["file"], done["lines"]) == (1, None, len(planted.rows))
+    assert done["breaks"] == tried["breaks"] == with_batch.json("reconcile", "lines", *OF, status=1)
+    again = with_batch(*bring)
+    assert (again.returncode, "known before as file 1" in again.stdout) == (1, True)
+
+    target = tmp_path / "breaks.csv"
+    assert with_batch("reconcile", "lines", *OF, "--out", target).returncode == 1
+    rows = list(csv.DictReader(target.read_text("utf-8-sig").splitlines()))
+    assert tuple(rows[0]) == LINE_BREAK_COLUMNS
+    assert [row["kind"] for row in rows] == [row["kind"] for row in done["breaks"]]
+
+    [number, *_] = [row["match_no"] for row in rows if row["match_no"]]
+    assert_one_sentence(with_batch("reconcile", "accept", number))
+    assert with_batch("reconcile", "accept", number, "--why", "known at the till").returncode == 0
+    left = with_batch.json("reconcile", "lines", *OF, status=1)
+    assert len(left) < len(rows)
+    assert with_batch("reconcile", "undo", number, "--why", "not so").returncode == 0
+    undone = with_batch.json("reconcile", "lines", *OF, status=1)
+    leaf = next(row["leaf"] for row in undone if row not in left and row["leaf"] is not None)
+    entry = next(row["entry"] for row in undone if row not in left and row["entry"])
+    pair = ("reconcile", "pair", *OF, "--leaf", leaf, "--line", entry, "--why", "the same")
+    assert with_batch(*pair).stdout.startswith("match ")
+    assert (
+        "file 1 withdrawn" in with_batch("reconcile", "withdraw", 1, "--why", "wrong week").stdout
+    )
+    assert with_batch("reconcile", "lines", *OF).stdout == "no breaks 无差异\n"
+    assert_one_sentence(with_batch("reconcile", "lines", "--merchant", "NOBODY", "--cycle", CYCLE))
+
+
+@pytest.mark.slow
+def test_an_import_killed_in_its_middle_is_brought_again_and_nothing_is_doubled(
+    with_batch, planted, tmp_path
+):
+    """Kill -9 before the end of an import, of a merchant's file and of a bank's: nothing stands; a repeat is whole."""
+    due = with_batch.json("reconcile", "breaks", "--parties", PARTIES, status=1)
+    payments = [payment for one in due for payment in one["payments"]]
+    entries = [
+        BankEntry(
+            place="",
+            amount_fen=int(one["amount_fen"]),
+            booked_on=date.fromisoformat(one["due_on"]),
+            reference=one["id"],
+        )
+        for one in payments
+    ]
+    bank = tmp_path / "bank.xml"
+    bank.write_text(camt053(entries, account="1001000000000000001"), "utf-8")
+    for words, tables in (
+        (
+            ("merchant", *_file(tmp_path, planted)),
+            ("merchant_file", "merchant_line", "match_leaf", "match_line"),
+        ),
+        (
+            ("bank", bank, "--parties", PARTIES),
+            ("bank_statement", "bank_entry", "match_instruction", "match_entry"),
+        ),
+    ):
+        bring = ("reconcile", *words)
+        before = _rows(with_batch, *tables)
+        _killed_before_its_end(with_batch, *bring)
+        assert _rows(with_batch, *tables) == before == [0, 0, 0, 0]
+        done = with_batch.json(*bring, status=0 if words[0] == "bank" else 1)
+        rows = _rows(with_batch, *tables)
+        assert rows[:2] == [1, len(entries) if words[0] == "bank" else len(planted.rows)]
+        with_batch.json(*bring, status=0 if words[0] == "bank" else 1)
+        assert _rows(with_batch, *tables) == rows
+        assert done["matches"]
+    actions = [one["action"] for one in with_batch.json("trail", "list")]
+    assert actions == ["merchant_file.import", "bank.import"]
+
+
+def _killed_before_its_end(command: Command, *words: object) -> None:
+    """Start the command while the trail is locked, wait until it waits for that, kill it, and see its rows go."""
+
+    async def work(conn: asyncpg.Connection) -> None:
+        async with conn.transaction():
+            await conn.execute("LOCK TABLE settlement.trail IN ACCESS EXCLUSIVE MODE")
+            process = command.start(*words)
+            waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database"
+            waits += " WHERE datname = current_database())"
+            while not await conn.fetchval(waits):
+                assert process.popen.poll() is None, process.popen.communicate()
+                await asyncio.sleep(0.02)
+            process.popen.kill()
+            process.popen.communicate()
+        others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        while await conn.fetchval(others + " AND backend_type = 'client backend'"):
+            await asyncio.sleep(0.02)
+
+    _on_database(command, work)
+
+
+def _rows(command: Command, *tables: str) -> list[int]:
+    """How many rows each table has."""
+
+    async def work(conn: asyncpg.Connection) -> list[int]:
+        return [await conn.fetchval(f"SELECT count(*) FROM settlement.{each}") for each in tables]
+
+    found: list[int] = _on_database(command, work)
+    return found
+
+
+def _on_database(command: Command, work: Callable[[asyncpg.Connection], Awaitable[Any]]) -> Any:
+    async def connected() -> Any:
+        conn = await asyncpg.connect(command.database_url)
+        try:
+            return await work(conn)
+        finally:
+            await conn.close()
+
+    return asyncio.run(asyncio.wait_for(connected(), 120))
