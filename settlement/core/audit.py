@@ -8,7 +8,7 @@ what is not settled. So its memory does not grow with the journal.
 Where a row differs, the audit goes on from what is stored, so that one broken row is one difference
 and not a thousand.
 
-Source: settlement/RULES.md, rules B1 to B8, C1 to C4, U1 to U7, U10 and U11.
+Source: settlement/RULES.md, rules B1 to B8, C1 to C4, U1 to U11.
 """
 
 from __future__ import annotations

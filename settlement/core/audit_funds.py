@@ -1,6 +1,6 @@
 """Recomputing whose the money is, from the journal's events; shares no decision with `settlement.core.funds`.
 
-Source: settlement/RULES.md, rules U1 to U7, U10 and U11.
+Source: settlement/RULES.md, rules U1 to U11.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ class FundsAudit:
         self._left: dict[int, dict[int, int]] = {}
         self._pairs: dict[int, dict[tuple[int, int], list[int]]] = {}
         self._lowered: dict[int, int] = {}
+        self._unwound: dict[int, int] = defaultdict(int)
 
     def close(self, cycle: CycleFigures) -> None:
         """Remember what a cycle came to until it is settled."""
@@ -101,6 +102,8 @@ class FundsAudit:
             return
         if one.cycle_no in self._left:
             self.debts[one.taker, one.giver] += cu
+            if one.giver_pot == _FUNDS:
+                self._unwound[one.taker] += cu
         else:
             self.debts[one.giver, one.taker] -= cu
             if self.debts[one.giver, one.taker] < 0:
@@ -116,13 +119,15 @@ class FundsAudit:
             if not cu:
                 continue
             self.balances[party] += cu
-            if figure and party > 0 > cu and self.balances[party] < _TOLERATED:
+            lowered = cu + self._unwound[party] < 0
+            if figure and party > 0 and lowered and self.balances[party] < _TOLERATED:
                 self._differ(
                     seq,
                     f"funds of merchant {party} after the settlement",
                     f">= {_TOLERATED}",
                     self.balances[party],
                 )
+        self._unwound.clear()
         if figure and figure != paid:
             self._differ(seq, "value_cu", paid, figure)
 

@@ -3,7 +3,7 @@
 The house holds no money itself; these figures mirror what named bank accounts hold. Each party has funds
 (a merchant's settlement account), a merchant collateral and a share of the default fund besides. What came
 in and went out at the bank is booked as it was; everything else moves money between parties, so funds and
-collateral together always are what the bank holds (settlement/RULES.md, rules U1 to U7, U10 and U11).
+collateral together always are what the bank holds (settlement/RULES.md, rules U1 to U11).
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class FundsChange:
 def decide(books: Books, command: FundsCommand) -> Answer:
     """Decide one command that moves money, or refuse it.
 
-    Source: settlement/RULES.md, rules U1 to U7, U10 and U11.
+    Source: settlement/RULES.md, rules U1 to U11.
     """
     if isinstance(command, Discharge):
         return _discharge(books, command)
@@ -190,13 +190,13 @@ def missing_for(
 def missing_of(
     residual: Mapping[int, int], balances: Mapping[int, int], beside: Mapping[int, int]
 ) -> dict[int, int]:
-    """Who pays more than the funds at hand, and how much more, CU, lowest number first."""
+    """Who pays more than the funds at hand, lowest number first, and how much more, at most what it pays; CU."""
     missing = {}
     for party in sorted(residual.keys() | beside.keys()):
         left = residual.get(party, 0) + beside.get(party, 0)
         after = balances.get(party, 0) + left
         if party > 0 and left < 0 and after < -SLACK_CU:
-            missing[party] = -after
+            missing[party] = min(-after, -left)
     return missing
 
 

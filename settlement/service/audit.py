@@ -91,7 +91,7 @@ async def audit_books(
         part: Partition.
         progress: Called with the number of events that were read since the last call.
 
-    Source: settlement/RULES.md, rules B1 to B8, C1 to C4, U1 to U7, U10 and U11.
+    Source: settlement/RULES.md, rules B1 to B8, C1 to C4, U1 to U11.
     """
     report = AuditReport(part=part)
     partition = await store.fetch_partition(conn, part=part)

@@ -123,7 +123,7 @@ class Purse:
             left = self.residual(cycle, merchant)
             after = self.in_pot(merchant, 0) + left
             if left < 0 and after < BELOW:
-                found[merchant] = -after
+                found[merchant] = min(-after, -left)
         return found
 
     # Wishes -------------------------------------------------------------------------------------
