@@ -56,12 +56,17 @@ def expected_fault(error: BaseException) -> tuple[int, str] | None:
     from schemas.values.faults import SchemaError, Unavailable
     from settlement.core.trail import SecondPersonNeeded
     from settlement.service.batches import BooksDiffer
+    from settlement.service.checkpoints import NotOurCheckpoint
     from settlement.service.package_folder import PackageDiffers
+    from settlement.service.witness import WitnessRefused
     from settlement.signing.signer import KeyUnusable
 
     # PostgreSQL's details quote rows, in which a member's id may stand.
     sentence = " ".join(str(error).partition("\nDETAIL:")[0].split()) or type(error).__name__
-    no = (BooksDiffer, PackageDiffers, Refused, AnswerNotTrusted, SecondPersonNeeded, Forbidden)
+    no = (
+        *(BooksDiffer, PackageDiffers, NotOurCheckpoint, WitnessRefused),
+        *(Refused, AnswerNotTrusted, SecondPersonNeeded, Forbidden),
+    )
     if isinstance(error, no):
         return 1, sentence
     told = (

@@ -28,7 +28,7 @@ COMMANDS = {
     ),
     "package": (
         "exchange.cli.rendering",
-        "Make the files for people and banks of a settlement package, and sign it.",
+        "Make the files for people and banks of a settlement package, sign it, show its chain to witnesses.",
     ),
     "prove": ("exchange.cli.package", "Write the proof that an order is in a signed package."),
     "audit": (

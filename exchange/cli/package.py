@@ -43,6 +43,24 @@ MARKS = {"passed": "[green]✓[/]", "failed": "[red]✗[/]", "not checked": "[ye
     type=click.Path(file_okay=False, path_type=Path),
     help="Package before this one. Default: looked for beside it.",
 )
+@click.option(
+    "--checkpoint",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Checkpoint or proof of inclusion in which the package must be.",
+)
+@click.option(
+    "--witness",
+    "witnesses",
+    metavar="VKEY",
+    multiple=True,
+    help="Trusted witness of checkpoints, as `package witness --show-key` prints it; may be given several times.",
+)
+@click.option(
+    "--witnesses",
+    "witnesses_min",
+    type=click.IntRange(min=0),
+    help="How many of them must have cosigned. Default: all.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def verify(
@@ -51,6 +69,9 @@ def verify(
     keys_given: tuple[str, ...],
     threshold: int | None,
     previous: Path | None,
+    checkpoint: Path | None,
+    witnesses: tuple[str, ...],
+    witnesses_min: int | None,
     *,
     as_json: bool,
 ) -> None:
@@ -61,6 +82,7 @@ def verify(
 
     Status 0: every check passed. 1: a check failed, and its name says which. 2: there is nothing that could be checked.
     """
+    from exchange.cli.package_checkpoint import read_note_key
     from settlement.service.verification import Wanted, verify_package
     from settlement.service.verify_proof import verify_proof
 
@@ -72,7 +94,15 @@ def verify(
             )
         report = verify_proof(package.read_bytes(), trusted=trust.operators)
     else:
-        wanted = Wanted(roles=trust.roles, threshold=threshold)
+        if checkpoint is None and (witnesses or witnesses_min is not None):
+            raise click.UsageError("witnesses cosign checkpoints: give --checkpoint")
+        wanted = Wanted(
+            roles=trust.roles,
+            threshold=threshold,
+            checkpoint=None if checkpoint is None else checkpoint.read_bytes(),
+            witnesses=tuple(map(read_note_key, witnesses)),
+            witnesses_min=witnesses_min,
+        )
         report = verify_package(package, trusted=trust.keys, previous=previous, wanted=wanted)
     show_report(report, str(package), as_json=as_json)
     context.exit(report.exit_status)

@@ -10,6 +10,7 @@ import click
 from exchange.cli.context import Unusable
 from exchange.cli.output import out, print_json
 from exchange.cli.package import package_trust
+from exchange.cli.package_checkpoint import checkpoint, witness
 from exchange.cli.package_signing import sign
 from schemas.files.parties import parse_parties, parties_digest
 from schemas.values.faults import SchemaError
@@ -33,10 +34,11 @@ if TYPE_CHECKING:
 
 @click.group()
 def package() -> None:
-    """Make the files for people and banks of a settlement package, and sign it."""
+    """Make the files for people and banks of a settlement package, sign it, and show its chain to witnesses."""
 
 
-package.add_command(sign)
+for command in (sign, checkpoint, witness):
+    package.add_command(command)
 
 
 @package.command()

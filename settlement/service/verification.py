@@ -25,15 +25,18 @@ from settlement.service.package_files import (
     read_whole,
     signature_name,
 )
+from settlement.service.verify_checkpoint import check_checkpoint
 from settlement.service.verify_figures import Figures
 from settlement.service.verify_manifest import ManifestVerifier, NothingThere
 from settlement.service.verify_proof import verify_proof
 from settlement.service.verify_statements import StatementsVerifier
+from settlement.signing.trust import Trust
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from settlement.signing.note import NoteKey
     from settlement.signing.signature import PublicKey
 
 __all__ = ["Wanted", "check_manifest", "verify_package", "verify_proof"]
@@ -46,10 +49,16 @@ class Wanted:
     Attributes:
         roles: Roles of those trusted keys whose role it knows by itself, whatever the manifest says.
         threshold: How many roles must have signed; None for as many as the manifest states.
+        checkpoint: A checkpoint or a proof of inclusion in which the package must be; None for no such check.
+        witnesses: Trusted witnesses of checkpoints.
+        witnesses_min: How many of them must have cosigned; None for all.
     """
 
     roles: Mapping[str, str] = field(default_factory=dict)
     threshold: int | None = None
+    checkpoint: bytes | None = None
+    witnesses: tuple[NoteKey, ...] = ()
+    witnesses_min: int | None = None
 
 
 EVERYTHING_STATED: Final = Wanted()
@@ -152,6 +161,8 @@ class _Verification:
             statements = StatementsVerifier(self.path, manifest, figures)
             for name in StatementsVerifier.CHECKS:
                 self._check(name, statements.checks[name])
+        if self.wanted.checkpoint is not None:
+            self._check("checkpoint", self._checkpoint)
         return Report(
             subject="" if manifest is None else manifest.cycle.id, checks=tuple(self.checks)
         )
@@ -225,6 +236,18 @@ class _Verification:
             )
         self.previous = previous
         return f"It follows the package of {before.cycle_id}.", f"承接结算包 {before.cycle_id}。"
+
+    def _checkpoint(self) -> tuple[str, str]:
+        wanted = self.wanted
+        needed = wanted.witnesses_min
+        return check_checkpoint(
+            wanted.checkpoint or b"",
+            manifest=(self.signed.data, self.signed.known()),
+            folder=self.path,
+            operators=Trust(keys=self.signed.trusted, roles=wanted.roles).operators,
+            witnesses=wanted.witnesses,
+            needed=len(wanted.witnesses) if needed is None else needed,
+        )
 
     def _carries_before(self) -> dict[str, int] | None:
         """What the package before carried over; None where it cannot be told."""

@@ -194,3 +194,77 @@ def root_from_path(*, leaf: bytes, index: int, size: int, path: Sequence[bytes])
         position >>= 1
         last >>= 1
     return digest if last == 0 else None
+
+
+def consistency_path(hashes: Sequence[bytes], old_size: int) -> list[bytes]:
+    """Hashes that show that a tree grew out of its own first leaves (RFC 6962 §2.1.2).
+
+    Args:
+        hashes: Hashes of all leaves; few enough to be held in memory.
+        old_size: How many there were before; 0 and all of them need no path.
+
+    Raises:
+        ValueError: There were never so many.
+    """
+    if not 0 <= old_size <= len(hashes):
+        raise ValueError(f"a tree of {len(hashes)} leaves never had {old_size}")
+    if old_size in (0, len(hashes)):
+        return []
+    path: list[bytes] = []
+    whole = True  # whether what is left of the old tree is a subtree that the verifier knows
+    while old_size != len(hashes):
+        half = 1 << (len(hashes) - 1).bit_length() - 1
+        if old_size <= half:
+            path.append(_root_of(hashes[half:]))
+            hashes = hashes[:half]
+        else:
+            path.append(_root_of(hashes[:half]))
+            hashes, old_size, whole = hashes[half:], old_size - half, False
+    return [*([] if whole else [_root_of(hashes)]), *reversed(path)]
+
+
+def _root_of(hashes: Sequence[bytes]) -> bytes:
+    tree = MerkleTree()
+    tree.extend(hashes)
+    return tree.root()
+
+
+def is_consistent(
+    *, old_size: int, old_root: bytes, size: int, root: bytes, path: Sequence[bytes]
+) -> bool:
+    """Tell whether a tree grew out of an older one (RFC 9162 §2.1.4.2).
+
+    Args:
+        old_size: Leaves of the older tree; everything grows out of an empty one.
+        old_root: Its root.
+        size: Leaves of the tree.
+        root: Its root.
+        path: Consistency path.
+    """
+    if not 0 <= old_size <= size or any(len(each) != DIGEST_BYTES for each in path):
+        return False
+    if old_size == 0:
+        return not path and old_root == EMPTY_ROOT
+    if old_size == size:
+        return not path and old_root == root
+    hashes = [old_root, *path] if old_size & (old_size - 1) == 0 else list(path)
+    position, last = old_size - 1, size - 1
+    while position & 1:
+        position >>= 1
+        last >>= 1
+    if not hashes:
+        return False
+    old = new = hashes[0]
+    for sibling in hashes[1:]:
+        if last == 0:
+            return False
+        if position & 1 or position == last:
+            old, new = node_hash(sibling, old), node_hash(sibling, new)
+            while not position & 1 and position:
+                position >>= 1
+                last >>= 1
+        else:
+            new = node_hash(new, sibling)
+        position >>= 1
+        last >>= 1
+    return last == 0 and old == old_root and new == root

@@ -77,6 +77,18 @@ async def fetch_batch_before(conn: Connection, *, cycle_no: int) -> Record | Non
     )
 
 
+async def fetch_manifest_digests(conn: Connection) -> list[bytes]:
+    """Read the digest of every manifest, in the order of the packages, whose numbers have no gap."""
+    rows = await conn.fetch(
+        """
+        SELECT manifest_sha256
+          FROM settlement.batch
+         ORDER BY sequence
+        """
+    )
+    return [row["manifest_sha256"] for row in rows]
+
+
 async def has_batch_after(conn: Connection, *, cycle_no: int) -> bool:
     """Tell whether the chain of packages has gone past a cycle."""
     found: bool = await conn.fetchval(

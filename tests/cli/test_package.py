@@ -156,6 +156,44 @@ def test_a_treasurer_signs_what_the_operator_cut(books, home, dsn, tmp_path):
     assert books("package", "sign", folder, "--key", own, *trust).returncode == 1
 
 
+def test_a_witness_cosigns_the_chain_and_a_merchant_believes_it(books, home, dsn, tmp_path):
+    """Rules K39 to K42: checkpoint, request, cosignature and proof, each by its command, and `verify` with them."""
+    assert cut(dsn, home)
+    own, log, file = tmp_path / "witness.pem", ("--origin", "house.example/log"), tmp_path / "file"
+    assert books("keys", "make", own).returncode == 0
+    who = ("--key", own, "--name", "w.example/1")
+    vkey = books("package", "witness", *who, "--show-key").stdout.strip()
+    log_key = books("package", "checkpoint", *log, "--show-keys").stdout.strip()
+    seen = ("--log", log_key, "--state", tmp_path / "seen.json")
+    request = books("package", "checkpoint", *log, "--since", 0).stdout
+    assert request.startswith("old 0\n\nhouse.example/log\n2\n")
+    file.write_text(request)
+    cosigned = tmp_path / "checkpoint"
+    assert books("package", "witness", file, *who, *seen, "--out", cosigned).returncode == 0
+    assert "ask from there" in assert_one_sentence(
+        books("package", "witness", file, *who, *seen), status=1
+    )
+    folder = home / "packages" / "2017-01-09"
+    trusting = ("--key", KEY, "--witness", vkey)
+    assert books.json("verify", folder, "--checkpoint", cosigned, *trusting)["result"] == "passed"
+    proof = tmp_path / "proof"
+    made = ("--of", cosigned, "--for", folder, "--out", proof)
+    assert books("package", "checkpoint", *made).returncode == 0
+    alone = shutil.copytree(folder, tmp_path / "alone" / "2017-01-09")
+    told = books("verify", alone, "--checkpoint", proof, *trusting)
+    assert "seen by w.example/1" in told.stdout
+    assert told.returncode == 0
+    more = ("--witness", "remora.n621.de+da77ade7+BOvN63jn/bLvkieywe8R6UYAtVtNbZpXh34x7onlmtw2")
+    assert books("verify", alone, "--checkpoint", proof, *trusting, *more).returncode == 1
+    both = books("verify", alone, "--checkpoint", proof, *trusting, *more, "--witnesses", 1)
+    assert both.returncode == 0
+    assert_one_sentence(books("verify", alone, "--checkpoint", proof, "--witness", "w.example/1"))
+    assert books("verify", alone, *trusting).returncode == 2
+    assert_one_sentence(books("package", "checkpoint", "--since", 3))
+    file.write_bytes(cosigned.read_bytes().replace(b"\n2\n", b"\n1\n"))
+    assert_one_sentence(books("package", "checkpoint", "--of", file, "--since", 0), status=1)
+
+
 def test_the_packager_begins_nothing_once_it_is_told_to_stop(books, home, dsn):
     """A backlog does not hold a stop up."""
 

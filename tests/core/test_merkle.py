@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from settlement.signing.merkle import EMPTY_ROOT, MerkleTree, leaf_hash, root_from_path
+from settlement.signing.merkle import (
+    EMPTY_ROOT,
+    MerkleTree,
+    consistency_path,
+    is_consistent,
+    leaf_hash,
+    root_from_path,
+)
 
 
 def split(n: int) -> int:
@@ -57,15 +64,72 @@ def test_root_of_nothing_is_the_hash_of_nothing() -> None:
     assert MerkleTree().root() == EMPTY_ROOT == sha256(b"").digest()
 
 
+PUBLISHED = [
+    bytes.fromhex(text)
+    for text in ("", "00", "10", "2021", "3031", "40414243", "5051525354555657",
+                 "606162636465666768696a6b6c6d6e6f")
+]  # fmt: skip
+"""Leaves of the tree that implementations of RFC 6962 publish."""
+
+
 def test_certificate_transparency_test_vector() -> None:
     """The eight-leaf tree that implementations of RFC 6962 publish gives the published root."""
-    leaves = [
-        bytes.fromhex(text)
-        for text in ("", "00", "10", "2021", "3031", "40414243", "5051525354555657",
-                     "606162636465666768696a6b6c6d6e6f")
-    ]  # fmt: skip
     root = "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328"
-    assert streamed(leaves, 3).root().hex() == root
+    assert streamed(PUBLISHED, 3).root().hex() == root
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path"),
+    [
+        (1, 1, []),
+        (2, 5, ["5f083f0a1a33ca076a95279832580db3e0ef4584bdff1f54c8a360f50de3031e",
+                "bc1a0643b12e4d2d7c77918f44e0f4f79a838b6cf9ec5b5c283e1f4d88599e6b"]),
+        (6, 8, ["0ebc5d3437fbe2db158b9f126a1d118e308181031d0a949f8dededebc558ef6a",
+                "ca854ea128ed050b41b35ffc1b87b8eb2bde461e9e3b5596ece6b9d5975a0ae0",
+                "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7"]),
+    ],
+)  # fmt: skip
+def test_published_consistency_paths(old: int, new: int, path: list[str]) -> None:
+    """RFC 6962 §2.1.2: those that implementations publish for the same tree."""
+    hashes = list(map(leaf_hash, PUBLISHED[:new]))
+    assert [each.hex() for each in consistency_path(hashes, old)] == path
+
+
+def obvious_consistency(m: int, leaves: list[bytes], *, whole: bool = True) -> list[bytes]:
+    """SUBPROOF of RFC 6962 §2.1.2."""
+    if m == len(leaves):
+        return [] if whole else [obvious_root(leaves)]
+    k = split(len(leaves))
+    if m <= k:
+        return [*obvious_consistency(m, leaves[:k], whole=whole), obvious_root(leaves[k:])]
+    return [*obvious_consistency(m - k, leaves[k:], whole=False), obvious_root(leaves[:k])]
+
+
+def test_a_consistency_path_is_the_recursive_one_and_is_believed_for_its_own_trees_alone() -> None:
+    """RFC 6962 §2.1.2 and RFC 9162 §2.1.4.2: every pair of sizes up to 17; no other size, root or path will do."""
+    leaves = leaves_of(17)
+    hashes = list(map(leaf_hash, leaves))
+    roots = [obvious_root(leaves[:n]) for n in range(18)]
+    for new in range(1, 18):
+        for old in range(new + 1):
+            path = consistency_path(hashes[:new], old)
+            assert path == (obvious_consistency(old, leaves[:new]) if old else [])
+            right = {"old_size": old, "old_root": roots[old], "size": new, "root": roots[new]}
+            assert is_consistent(**right, path=path)
+            wrong = [
+                right | {"old_root": bytes(32)},
+                right | {"root": bytes(32)} if old else right | {"old_size": -1},
+                right | {"old_size": old + 1},
+            ]
+            assert not any(is_consistent(**each, path=path) for each in wrong), (old, new)
+            assert not is_consistent(**right, path=[*path, bytes(32)])
+            assert not path or not is_consistent(**right, path=path[:-1])
+            for place, each in enumerate(path):
+                spoiled = [*path[:place], bytes([each[0] ^ 1]) + each[1:], *path[place + 1 :]]
+                assert not is_consistent(**right, path=spoiled)
+    assert not is_consistent(**right, path=[bytes(31)])
+    with pytest.raises(ValueError, match="never had 18"):
+        consistency_path(hashes, 18)
 
 
 @pytest.mark.parametrize("n", [*range(1, 40), 1023, 1024, 1025, 2047, 2048, 3071, 3500, 5121])

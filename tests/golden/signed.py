@@ -1,4 +1,4 @@
-"""A small package with several signers, whose bytes are committed, and how it is made.
+"""A small package with several signers, and a checkpoint with its witness: committed bytes, and how they are made.
 
 `python -m tests.golden.signed` writes it anew. Its keys are made of published sentences, so the signatures prove
 nothing but that the bytes are the same. SM2 signs differently every time.
@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import tempfile
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from adapters.kit import sm2
+from settlement.service.checkpoints import ask_witness, make_checkpoint, prove_inclusion
 from settlement.service.signatures import Added, sign_package
+from settlement.service.witness import Witness
+from settlement.signing.note import NoteKind, note_key
 from settlement.signing.signature import key_id, public_pem
-from settlement.signing.signer import Sm2SigningKey
+from settlement.signing.signer import SigningKey, Sm2SigningKey
 from settlement.signing.trust import Trust
-from tests.golden.packages import FIRST, FOLDER, KEY, KEY_ID, TRUSTED, resign
+from tests.golden.packages import FIRST, FOLDER, KEY, KEY_ID, SECOND, TRUSTED, resign
 
 SIGNED = Path(__file__).parent / "signed"
 PACKAGE = SIGNED / FIRST
@@ -29,6 +35,38 @@ APPROVAL = {
     ],
 }
 
+ORIGIN = "house.example/packages"
+WITNESS = SigningKey.of(
+    Ed25519PrivateKey.from_private_bytes(hashlib.sha256(b"tongdui golden witness key").digest())
+)
+WITNESS_NAME = "witness.example/w1"
+WITNESS_KEY = note_key(WITNESS, name=WITNESS_NAME, kind=NoteKind.COSIGNATURE)
+LOG_KEY = note_key(SigningKey.of(KEY), name=ORIGIN, kind=NoteKind.ED25519)
+SEEN_AT = 1_483_920_000
+
+
+def digests() -> list[bytes]:
+    """Digests of the manifests of both golden packages."""
+    return [
+        hashlib.sha256((FOLDER / cycle / "manifest.json").read_bytes()).digest()
+        for cycle in (FIRST, SECOND)
+    ]
+
+
+def write_checkpoint(folder: Path) -> None:
+    """Sign a checkpoint of both packages, let the witness cosign it, and prove that the second is in it."""
+    known = digests()
+    signed = make_checkpoint(known, [SigningKey.of(KEY)], origin=ORIGIN)
+    asked = ask_witness(known, signed, old_size=0)
+    with tempfile.TemporaryDirectory() as state:
+        who = Witness(
+            signer=WITNESS, name=WITNESS_NAME, logs=[LOG_KEY], state=Path(state) / "seen.json"
+        )
+        cosigned = who.add_checkpoint(asked, at_seconds=SEEN_AT)
+    (folder / "checkpoint").write_bytes(cosigned)
+    proof = prove_inclusion(known, cosigned, sequence=2)
+    (folder / f"{SECOND}.tlog-proof").write_bytes(proof)
+
 
 def _regenerate() -> None:
     shutil.rmtree(SIGNED, ignore_errors=True)
@@ -37,6 +75,7 @@ def _regenerate() -> None:
     assert isinstance(sign_package(PACKAGE, TREASURER, Trust(keys=TRUSTED)), Added)
     for name, public in ((KEY_ID, KEY.public_key()), (TREASURER.key_id, TREASURER.public)):
         (SIGNED / f"{name}.pub.pem").write_bytes(public_pem(public))
+    write_checkpoint(SIGNED)
 
 
 if __name__ == "__main__":
