@@ -94,7 +94,7 @@ COMMANDS = {
     ),
     "report": (
         "exchange.cli.report",
-        "Make reports for finance: trial balance, balances, fees, savings, ageing of breaks.",
+        "Make reports for finance: trial balance, balances, liability, ageing, fees, savings.",
     ),
 }
 """Where each command lives, and its line in `--help`."""

@@ -6,11 +6,19 @@ import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
-from exchange.cli.context import Unusable, database, has_ledger, pool_of, run, this_home
+from exchange.cli.context import (
+    Unusable,
+    database,
+    has_ledger,
+    number_of,
+    pool_of,
+    run,
+    this_home,
+)
 from exchange.cli.output import out
 
 if TYPE_CHECKING:
@@ -28,7 +36,7 @@ _FORMATS = ("table", "csv", "xlsx", "json")
 
 @click.group()
 def report() -> None:
-    """Make reports for finance: trial balance, balances, fees, savings, ageing of breaks.
+    """Make reports for finance: trial balance, balances, liability, ageing, fees, savings.
 
     Each reads one snapshot of the books, and says how it was made and which sums it was checked by. Status 1 if one of
     them does not hold.
@@ -175,6 +183,55 @@ def ageing(context: click.Context, /, *, parties_file: Path | None, **options: A
         lambda: ageing_report.ageing_of((), now=now, parties=holders is not None),
         **options,
     )
+
+
+@report.command()
+@click.option("--party", help="The programme of this merchant alone.")
+@click.option(
+    "--from", "since", callback=_instant, help="Where the roll-forward begins (RFC 3339)."
+)
+@click.option(
+    "--at", "--to", "at", callback=_instant, help="Where it ends; now where it is left out."
+)
+@click.option(
+    "--price",
+    type=click.Choice(["spend", "issue"]),
+    default="spend",
+    show_default=True,
+    help="The rate at which points are valued: what spending them debits, or what issuing them costs.",
+)
+@click.option(
+    "--window",
+    type=click.IntRange(1, 1200),
+    default=24,
+    show_default=True,
+    help="Months of expiry, back from now, that tell how much breaks.",
+)
+@_written
+@click.pass_context
+def liability(
+    context: click.Context,
+    /,
+    *,
+    party: str | None,
+    since: datetime | None,
+    at: datetime | None,
+    price: Literal["spend", "issue"],
+    window: int,
+    **options: Any,
+) -> None:
+    """Show points liability and breakage (IFRS 15 B44 to B47) by programme, with the roll-forward from the lots."""
+    from exchange.programme.service.liability import Asked, empty_liability
+    from exchange.programme.service.liability import liability as made_liability
+
+    now = datetime.now(UTC)
+    asked = Asked(since=since, at=at, price=price, window_months=window)
+
+    async def make(pool: Pool) -> Report:
+        number = None if party is None else await number_of(pool, party)
+        return await made_liability(pool, replace(asked, merchant_no=number), now=now)
+
+    _tell(context, make, lambda: empty_liability(now, asked), **options)
 
 
 def _of_netting(

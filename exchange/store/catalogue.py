@@ -11,9 +11,10 @@ from schemas.values.rate import Rate
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool
+    from asyncpg.pool import PoolConnectionProxy
 
 
-async def fetch_catalogue(conn: Connection | Pool) -> Catalogue:
+async def fetch_catalogue(conn: Connection | PoolConnectionProxy | Pool) -> Catalogue:
     """Read everything that is offered, now and later."""
     rates: dict[str, dict[int, list[NumberedRate]]] = {
         "spend": defaultdict(list),
@@ -76,7 +77,9 @@ async def fetch_hosted(conn: Connection | Pool) -> list[Programme]:
     return await _fetch_programmes(conn, hosted_only=True)
 
 
-async def _fetch_programmes(conn: Connection | Pool, *, hosted_only: bool) -> list[Programme]:
+async def _fetch_programmes(
+    conn: Connection | PoolConnectionProxy | Pool, *, hosted_only: bool
+) -> list[Programme]:
     return [
         Programme(**dict(row))
         for row in await conn.fetch(

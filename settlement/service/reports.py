@@ -6,7 +6,7 @@ Source: settlement/RULES.md, rules Y1 to Y5.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from schemas.files.instant import microseconds
 from schemas.files.report import Fact, Report, write_report_csv
@@ -146,6 +146,29 @@ async def _place(
                 return last_seq, clock_us
             return row["last_seq"], row["closed_us"]
     raise ReportRefused(f"there is no cycle {moment.cycle_id}")
+
+
+class Head(NamedTuple):
+    """Where the journal ends in a snapshot: the last event, and the writer's clock."""
+
+    last_seq: int
+    clock_us: int
+
+
+async def head_of(conn: AnyConnection) -> Head | None:
+    """The end of the journal; None where there is no ledger."""
+    row = await snapshots.fetch_partition(conn, part=PART)
+    return None if row is None else Head(row["last_seq"], row["clock_us"])
+
+
+async def last_seq_at(conn: AnyConnection, at_us: int) -> int:
+    """Number of the last event that was written at an instant or before; 0 for none."""
+    return await store.fetch_last_seq_at(conn, part=PART, at_us=at_us)
+
+
+async def codes_of(conn: AnyConnection) -> dict[int, str]:
+    """Code of each merchant."""
+    return await snapshots.fetch_codes(conn)
 
 
 async def _from_journal(conn: AnyConnection, through_seq: int) -> Ledger:

@@ -15,20 +15,24 @@ from tests.cli.conftest import Command, assert_one_sentence
 
 async def _execute(dsn: str, sql: str) -> None:
     connection = await asyncpg.connect(dsn)
-    await connection.execute(sql)
-    await connection.close()
+    try:
+        await connection.execute(sql)
+    finally:
+        await connection.close()
 
 
 async def _write(dsn: str) -> None:
     books = small_books()
     connection = await asyncpg.connect(dsn)
-    await books.write(connection)
-    await connection.execute(
-        "INSERT INTO settlement.partition VALUES (1, 1, NULL, 1, $1, $2, now(), 'wall', 3)",
-        books.seq,
-        bytes(32),
-    )
-    await connection.close()
+    try:
+        await books.write(connection)
+        await connection.execute(
+            "INSERT INTO settlement.partition VALUES (1, 1, NULL, 1, $1, $2, now(), 'wall', 3)",
+            books.seq,
+            bytes(32),
+        )
+    finally:
+        await connection.close()
 
 
 @pytest.fixture
@@ -47,7 +51,7 @@ def rows(text: str) -> list[dict[str, str]]:
 
 def test_a_trial_balance_without_books_says_how_to_begin(private_tongdui, home):
     """On a fresh machine the report is of zeros, and says what to do; nothing is made."""
-    for name in ("trial-balance", "balances", "fees", "savings", "ageing"):
+    for name in ("trial-balance", "balances", "fees", "savings", "ageing", "liability"):
         done = private_tongdui("report", name)
         assert done.returncode == 0, done.stderr
         assert "0.00" in done.stdout

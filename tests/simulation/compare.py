@@ -7,7 +7,9 @@ from typing import Any
 
 import asyncpg
 
+from exchange.programme.core.liability import Flow
 from exchange.programme.service.audit import audit_lots
+from exchange.programme.service.liability import Asked, liability
 from settlement.core.balances import Account
 from settlement.service.audit import audit_books, audit_snapshot
 from settlement.service.netting_reports import Span, fees, netted, savings
@@ -191,6 +193,7 @@ async def assert_same_reports(pool: asyncpg.Pool, oracle: Oracle, *, now: dateti
     for row in fees(found).tables[0].rows:
         earned[row[0]] -= row[9]
     assert not any(earned.values())
+    await assert_same_points(pool, oracle, now=now)
     for event in oracle.events("cycle_closed"):
         opened = next(e for e in oracle.events("cycle_opened") if e["cycle"] == event["cycle"])
         stand = await standing(pool, Moment(cycle_id=opened["id"]), now=now)
@@ -202,3 +205,31 @@ async def assert_same_reports(pool: asyncpg.Pool, oracle: Oracle, *, now: dateti
         stand = await standing(pool, Moment(at=instant(at)), now=now)
         assert stand.last_seq == sum(e["at"] <= at for e in oracle.log)
         assert reported_ledger(stand) == till(stand.last_seq)
+
+
+async def assert_same_points(pool: asyncpg.Pool, oracle: Oracle, *, now: datetime) -> None:
+    """The roll-forward of each programme ends with the oracle's lots, and what was issued or lapsed is its events'.
+
+    A period that begins at an instant opens with what the report of that instant closes with.
+    """
+    codes = {
+        row["code"]: row["merchant_no"]
+        for row in await pool.fetch("SELECT * FROM settlement.merchant")
+    }
+    whole = await liability(pool, Asked(), now=now)
+    assert whole.ok, whole.checks
+    for code, opening, *moved, closing in whole.tables[1].rows:
+        lots = [lot for lot in oracle.lots if lot["merchant"] == codes[code]]
+        told = dict(zip((flow.english for flow in Flow), moved, strict=True))
+        assert (opening, closing) == (0, sum(lot["left"] for lot in lots))
+        for kind, name in (("accrued", "issued"), ("lapsed", "lapsed"), ("given", "given")):
+            events = [e for e in oracle.events(kind) if e["issuer"] == codes[code]]
+            assert told[name] == sum(event["units"] for event in events), name
+    at = instant(oracle.log[len(oracle.log) // 2]["at"])
+    first, second = [
+        await liability(pool, asked, now=now) for asked in (Asked(at=at), Asked(since=at))
+    ]
+    assert first.ok
+    assert second.ok
+    assert [row[-1] for row in first.tables[1].rows] == [row[1] for row in second.tables[1].rows]
+    assert [row[-1] for row in second.tables[1].rows] == [row[-1] for row in whole.tables[1].rows]
