@@ -73,6 +73,23 @@ def memo_table(
     return ReportTable(name="memo", chinese="备查", columns=columns, rows=rows)
 
 
+def debts_table(
+    ledger: Ledger, codes: Mapping[int, str], *, party: int | None = None
+) -> ReportTable:
+    """What parties owe those whose money settled a cycle for them: below the line as well."""
+    rows = [
+        (_code(debtor, codes), _code(creditor, codes), cu)
+        for (debtor, creditor), cu in sorted(ledger.debts.items())
+        if cu and party in (None, debtor, creditor)
+    ]
+    columns = (
+        ReportColumn(name="debtor", chinese="债务方"),
+        ReportColumn(name="creditor", chinese="债权方"),
+        ReportColumn(name="debt", chinese="欠款", form=Form.YUAN, summed=True),
+    )
+    return ReportTable(name="debts", chinese="欠款", columns=columns, rows=rows)
+
+
 def ledger_checks(ledger: Ledger) -> tuple[ReportCheck, ...]:
     """That every cycle's positions sum to zero, and everything together."""
     differences = ledger.differences()

@@ -19,8 +19,10 @@ from settlement.core.balances import (
     fold_journal,
     stored_ledger,
 )
+from settlement.core.funds import Discharged
 from settlement.render.ledger_tables import (
     balances_table,
+    debts_table,
     ledger_checks,
     memo_table,
     trial_balance_table,
@@ -29,6 +31,7 @@ from settlement.render.report_book import write_report_book
 from settlement.service.clearing import PART
 from settlement.store import audit as snapshots
 from settlement.store import balances as store
+from settlement.store import funds as money
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -185,10 +188,22 @@ async def _from_projections(conn: AnyConnection) -> Ledger:
     accounts = await snapshots.fetch_accounts(conn, part=PART)
     return stored_ledger(
         cycles={row["cycle_no"]: (row["cycle_id"], CycleState(row["state"])) for row in cycles},
-        positions={(row["cycle_no"], row["merchant_no"]): row["net_cu"] for row in positions},
+        positions=[(row["cycle_no"], row["merchant_no"], row["net_cu"]) for row in positions],
         accounts=[
             (row["merchant_no"], row["cap_cu"], row["collateral_cu"], row["held_cu"])
             for row in accounts
+        ],
+        funds={row["party"]: row["cu"] for row in await money.fetch_funds(conn, part=PART)},
+        shares={
+            row["party"]: row["cu"] for row in await money.fetch_contributions(conn, part=PART)
+        },
+        debts={
+            (row["debtor"], row["creditor"]): row["cu"]
+            for row in await money.fetch_debts(conn, part=PART)
+        },
+        discharged=[
+            (cycle_no, Discharged(*pair).legs())
+            for cycle_no, *pair in map(tuple, await money.fetch_discharges(conn, part=PART))
         ],
     )
 
@@ -211,6 +226,7 @@ def trial_balance(stand: Standing) -> Report:
         tables=(
             trial_balance_table(stand.ledger, stand.codes),
             memo_table(stand.ledger, stand.codes),
+            debts_table(stand.ledger, stand.codes),
         ),
     )
 
@@ -231,6 +247,7 @@ def balances(stand: Standing, *, party: int | None = None) -> Report:
         tables=(
             balances_table(stand.ledger, stand.codes, party=party),
             memo_table(stand.ledger, stand.codes, party=party),
+            debts_table(stand.ledger, stand.codes, party=party),
         ),
     )
 

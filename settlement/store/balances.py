@@ -75,12 +75,12 @@ async def fetch_moved(conn: AnyConnection, *, part: int, through_seq: int) -> li
 
 
 async def fetch_administered(conn: AnyConnection, *, part: int, through_seq: int) -> list[Record]:
-    """Accounts opened, caps, collateral and cycles through an event, oldest first."""
+    """Accounts opened, caps, cycles and money that moved, through an event, oldest first."""
     rows: list[Record] = await conn.fetch(
         """
-        SELECT seq, kind, cycle_no, issuer, value_cu, reference
+        SELECT kind, cycle_no, issuer, acceptor, units, credited_units, debit_cu, value_cu, fee_cu, reference
           FROM settlement.event
-         WHERE part = $1 AND seq <= $2 AND kind IN (10, 11, 12, 13, 14, 15)
+         WHERE part = $1 AND seq <= $2 AND kind IN (10, 11, 12, 13, 14, 15, 23, 24, 25, 26)
          ORDER BY seq
         """,
         part,

@@ -98,7 +98,7 @@ def test_a_trial_balance_sums_to_zero_in_every_form(with_books, dsn, tmp_path):
     [
         (("--cycle", "never"), "there is no cycle never"),
         (("--at", "2999-01-01T00:00:00Z"), "the instant lies in the future"),
-        (("--format", "csv", "--table", "x"), "it has accounts, memo, facts"),
+        (("--format", "csv", "--table", "x"), "it has accounts, memo, debts, facts"),
     ],
 )
 def test_what_cannot_be_reported_is_2(with_books, args, why):

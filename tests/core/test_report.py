@@ -80,8 +80,8 @@ def test_a_report_for_programs_says_the_same():
 
 def administered(kind, **figures) -> Administered:
     """One administrative event."""
-    return Administered(**({"seq": 1, "kind": kind, "cycle_no": 1, "issuer": 0, "value_cu": 0,
-                            "reference": ""} | figures))  # fmt: skip
+    told = dict.fromkeys(Administered._fields, 0) | {"cycle_no": 1, "reference": ""}
+    return Administered(**(told | {"kind": kind} | figures))  # type: ignore[arg-type]
 
 
 BEGUN = [
@@ -103,7 +103,7 @@ def test_books_that_do_not_come_to_zero_are_told():
     by_cycle, whole = ledger_checks(ledger)
     assert (by_cycle.detail, whole.detail) == ("c1 -0.0003", "ledger -0.0003")
     ledger = fold_journal([], [*BEGUN, administered(Kind.CYCLE_SETTLED)])
-    ledger.unpaid["c1"] += 4
+    ledger.settled["c1"] += 4
     assert ledger_checks(ledger)[0].detail == "c1 0.0004"
 
 
@@ -117,6 +117,26 @@ def test_collateral_stands_against_the_bank():
     ledger = fold_journal([Moved(False, 0, 2, 0, 70, 70, 0, 70)], events)
     assert (ledger.collateral[1], ledger.bank_cu, ledger.held[2]) == (300, -300, 70)
     assert all(check.ok for check in ledger_checks(ledger))
+
+
+def test_settled_positions_are_funds_and_the_bank_holds_them():
+    """Rules Y1 and U5: what is paid in, settled and paid out leaves the ledger at zero at every step."""
+    events = [
+        *BEGUN,
+        administered(Kind.CYCLE_CLOSED),
+        administered(Kind.DEPOSITED, issuer=1, value_cu=100),
+        administered(Kind.DISCHARGED, issuer=1, acceptor=2, debit_cu=-60, value_cu=55, fee_cu=5),
+        administered(Kind.CYCLE_SETTLED),
+        administered(Kind.TRANSFERRED, issuer=2, acceptor=-4, value_cu=80),
+        administered(Kind.PAID_OUT, issuer=-4, value_cu=80),
+        administered(Kind.DEPOSITED, issuer=0, units=2, value_cu=7),
+    ]
+    moved = [Moved(True, 1, 1, 2, 100, 90, 5, 0)]
+    for count in range(len(BEGUN), len(events) + 1):
+        ledger = fold_journal(moved, events[:count])
+        assert all(check.ok for check in ledger_checks(ledger)), events[count - 1]
+    assert {party: cu for party, cu in ledger.funds.items() if cu} == {2: 5, -1: 5, -2: 10}
+    assert (ledger.shares[0], ledger.bank_cu) == (7, -27)
 
 
 def break_of(age_days: int, kind: BreakKind, paid_fen: int, moved_fen: int) -> Break:

@@ -14,7 +14,6 @@ from tests.simulation.compare import assert_audits_clean, assert_same_figures, a
 from tests.simulation.ground import House, make_writer, open_house
 from tests.simulation.histories import (
     FEE_BPS,
-    MONEY_STEPS,
     PRELUDE,
     Script,
     Stretch,
@@ -94,10 +93,7 @@ async def play_history(
         await send(house, script.take(), together=together)
         note(f"{len(script.oracle.log)} events")
         await assert_same_figures(house.pool, script.oracle)
-        if not {step[0] for step in history} & {*MONEY_STEPS}:  # reports do not tell of money yet
-            await assert_same_reports(
-                house.pool, script.oracle, now=datetime(3000, 1, 1, tzinfo=UTC)
-            )
+        await assert_same_reports(house.pool, script.oracle, now=datetime(3000, 1, 1, tzinfo=UTC))
         assert await assert_audits_clean(house.pool) == len(script.oracle.log)
 
 
