@@ -221,7 +221,7 @@ class BooksBuilder:
         )
         for table, rows in (
             ("flush", self.flushes()),
-            ("cycle", self.cycles),
+            ("cycle", [(*cycle, 0) for cycle in self.cycles]),
             (
                 "obligation",
                 [(PART, *key, *figures) for key, figures in self.obligations.items()],

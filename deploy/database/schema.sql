@@ -1036,6 +1036,24 @@ ALTER TABLE ONLY settlement.account
 
 GRANT SELECT,INSERT,UPDATE ON TABLE settlement.account TO tongdui_app;
 
+CREATE TABLE settlement.arrangement (
+    part smallint NOT NULL,
+    arrangement_no integer NOT NULL,
+    code text NOT NULL,
+    model text NOT NULL,
+    CONSTRAINT arrangement_arrangement_no_check CHECK ((arrangement_no > 0)),
+    CONSTRAINT arrangement_code_check CHECK (((code ~ '^[a-z][a-z0-9-]{0,19}$'::text) AND (code <> 'main'::text))),
+    CONSTRAINT arrangement_model_check CHECK ((model = ANY (ARRAY['multilateral'::text, 'bilateral'::text])))
+);
+
+ALTER TABLE ONLY settlement.arrangement
+    ADD CONSTRAINT arrangement_part_code_key UNIQUE (part, code);
+
+ALTER TABLE ONLY settlement.arrangement
+    ADD CONSTRAINT arrangement_pkey PRIMARY KEY (part, arrangement_no);
+
+GRANT SELECT,INSERT ON TABLE settlement.arrangement TO tongdui_app;
+
 CREATE TABLE settlement.bank_entry (
     statement_no integer NOT NULL,
     entry_no integer NOT NULL,
@@ -1121,11 +1139,12 @@ GRANT SELECT,INSERT ON TABLE settlement.batch TO tongdui_app;
 CREATE TABLE settlement.calendar (
     calendar_no integer NOT NULL,
     effective_at timestamp with time zone NOT NULL,
-    terms jsonb NOT NULL
+    terms jsonb NOT NULL,
+    arrangement text DEFAULT 'main'::text NOT NULL
 );
 
 ALTER TABLE ONLY settlement.calendar
-    ADD CONSTRAINT calendar_effective_at_key UNIQUE (effective_at);
+    ADD CONSTRAINT calendar_effective_at_key UNIQUE (arrangement, effective_at);
 
 ALTER TABLE ONLY settlement.calendar
     ADD CONSTRAINT calendar_pkey PRIMARY KEY (calendar_no);
@@ -1165,6 +1184,7 @@ CREATE TABLE settlement.cycle (
     settled_at timestamp with time zone,
     first_seq bigint NOT NULL,
     last_seq bigint,
+    arrangement_no integer DEFAULT 0 NOT NULL,
     CONSTRAINT cycle_state_and_times_agree CHECK ((((state = 'open'::text) = (closed_at IS NULL)) AND ((state = 'settled'::text) = (settled_at IS NOT NULL)) AND ((closed_at IS NULL) = (last_seq IS NULL)))),
     CONSTRAINT cycle_state_check CHECK ((state = ANY (ARRAY['open'::text, 'closed'::text, 'settled'::text])))
 );
@@ -1174,6 +1194,8 @@ ALTER TABLE ONLY settlement.cycle
 
 ALTER TABLE ONLY settlement.cycle
     ADD CONSTRAINT cycle_pkey PRIMARY KEY (part, cycle_no);
+
+CREATE UNIQUE INDEX cycle_one_open ON settlement.cycle USING btree (part, arrangement_no) WHERE (state = 'open'::text);
 
 GRANT SELECT,INSERT,UPDATE ON TABLE settlement.cycle TO tongdui_app;
 
@@ -1467,6 +1489,21 @@ ALTER TABLE ONLY settlement.obligation
     ADD CONSTRAINT obligation_pkey PRIMARY KEY (part, cycle_no, issuer, acceptor);
 
 GRANT SELECT,INSERT,UPDATE ON TABLE settlement.obligation TO tongdui_app;
+
+CREATE TABLE settlement.pair_arrangement (
+    part smallint NOT NULL,
+    merchant_a integer NOT NULL,
+    merchant_b integer NOT NULL,
+    arrangement_no integer NOT NULL,
+    next_no integer,
+    CONSTRAINT pair_arrangement_check CHECK ((merchant_a < merchant_b)),
+    CONSTRAINT pair_arrangement_check1 CHECK ((next_no <> arrangement_no))
+);
+
+ALTER TABLE ONLY settlement.pair_arrangement
+    ADD CONSTRAINT pair_arrangement_pkey PRIMARY KEY (part, merchant_a, merchant_b);
+
+GRANT SELECT,INSERT,UPDATE ON TABLE settlement.pair_arrangement TO tongdui_app;
 
 CREATE TABLE settlement.partition (
     part smallint NOT NULL,

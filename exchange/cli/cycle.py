@@ -71,17 +71,23 @@ def show(context: click.Context, cycle_id: str | None, *, as_json: bool) -> None
     is_flag=True,
     help="Count it as funded and paid at once, so that it weighs on no cap any more.",
 )
+@click.option(
+    "--arrangement",
+    default="main",
+    show_default=True,
+    help="Whose cycle; each arrangement has its own.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @accountable
 @click.pass_context
-def close(context: click.Context, *, settle: bool, as_json: bool) -> None:
-    """Close the open cycle now, and write its signed package.
+def close(context: click.Context, *, settle: bool, arrangement: str, as_json: bool) -> None:
+    """Close an arrangement's open cycle now, and write its signed package.
 
     Orders in flight are not waited for: each belongs to the cycle in which its clearing is written.
     """
     home = this_home()
     with database(home) as dsn:
-        outcome = run(_close(home, dsn, settle=settle))
+        outcome = run(_close(home, dsn, settle=settle, arrangement=arrangement))
     if isinstance(outcome, str):
         click.echo(f"tongdui: {outcome}", err=True)
         context.exit(1)
@@ -111,6 +117,12 @@ def close(context: click.Context, *, settle: bool, as_json: bool) -> None:
     type=click.DateTime(["%Y-%m-%d"]),
     help="A local date without a cut-off; may be given again.",
 )
+@click.option(
+    "--arrangement",
+    default="main",
+    show_default=True,
+    help="Whose cycles; each arrangement has its own calendar.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @accountable
 def calendar(
@@ -119,6 +131,7 @@ def calendar(
     weekdays: tuple[int, ...],
     holidays: tuple[datetime, ...],
     *,
+    arrangement: str,
     as_json: bool,
 ) -> None:
     """Show when cycles cut off, or set it anew, whole, with --zone, --at, --weekday and --holiday.
@@ -148,11 +161,16 @@ def calendar(
             if any(named.values()):
                 try:
                     await cycles.set_calendar(
-                        pool, wanted, by=await acting(pool), now=now, effective_at=now
+                        pool,
+                        wanted,
+                        by=await acting(pool),
+                        now=now,
+                        effective_at=now,
+                        arrangement=arrangement,
                     )
                 except ValueError as error:
                     raise Unusable(str(error)) from error
-            return await cycles.calendar_at(pool, now)
+            return await cycles.calendar_at(pool, now, arrangement=arrangement)
 
     with database(this_home()) as dsn:
         in_force = run(work(dsn))
@@ -162,6 +180,82 @@ def calendar(
     print(f"cut-offs 截止时间: {', '.join(in_force.times)} {in_force.zone}")
     print(f"weekdays 星期: {', '.join(map(str, in_force.weekdays))}")
     print(f"holidays 假日: {', '.join(map(str, in_force.holidays)) or '–'}")
+
+
+@cycle.command()
+@click.argument("code", required=False)
+@click.option(
+    "--model",
+    type=click.Choice(["multilateral", "bilateral"]),
+    help="How its cycles are paid; for a new arrangement.",
+)
+@click.option(
+    "--pair",
+    "pairs",
+    multiple=True,
+    nargs=2,
+    metavar="MERCHANT MERCHANT",
+    help="Two merchants that settle by it from the turn of their cycle on; may be given again.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@accountable
+def arrangement(
+    code: str | None, model: str | None, pairs: tuple[tuple[str, str], ...], *, as_json: bool
+) -> None:
+    """Show which pairs of merchants settle by which model, or give pairs the arrangement CODE.
+
+    An order of a pair goes on in the old cycle until that closes. Where two people are needed, propose it:
+    `tongdui proposal make arrangement.set '{"arrangement": "noon", "model": "bilateral", "pairs": [["A", "B"]]}'`.
+    """
+    from exchange.service.controlled import set_alone
+    from schemas.values.faults import SchemaError
+    from schemas.values.reason import Refusal
+    from settlement.service import cycles
+    from settlement.service.arrangements import list_pairs
+
+    terms = {"arrangement": code, "model": model, "pairs": [list(pair) for pair in pairs]}
+
+    async def change(home: Home, dsn: str) -> None:
+        async with pool_of(dsn) as pool, clearing_of(home, dsn) as clearing:
+            try:
+                outcome = await set_alone(
+                    pool,
+                    clearing,
+                    "arrangement.set",
+                    terms,
+                    keys=home.keys,
+                    by=await acting(pool),
+                    now=datetime.now(UTC),
+                )
+            except SchemaError as error:
+                raise Unusable(str(error)) from error
+            if isinstance(outcome, Refusal):
+                raise Unusable(outcome.detail)
+
+    async def look(dsn: str) -> tuple[list[Record], list[Record]]:
+        async with pool_of(dsn) as pool:
+            return await cycles.list_open(pool), await list_pairs(pool)
+
+    home = this_home()
+    with database(home) as dsn:
+        if code is not None:
+            run(change(home, dsn))
+        made, arranged = run(look(dsn))
+    if as_json:
+        print_json(
+            {
+                "arrangements": [
+                    {name: row[name] for name in ("code", "model", "cycle_id")} for row in made
+                ],
+                "pairs": [dict(row) for row in arranged],
+            }
+        )
+        return
+    for row in made:
+        print(f"{row['code']}: {row['model']}, open now 进行中: {row['cycle_id'] or '–'}")
+    for row in arranged:
+        then = f", then 之后: {row['next']}" if row["next"] else ""
+        print(f"{row['one']} – {row['other']}: {row['arrangement']}{then}")
 
 
 async def _read(
@@ -188,7 +282,7 @@ async def _read(
         return rows, None
 
 
-async def _close(home: Home, dsn: str, *, settle: bool) -> dict[str, Any] | str:
+async def _close(home: Home, dsn: str, *, settle: bool, arrangement: str) -> dict[str, Any] | str:
     """Close, cut and perhaps settle; a sentence where the answer is no."""
     from exchange.worker.packager import cut_missing
     from schemas.values.reason import Refusal
@@ -198,17 +292,20 @@ async def _close(home: Home, dsn: str, *, settle: bool) -> dict[str, Any] | str:
     keyring = keyring_of(home)
     async with pool_of(dsn) as pool, clearing_of(home, dsn) as clearing:
         by = await acting(pool, "treasurer", *(() if settle else ("operator",)))
-        head = await cycles.ledger_head(pool)
-        if head is None or not head["cycle_no"]:
+        found = {row["code"]: row["cycle_no"] for row in await cycles.list_open(pool)}
+        if arrangement not in found:
+            return f"there is no arrangement {arrangement}"
+        cycle_no = found[arrangement]
+        if cycle_no is None:
             return "no cycle is open yet: the first one opens when `tongdui serve` runs"
         # What an earlier close left undone comes first: packages are a chain.
         if not await cut_missing(pool, keys=home.keys, packages=home.packages):
             return "the package of an earlier cycle cannot be cut; the log says why"
         now = datetime.now(UTC)
-        opened = await cycles.close_now(pool, clearing, now, by=by)
+        opened = await cycles.close_now(pool, clearing, now, by=by, arrangement=arrangement)
         if isinstance(opened, Refusal):
             return opened.detail
-        batch = await cut_batch(pool, cycle_no=head["cycle_no"], keyring=keyring, out=home.packages)
+        batch = await cut_batch(pool, cycle_no=cycle_no, keyring=keyring, out=home.packages)
         if isinstance(batch, Refusal):
             return batch.detail
         if settle:
@@ -217,15 +314,15 @@ async def _close(home: Home, dsn: str, *, settle: bool) -> dict[str, Any] | str:
                 clearing,
                 by=by,
                 now=now,
-                cycle_no=head["cycle_no"],
+                cycle_no=cycle_no,
                 cycle_id=batch.cycle_id,
             )
             if isinstance(settled, Refusal):
                 return settled.detail
-        after = await cycles.ledger_head(pool)
+        after = {row["code"]: row["cycle_id"] for row in await cycles.list_open(pool)}
         return {
             "closed": batch.cycle_id,
-            "open": after["cycle_id"] if after else None,
+            "open": after[arrangement],
             "package": str(batch.folder),
             "orders": batch.orders,
             "gross_cu": str(batch.netting.gross_cu),
@@ -241,6 +338,7 @@ def _show_cycles(rows: list[Record], *, as_json: bool) -> None:
             [
                 {
                     "cycle_id": row["cycle_id"],
+                    "arrangement": row["arrangement"],
                     "state": row["state"],
                     "opened_at": row["opened_at"].isoformat(),
                     "cut_off_at": row["cut_off_at"].isoformat() if row["cut_off_at"] else None,
@@ -256,12 +354,15 @@ def _show_cycles(rows: list[Record], *, as_json: bool) -> None:
 
     from schemas.values.amounts import yuan_text
 
-    table = Table("cycle 周期", "state 状态", "opened 开始 (UTC)", "closed 关闭 (UTC)")
+    table = Table(
+        "cycle 周期", "arrangement 安排", "state 状态", "opened 开始 (UTC)", "closed 关闭 (UTC)"
+    )
     table.add_column("orders 笔数", justify="right")
     table.add_column("gross 总额(元)", justify="right")
     for row in rows:
         table.add_row(
             row["cycle_id"],
+            row["arrangement"],
             STATES[row["state"]],
             *(f"{at:%Y-%m-%d %H:%M}" if at else "–" for at in (row["opened_at"], row["closed_at"])),
             f"{row['orders']:,}",

@@ -220,6 +220,10 @@ ADVICE: Final[Mapping[str, tuple[str, str]]] = {
         "请先将银行流水入账或匹配。",
     ),
     "cycle_exists": ("Choose another id for the next cycle.", "请为下一周期选择其他编号。"),
+    "arrangement_exists": (
+        "Choose another code, or give pairs the arrangement that is there.",
+        "请选择其他代码，或直接使用现有安排。",
+    ),
     "merchant_exists": ("Choose another code.", "请选择其他商户代码。"),
     "endpoint_limit_reached": (
         "Remove an endpoint that is not needed any more.",

@@ -31,11 +31,13 @@ from schemas.values.rate import Rate
 from schemas.values.reason import REASON_BY_NUMBER, Reason, Refusal
 from schemas.wire import proposals as wire
 from schemas.wire.plain import check_plain
-from settlement.core.calendar import Calendar
+from settlement.core.arrangement import MAIN_CODE, Model
+from settlement.core.calendar import CalendarChange
 from settlement.core.command import SetCap, SetCollateral
 from settlement.core.event import Kind
 from settlement.core.trail import By, Change
 from settlement.service import cycles, parties, trail
+from settlement.service.arrangements import carry_out_arrangement, enact_arrangement, list_pairs
 from settlement.service.trail import BODY_BYTES
 from settlement.signing.keyring import Keyring
 
@@ -347,31 +349,107 @@ class _Connect(_Change):
 class _Calendar(_Change):
     """When cycles cut off, of those that open from then on (rule T4)."""
 
-    terms = Calendar
+    terms = CalendarChange
 
-    def subject(self, terms: Any) -> str:
-        del terms
-        return "HOUSE"
+    def subject(self, terms: CalendarChange) -> str:
+        return "HOUSE" if terms.arrangement == MAIN_CODE else terms.arrangement
 
-    async def current(self, pool: Pool, terms: Calendar, now: datetime) -> Terms | None:
+    async def current(self, pool: Pool, terms: CalendarChange, now: datetime) -> Terms | None:
         try:
             terms.next_cut_off(now)
         except ValueError as error:
             raise SchemaError("$.terms", str(error)) from error
         # As it is read again from what was proposed: lists, not tuples.
         in_force: Terms = msgspec.json.decode(
-            msgspec.json.encode(await cycles.calendar_at(pool, now))
+            msgspec.json.encode(await cycles.calendar_at(pool, now, arrangement=terms.arrangement))
         )
         return in_force
 
-    async def enact(self, approval: Approval, terms: Calendar) -> bytes | Refusal:
+    async def enact(self, approval: Approval, terms: CalendarChange) -> bytes | Refusal:
         return await cycles.enact_calendar(
             approval.conn,
-            terms,
-            before=await cycles.calendar_at(approval.pool, approval.now),
+            terms.calendar,
+            before=await cycles.calendar_at(
+                approval.pool, approval.now, arrangement=terms.arrangement
+            ),
             by=approval.by,
             now=approval.now,
             effective_at=approval.now,
+            arrangement=terms.arrangement,
+        )
+
+
+class _Arrangement(_Change):
+    """Which pairs settle by which model, from the turn of their cycle on (rule T7)."""
+
+    terms = wire.ArrangementChange
+
+    def subject(self, terms: wire.ArrangementChange) -> str:
+        return terms.arrangement
+
+    async def current(
+        self, pool: Pool, terms: wire.ArrangementChange, now: datetime
+    ) -> Terms | None:
+        del now
+        made = {row["code"]: row["model"] for row in await cycles.list_open(pool)}
+        model = made.get(terms.arrangement)
+        if model is None and terms.model is None:
+            raise SchemaError("$.terms.model", f"{terms.arrangement} is new and needs a model")
+        if model is not None and terms.model not in (None, model):
+            raise SchemaError("$.terms.model", f"{terms.arrangement} is {model}, and stays so")
+        for place, (one, other) in enumerate(terms.pairs):
+            if one == other:
+                raise SchemaError(f"$.terms.pairs[{place}]", "a pair is of two merchants")
+            for side, code in enumerate((one, other)):
+                if code not in (await fetch_catalogue(pool)).by_code:
+                    raise SchemaError(
+                        f"$.terms.pairs[{place}][{side}]", f"no merchant has the code {code}"
+                    )
+        has = {frozenset((row["one"], row["other"])): row for row in await list_pairs(pool)}
+        present = [has.get(frozenset(pair)) for pair in terms.pairs]
+        return {
+            "model": model,
+            "pairs": [
+                [*pair, row["arrangement"] if row else MAIN_CODE, row["next"] if row else None]
+                for pair, row in zip(terms.pairs, present, strict=True)
+            ],
+        }
+
+    async def enact(self, approval: Approval, terms: wire.ArrangementChange) -> bytes | Refusal:
+        before = await self.current(approval.pool, terms, approval.now)
+        assert before is not None
+        return await enact_arrangement(
+            approval.conn,
+            arrangement=terms.arrangement,
+            before=before,
+            after={
+                "model": terms.model or before["model"],
+                "pairs": [[one, other] for one, other in terms.pairs],
+            },
+            by=approval.by,
+            now=approval.now,
+        )
+
+    async def carry_out(
+        self,
+        pool: Pool,
+        clearing: Clearing,
+        terms: wire.ArrangementChange,
+        *,
+        proposal_no: int,
+        body: bytes,
+    ) -> Refusal | None:
+        del proposal_no
+        return await carry_out_arrangement(
+            pool,
+            clearing,
+            arrangement=terms.arrangement,
+            model=Model[(terms.model or "multilateral").upper()],
+            pairs=[
+                (await _merchant(pool, one), await _merchant(pool, other))
+                for one, other in terms.pairs
+            ],
+            body=body,
         )
 
 
@@ -542,6 +620,7 @@ ACTIONS: Final[Mapping[str, Controlled]] = {
     "cap.set": _Account(wire.CapChange, "cap_cu", SetCap),
     "collateral.set": _Account(wire.CollateralChange, "collateral_cu", SetCollateral),
     "calendar.set": _Calendar(),
+    "arrangement.set": _Arrangement(),
     "cycle.settle": _Settle(),
     "api_key.issue": _Key(),
     "caller_key.register": _CallerKey(),
@@ -573,6 +652,44 @@ def terms_of(action: str, terms: object) -> Any:
         detail, _, path = str(error).partition(" - at `")
         place = path.removesuffix("`").removeprefix("$")
         raise SchemaError(f"$.terms{place}", detail) from None
+
+
+async def set_alone(
+    pool: Pool,
+    clearing: Clearing,
+    action: str,
+    terms: object,
+    *,
+    keys: Path,
+    by: By,
+    now: datetime,
+) -> Refusal | None:
+    """Make a change for one person, who may as long as four eyes are not in force.
+
+    Args:
+        pool: Connections of the program.
+        clearing: The writer.
+        action: One of `ACTIONS` that invites nobody.
+        terms: Its terms, as a proposal has them.
+        keys: Folder of the operator's keys.
+        by: Who makes it.
+        now: Instant.
+
+    Returns:
+        None, or why it cannot be.
+
+    Raises:
+        SchemaError: The terms cannot be.
+        SecondPersonNeeded: Four eyes are in force.
+    """
+    wanted, change = terms_of(action, terms), ACTIONS[action]
+    await change.current(pool, wanted, now)
+    async with pool.acquire() as conn, conn.transaction():
+        approval = Approval(pool=pool, conn=conn, keys=keys, by=by, now=now, second=b"")
+        digest = await change.enact(approval, wanted)
+    if isinstance(digest, Refusal):
+        return digest
+    return await change.carry_out(pool, clearing, wanted, proposal_no=0, body=body_of(digest))
 
 
 def body_of(digest: bytes) -> bytes:

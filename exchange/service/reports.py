@@ -22,6 +22,7 @@ from schemas.wire.merchants import MerchantView
 from schemas.wire.orders import OrderView
 from schemas.wire.problems import reason_problem
 from schemas.wire.reversals import ReversalView
+from settlement.core.arrangement import MAIN_CODE
 from settlement.core.event import Kind
 from settlement.service import cycles, inquiry, parties
 from settlement.service.clearing import PART
@@ -322,7 +323,9 @@ class Reports:
 
     async def _cycle(self, cycle: str | None) -> Record | None:
         for row in reversed(await cycles.list_cycles(self._pool)):
-            if cycle == row["cycle_id"] or (cycle is None and row["state"] == "open"):
+            if cycle == row["cycle_id"]:
+                return row
+            if cycle is None and row["state"] == "open" and row["arrangement"] == MAIN_CODE:
                 return row
         return None
 
@@ -332,6 +335,7 @@ class Reports:
             cycle=row["cycle_id"],
             number=row["cycle_no"],
             state=row["state"],
+            arrangement=row["arrangement"],
             opened_at=_text(row["opened_at"]) or "",
             cut_off_at=_text(row["cut_off_at"]),
             closed_at=_text(row["closed_at"]),

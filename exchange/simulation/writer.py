@@ -18,6 +18,7 @@ from exchange.programme.core.command import Accrual
 from exchange.simulation.hosted import LotDisk, audit_lots, catalogue_of
 from schemas.values.ids import HOUSE, HOUSE_FEES, HOUSE_ROUNDING
 from schemas.values.reason import Reason
+from settlement.core.arrangement import Obligation
 from settlement.core.audit import (
     COPY_SIGNATURE,
     AuditReport,
@@ -28,7 +29,7 @@ from settlement.core.audit import (
     position_key,
     position_rows,
 )
-from settlement.core.books import Account, Books, Changes, Hold, Obligation
+from settlement.core.books import Account, Books, Changes, Hold
 from settlement.core.chain import GENESIS, chain_digest
 from settlement.core.columns import EntryColumns
 from settlement.core.command import UNKEYED, Answer, End, Entry, Pin, unstored_refusal

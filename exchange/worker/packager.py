@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import signal
 import sys
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,7 @@ async def cut_missing(
     orders_only: bool = False,
     stop: asyncio.Event | None = None,
 ) -> bool:
-    """Cut every closed cycle whose package does not stand, oldest first.
+    """Cut every closed cycle whose package does not stand, in the order in which they closed.
 
     Args:
         pool: The books.
@@ -65,8 +66,9 @@ async def cut_missing(
         BooksDiffer: The books disagree with themselves.
         PackageDiffers: Something else stands where a package should.
     """
-    for row in await cycles.list_cycles(pool):
-        if row["state"] == "open" or (packages / row["cycle_id"]).exists():
+    closed = [row for row in await cycles.list_cycles(pool) if row["state"] != "open"]
+    for row in sorted(closed, key=itemgetter("last_seq")):
+        if (packages / row["cycle_id"]).exists():
             continue
         if stop is not None and stop.is_set():
             return False
@@ -96,18 +98,19 @@ async def run_packager(
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     pool = await open_pool(dsn, size=2)
     daily = None if orders_only else asyncio.create_task(keep_retaining(pool), name="daily")
-    cut_up_to = 0
+    cut_up_to = (
+        0  # every close opens another cycle, so a newer one says that there is something to cut
+    )
     try:
         while not stop.is_set():
             wait_seconds = LOOK_SECONDS
             try:
-                head = await cycles.ledger_head(pool)
-                open_no = head["cycle_no"] if head else 0
-                if open_no > cut_up_to:
+                opened = await cycles.newest_cycle(pool)
+                if opened > cut_up_to:
                     if await cut_missing(
                         pool, keys=keys, packages=packages, orders_only=orders_only, stop=stop
                     ):
-                        cut_up_to = open_no
+                        cut_up_to = opened
                     else:
                         wait_seconds = PATIENCE_SECONDS
             except _FOR_PEOPLE as error:

@@ -18,6 +18,10 @@ from schemas.values.faults import SchemaError
 from schemas.values.ids import MERCHANT_CODE_PATTERN
 
 PACKAGE_FORMAT: Final = "tongdui-package/1"
+MULTILATERAL: Final = "deferred-net-multilateral"
+"""The model in which each party pays or is paid its one figure against everybody."""
+BILATERAL: Final = "deferred-net-bilateral"
+"""The model in which each pair of parties pays its difference."""
 NO_PREVIOUS: Final = "00" * 32
 """What stands for the digest of the manifest before the first one."""
 CYCLE_ID_PATTERN: Final = r"\A[0-9A-Za-z][0-9A-Za-z._-]{0,63}\Z"
@@ -36,6 +40,7 @@ Party = Annotated[str, Meta(pattern=rf"{MERCHANT_CODE_PATTERN}|\AHOUSE:[a-z-]{{1
 FilePath = Annotated[
     str, Meta(pattern=r"\A(?:statements/)?[A-Za-z0-9][A-Za-z0-9._-]*\.[a-z0-9]+\Z")
 ]
+ArrangementCode = Annotated[str, Meta(pattern=r"\A[a-z][a-z0-9-]{0,19}\Z")]
 KeyId = Annotated[str, Meta(pattern=r"\A(?:op|sm)-[0-9a-f]{16}\Z")]
 """Of an Ed25519 key, or of one of SM2."""
 ROLE_PATTERN: Final = r"\A[a-z][a-z0-9-]{0,31}\Z"
@@ -48,14 +53,18 @@ class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Base of the records: what is not named here may not stand there."""
 
 
-class CycleFacts(_Record, frozen=True, kw_only=True):
-    """The cycle. `cut_off_at` is when it was planned to close; null if it was not planned."""
+class CycleFacts(_Record, frozen=True, kw_only=True, omit_defaults=True):
+    """The cycle. `cut_off_at` is when it was planned to close; null if it was not planned.
+
+    `arrangement` is whose cycle it is; left out of those of the main one.
+    """
 
     id: CycleId
     no: Positive
     opened_at: Instant
     cut_off_at: Instant | None
     closed_at: Instant
+    arrangement: ArrangementCode | None = None
 
 
 class Previous(_Record, frozen=True, kw_only=True):
@@ -115,7 +124,7 @@ class PartyFacts(_Record, frozen=True, kw_only=True):
 class NettingFacts(_Record, frozen=True, kw_only=True):
     """What each step of netting saved, CU, and every party's path."""
 
-    model: Literal["deferred-net-multilateral"]
+    model: Literal["deferred-net-multilateral", "deferred-net-bilateral"]
     saved_bilateral_cu: Cu
     saved_multilateral_cu: Cu
     parties: list[PartyFacts]
@@ -160,7 +169,11 @@ class Approval(_Record, frozen=True, kw_only=True):
 
 
 class Manifest(_Record, frozen=True, kw_only=True, omit_defaults=True):
-    """The whole of `manifest.json`; `approval` is left out where the operator's signature is enough."""
+    """The whole of `manifest.json`; `approval` is left out where the operator's signature is enough.
+
+    `carries` names the package whose carries its instructions go on from; it is left out where that is the one
+    that the package is chained to.
+    """
 
     format: Literal["tongdui-package/1"]
     sequence: Positive
@@ -174,6 +187,7 @@ class Manifest(_Record, frozen=True, kw_only=True, omit_defaults=True):
     files: list[FileFacts]
     signing_keys: Annotated[list[KeyId], Meta(min_length=1, max_length=SIGNERS_MAX)]
     approval: Approval | None = None
+    carries: Previous | None = None
 
 
 def write_manifest(manifest: Manifest) -> bytes:

@@ -385,6 +385,12 @@ class Reason(Enum):
         "Books and bank do not agree: a movement of the bank has no place in the books.",
         "账簿与银行不一致:存在未入账的银行流水。",
     )
+    ARRANGEMENT_EXISTS = (
+        125,
+        False,
+        "An arrangement with this code exists already.",
+        "该结算安排代码已存在。",
+    )
     ADJUSTMENT_EXCEEDS_ORDER = (
         130,
         False,

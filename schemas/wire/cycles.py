@@ -99,6 +99,7 @@ class CycleView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         package: Whether its signed package can be downloaded.
         orders: Orders that cleared in it; only the house sees this and the gross.
         gross_cu: Sum of the issuers' debits.
+        arrangement: Whose cycle it is; several arrangements have their cycles side by side.
     """
 
     cycle: str
@@ -111,6 +112,7 @@ class CycleView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     settled_at: str | None = None
     orders: Count | None = None
     gross_cu: Count | None = None
+    arrangement: str = "main"
 
 
 class CyclesAnswer(msgspec.Struct, frozen=True, kw_only=True):

@@ -80,6 +80,20 @@ class ConnectTerms(_Terms, frozen=True, kw_only=True):
     settings: dict[str, Any] = {}
 
 
+class ArrangementChange(_Terms, frozen=True, kw_only=True):
+    """`arrangement.set`: pairs of merchants settle by it from the turn of their cycle on.
+
+    Attributes:
+        arrangement: Its code; `main` gives pairs back to the main arrangement.
+        model: How its cycles are paid; only where no arrangement has the code yet.
+        pairs: Pairs of merchants, by their codes.
+    """
+
+    arrangement: Annotated[str, msgspec.Meta(pattern=r"\A[a-z][a-z0-9-]{0,19}\Z")]
+    model: Literal["multilateral", "bilateral"] | None = None
+    pairs: Annotated[list[tuple[MerchantCode, MerchantCode]], msgspec.Meta(max_length=1000)] = []
+
+
 class SettleTerms(_Terms, frozen=True, kw_only=True):
     """`cycle.settle`: a closed cycle counts as funded and paid; its batch is released."""
 

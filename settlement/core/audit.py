@@ -2,8 +2,8 @@
 
 Shares no decision with `settlement.core.books`: an audit that ran the writer's own code would repeat
 its mistakes. It reads canonical bytes in order of sequence, as `COPY … TO STDOUT (FORMAT binary)`
-gives them, and keeps only what is open: accounts, open holds, the open cycle, and of closed cycles
-what is not settled. So its memory does not grow with the journal.
+gives them, and keeps only what is open: accounts, open holds, the open cycle of each arrangement, and of
+closed cycles what is not settled. So its memory does not grow with the journal.
 
 Where a row differs, the audit goes on from what is stored, so that one broken row is one difference
 and not a thousand.
@@ -53,6 +53,7 @@ _POINTS: Final = frozenset(
     }
 )
 """Kinds that move points and no value: the audit of lots looks at them."""
+_MAIN: Final = 0
 _CAP_REASON: Final = Reason.NET_DEBIT_CAP_EXCEEDED.number
 _BASIS_DATE: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -249,6 +250,8 @@ class CycleFigures:
         pairs: (issuer, acceptor) to orders, debit, value and fee; dropped once they are compared.
         reversed: The same of what reversals took back.
         debts: Merchant to its negative net figure, until the cycle is settled.
+        arrangement_no: The arrangement that it is a cycle of.
+        positions: Merchant to its position, while the cycle is open.
     """
 
     cycle_no: int
@@ -262,6 +265,8 @@ class CycleFigures:
     pairs: dict[tuple[int, int], list[int]] = field(default_factory=dict)
     reversed: dict[tuple[int, int], list[int]] = field(default_factory=dict)
     debts: dict[int, int] = field(default_factory=dict)
+    arrangement_no: int = _MAIN
+    positions: dict[int, int] = field(default_factory=dict)
 
     def nets(self) -> dict[int, int]:
         """Net figure of every party that an order concerned, the house's accounts included."""
@@ -293,12 +298,15 @@ class JournalAudit:
         self.cycles: dict[int, CycleFigures] = {}
         self.cycle_ids: set[str] = set()
         self.finished_cycles: list[CycleFigures] = []
-        self.open: CycleFigures | None = None
+        self.open: dict[int, CycleFigures] = {}
         self.last_cycle_no = 0
+        self.main_cycle_no = 0
+        self.arrangements: dict[int, tuple[str, int]] = {}
+        self.pairs: dict[tuple[int, int], int] = {}
+        self.turning: dict[tuple[int, int], int] = {}
         self.last_seq = 0
         self.last_at = -(1 << 63)
         self.last_flush: FlushRow | None = None
-        self._positions: dict[int, int] = {}
         self._refused_seq = 0
         self._refused_debits: dict[int, int] = defaultdict(int)
         self._flushes: list[FlushRow] = []
@@ -427,11 +435,16 @@ class JournalAudit:
                     MoneyMoved(
                         seq, kind, step, issuer, acceptor, units, credited, (debit, value, fee), cycle_no
                     ),
-                    self._positions.get(issuer, 0),
+                    self._debts(issuer),
                 )  # fmt: skip
             elif kind not in _POINTS and kind not in _TAKES_BACK:
                 text = data[place + row_bytes : end].decode(errors="replace")
-                self._administer(seq, at, kind, issuer, value, cycle_no, text)
+                if kind == Kind.PAIR_ARRANGED:
+                    self._arrange_pair(seq, issuer, acceptor, value)
+                elif kind == Kind.ARRANGEMENT_MADE:
+                    self._make_arrangement(seq, value, fee, text)
+                else:
+                    self._administer(seq, at, kind, issuer, value, cycle_no, text)
             place = end
             if seq == flush_end:
                 self._chain(view[chained:place])
@@ -538,7 +551,7 @@ class JournalAudit:
     ) -> None:
         """An order that cleared at once: rule C2, then its postings."""
         debtor = self.accounts.get(issuer) or self._account(seq, issuer)
-        headroom = debtor.base + self._positions.get(issuer, 0) - debit
+        headroom = debtor.base + self._standing(issuer, self._cycle_of(issuer, acceptor)) - debit
         if headroom < 0:
             self._event(seq, "headroom after the order (rule C2)", ">= 0", headroom)
         self._check_figures(seq, units, debit, value, fee)
@@ -565,8 +578,8 @@ class JournalAudit:
         cycle_no: int,
         /,
     ) -> None:
-        """The postings of an order, in the cycle that is open."""
-        cycle = self.open
+        """The postings of an order, in the cycle that is open for its pair."""
+        cycle = self._cycle_of(issuer, acceptor)
         if cycle is None or cycle.cycle_no != cycle_no:
             self._event(seq, "cycle_no", cycle.cycle_no if cycle else "an open cycle", cycle_no)
             if cycle is None:
@@ -582,7 +595,7 @@ class JournalAudit:
         pair[1] += debit
         pair[2] += value
         pair[3] += fee
-        positions = self._positions
+        positions = cycle.positions
         positions[issuer] = positions.get(issuer, 0) - debit
         positions[acceptor] = positions.get(acceptor, 0) + value - fee
 
@@ -601,15 +614,15 @@ class JournalAudit:
                 return
         else:
             self.report.reversals += 1
-        self._in_open_cycle(one.seq, one.cycle_no)
-        if self.open is None:
+        cycle = self._in_open_cycle(one.seq, one.issuer, one.acceptor, one.cycle_no)
+        if cycle is None:
             return
-        pair = self.open.reversed.setdefault((one.issuer, one.acceptor), [0, 0, 0, 0])
+        pair = cycle.reversed.setdefault((one.issuer, one.acceptor), [0, 0, 0, 0])
         pair[0] += 1
         pair[1] -= one.debit
         pair[2] -= one.value
         pair[3] -= one.fee
-        positions = self._positions
+        positions = cycle.positions
         positions[one.issuer] = positions.get(one.issuer, 0) - one.debit
         positions[one.acceptor] = positions.get(one.acceptor, 0) + one.value - one.fee
 
@@ -620,13 +633,10 @@ class JournalAudit:
         issuer, debit = figures.issuer, figures.debit
         if order_seq != seq:
             self._event(seq, "order_seq", seq, order_seq)
-        if self.open is None or self.open.cycle_no != cycle_no:
-            self._event(
-                seq, "cycle_no", self.open.cycle_no if self.open else "an open cycle", cycle_no
-            )
+        self._in_open_cycle(seq, issuer, figures.acceptor, cycle_no)
         self._check_figures(seq, figures.units, debit, figures.value, figures.fee)
         debtor = self._account(seq, issuer)
-        headroom = debtor.base + min(0, self._positions.get(issuer, 0)) - debit
+        headroom = debtor.base + self._debts(issuer) - debit
         if headroom < 0:
             self._event(seq, "headroom after the hold (rule C3)", ">= 0", headroom)
         debtor.held += debit
@@ -673,7 +683,7 @@ class JournalAudit:
             )
             self.report.orders += 1
         else:
-            self._in_open_cycle(seq, cycle_no)
+            self._in_open_cycle(seq, figures.issuer, figures.acceptor, cycle_no)
 
     def _pin(
         self, seq: int, order_seq: int, at: int, step: int, figures: Figures, cycle_no: int, /
@@ -687,7 +697,7 @@ class JournalAudit:
             return
         self._follow(seq, hold, step, -2, figures)
         self._in_time(seq, hold, at)
-        self._in_open_cycle(seq, cycle_no)
+        self._in_open_cycle(seq, figures.issuer, figures.acceptor, cycle_no)
         self.holds[order_seq] = hold._replace(pinned_seq=seq)
 
     def _follow(self, seq: int, hold: OpenHold, step: int, expected: int, figures: Figures) -> None:
@@ -704,11 +714,32 @@ class JournalAudit:
                 instant_text(at + EPOCH_2000_US),
             )  # fmt: skip
 
-    def _in_open_cycle(self, seq: int, cycle_no: int) -> None:
-        if self.open is None or self.open.cycle_no != cycle_no:
-            self._event(
-                seq, "cycle_no", self.open.cycle_no if self.open else "an open cycle", cycle_no
-            )
+    def _cycle_of(self, issuer: int, acceptor: int) -> CycleFigures | None:
+        """The cycle that is open for a pair, by its arrangement (rule T6)."""
+        if not self.pairs:
+            return self.open.get(_MAIN)
+        pair = (min(issuer, acceptor), max(issuer, acceptor))
+        return self.open.get(self.pairs.get(pair, _MAIN))
+
+    def _standing(self, merchant_no: int, cycle: CycleFigures | None) -> int:
+        """What open cycles add to the base for an order of one of them: the others where they are below 0."""
+        total = cycle.positions.get(merchant_no, 0) if cycle else 0
+        for other in self.open.values():
+            if other is not cycle:
+                total += min(0, other.positions.get(merchant_no, 0))
+        return total
+
+    def _debts(self, merchant_no: int) -> int:
+        """What a merchant owes in open cycles, those that are above 0 left out."""
+        return sum(min(0, each.positions.get(merchant_no, 0)) for each in self.open.values())
+
+    def _in_open_cycle(
+        self, seq: int, issuer: int, acceptor: int, cycle_no: int
+    ) -> CycleFigures | None:
+        cycle = self._cycle_of(issuer, acceptor)
+        if cycle is None or cycle.cycle_no != cycle_no:
+            self._event(seq, "cycle_no", cycle.cycle_no if cycle else "an open cycle", cycle_no)
+        return cycle
 
     def _refused(self, seq: int, step: int, issuer: int, debit: int, reason: int) -> None:
         """A refusal for the cap needs a ground: even the stricter rule C3 must have been broken.
@@ -722,8 +753,7 @@ class JournalAudit:
         debtor = self.accounts.get(issuer)
         if debtor is None or reason != _CAP_REASON:
             return
-        headroom = debtor.base + min(0, self._positions.get(issuer, 0))
-        headroom -= self._refused_debits[issuer]
+        headroom = debtor.base + self._debts(issuer) - self._refused_debits[issuer]
         if headroom >= 0:
             self._event(seq, "headroom that the cap left to a refused order", "< 0", headroom)
 
@@ -747,12 +777,12 @@ class JournalAudit:
         elif kind == Kind.COLLATERAL_SET:
             account = self._account(seq, merchant_no)
             withdrawn = account.collateral - figure
-            left = account.base + min(0, self._positions.get(merchant_no, 0)) - withdrawn
+            left = account.base + self._debts(merchant_no) - withdrawn
             if withdrawn > 0 and left < 0:
                 self._event(seq, "headroom after the withdrawal", ">= 0", left)
             account.collateral = figure
         elif kind == Kind.CYCLE_OPENED:
-            self._open_cycle(seq, at, cycle_no, text)
+            self._open_cycle(seq, at, cycle_no, figure, text)
         elif kind == Kind.CYCLE_CLOSED:
             self._close_cycle(seq, at, cycle_no)
         elif kind == Kind.CYCLE_SETTLED:
@@ -760,36 +790,69 @@ class JournalAudit:
         else:
             self._event(seq, "kind", "a kind of event that exists", kind)
 
-    def _open_cycle(self, seq: int, at: int, cycle_no: int, cycle_id: str) -> None:
-        if self.open is not None:
-            self._event(seq, "kind", f"cycle {self.open.cycle_no} closed first", "cycle_opened")
+    def _open_cycle(
+        self, seq: int, at: int, cycle_no: int, arrangement_no: int, cycle_id: str, /
+    ) -> None:
+        standing = self.open.get(arrangement_no)
+        if standing is not None:
+            self._event(seq, "kind", f"cycle {standing.cycle_no} closed first", "cycle_opened")
+        if arrangement_no != _MAIN and arrangement_no not in self.arrangements:
+            self._event(seq, "arrangement", "one that was made", arrangement_no)
         if cycle_no != self.last_cycle_no + 1:
             self._event(seq, "cycle_no", self.last_cycle_no + 1, cycle_no)
         if cycle_id in self.cycle_ids:
             self._event(seq, "reference", "an id that no cycle had before", cycle_id)
         self.cycle_ids.add(cycle_id)
         self.last_cycle_no = cycle_no
-        self.open = self.cycles[cycle_no] = CycleFigures(
-            cycle_no=cycle_no, cycle_id=cycle_id, opened_at_us=at + EPOCH_2000_US, first_seq=seq
+        if arrangement_no == _MAIN:
+            self.main_cycle_no = cycle_no
+        self.open[arrangement_no] = self.cycles[cycle_no] = CycleFigures(
+            cycle_no=cycle_no,
+            cycle_id=cycle_id,
+            opened_at_us=at + EPOCH_2000_US,
+            first_seq=seq,
+            arrangement_no=arrangement_no,
         )
-        self._positions = {}
         self.report.cycles += 1
 
     def _close_cycle(self, seq: int, at: int, cycle_no: int) -> None:
-        cycle = self.open
-        if cycle is None or cycle.cycle_no != cycle_no:
-            self._event(seq, "cycle_no", cycle.cycle_no if cycle else "an open cycle", cycle_no)
+        cycle = self.cycles.get(cycle_no)
+        if cycle is None or self.open.get(cycle.arrangement_no) is not cycle:
+            self._event(seq, "cycle_no", "an open cycle", cycle_no)
             return
         cycle.state = "closed"
         cycle.closed_at_us = at + EPOCH_2000_US
         cycle.last_seq = seq
-        cycle.debts = {merchant_no: net for merchant_no, net in self._positions.items() if net < 0}
+        cycle.debts = {merchant_no: net for merchant_no, net in cycle.positions.items() if net < 0}
         for merchant_no, net in cycle.debts.items():
             self.accounts[merchant_no].unsettled += net
         self.funds.close(cycle)
         self.finished_cycles.append(cycle)
-        self.open = None
-        self._positions = {}
+        del self.open[cycle.arrangement_no]
+        cycle.positions = {}
+        for pair in list(self.turning):
+            if self.pairs.get(pair, _MAIN) == cycle.arrangement_no:
+                self.pairs[pair] = self.turning.pop(pair)
+
+    def _make_arrangement(self, seq: int, arrangement_no: int, model: int, code: str) -> None:
+        """An arrangement: the next number, and a code that none had before."""
+        if arrangement_no != len(self.arrangements) + 1:
+            self._event(seq, "arrangement", len(self.arrangements) + 1, arrangement_no)
+        if code in {known for known, _ in self.arrangements.values()}:
+            self._event(seq, "reference", "a code that no arrangement had before", code)
+        self.arrangements[arrangement_no] = (code, model)
+
+    def _arrange_pair(self, seq: int, one: int, other: int, arrangement_no: int) -> None:
+        """A pair gets another arrangement: when its cycle turns, or at once where none is open (rule T7)."""
+        pair = (min(one, other), max(one, other))
+        if arrangement_no != _MAIN and arrangement_no not in self.open:
+            self._event(seq, "arrangement", "one with an open cycle", arrangement_no)
+        present = self.pairs.setdefault(pair, _MAIN)
+        self.turning.pop(pair, None)
+        if present not in self.open:
+            self.pairs[pair] = arrangement_no
+        elif present != arrangement_no:
+            self.turning[pair] = arrangement_no
 
     def _settle_cycle(self, seq: int, at: int, cycle_no: int, figure: int) -> None:
         cycle = self.cycles.get(cycle_no)

@@ -22,9 +22,20 @@ from schemas.values.amounts import AMOUNT_LIMIT, SUM_LIMIT
 from schemas.values.ids import HOUSE, HOUSE_FEES, HOUSE_ROUNDING, order_id
 from schemas.values.reason import Reason
 from settlement.core import adjustment, funds
+from settlement.core.arrangement import (
+    MAIN,
+    MAIN_CODE,
+    Arrangement,
+    Model,
+    Obligation,
+    Pair,
+    Window,
+    unordered,
+)
 from settlement.core.command import (
     Adjust,
     Answer,
+    ArrangePair,
     CloseCycle,
     Command,
     End,
@@ -32,6 +43,7 @@ from settlement.core.command import (
     ExpireHolds,
     FundsCommand,
     Join,
+    MakeArrangement,
     Order,
     Pin,
     SetCap,
@@ -66,8 +78,9 @@ class Account:
         cap: Net debit cap.
         collateral: What a bank holds for the merchant.
         held: Sum of open holds against it.
-        unsettled: Sum of its negative positions in closed, unsettled cycles; never positive.
-        open: Position in the open cycle, signed.
+        unsettled: Sum of its negative positions in closed, unsettled cycles, and in open cycles other than the
+            main one; never positive.
+        open: Position in the open cycle of the main arrangement, signed.
     """
 
     __slots__ = ("cap", "collateral", "held", "open", "unsettled")
@@ -106,19 +119,6 @@ class Hold(NamedTuple):
     reference: str
 
 
-class Obligation:
-    """Bilateral gross of the open cycle: what one issuer owes one acceptor, in CU."""
-
-    __slots__ = ("debit", "fee", "orders", "value")
-
-    def __init__(self, orders: int = 0, debit: int = 0, value: int = 0, fee: int = 0) -> None:
-        """Start from what is stored."""
-        self.orders = orders
-        self.debit = debit
-        self.value = value
-        self.fee = fee
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CycleChange:
     """A cycle that was opened, closed or settled by the events just taken."""
@@ -129,6 +129,7 @@ class CycleChange:
     seq: int
     cycle_id: str = ""
     cut_off_us: int = 0
+    arrangement_no: int = MAIN
 
 
 @dataclass(slots=True, kw_only=True)
@@ -149,6 +150,8 @@ class Changes:
         cycles: Cycles that changed, in order.
         breached: Merchants that a reversal or an adjustment left below their cap, to the CU that are missing.
         funds: Whose money moved; None where nobody's did.
+        arrangements: Arrangements that were made.
+        pairs: Pairs whose arrangement changed, to the one they have and the one they get at its cycle's turn.
     """
 
     events: list[bytes] = field(default_factory=list)
@@ -164,6 +167,8 @@ class Changes:
     cycles: list[CycleChange] = field(default_factory=list)
     breached: dict[int, int] = field(default_factory=dict)
     funds: FundsChange | None = None
+    arrangements: list[Arrangement] = field(default_factory=list)
+    pairs: dict[Pair, tuple[int, int | None]] = field(default_factory=dict)
 
 
 class Books:
@@ -182,6 +187,11 @@ class Books:
         self.seq = 0
         self.clock_us = 0
         self.cycle_no = 0
+        self.last_cycle_no = 0
+        self.arrangements: dict[int, Arrangement] = {}
+        self.windows: dict[int, Window] = {}
+        self.arranged: dict[Pair, int] = {}
+        self.turning: dict[Pair, int] = {}
         self.accounts: dict[int, Account] = {}
         self.fees_cu = 0
         self.rounding_cu = 0
@@ -225,6 +235,19 @@ class Books:
         for merchant_no, net_cu in nets.items():
             if merchant_no > 0:
                 self.accounts[merchant_no].unsettled += min(0, net_cu)
+
+    def restore_pair(self, pair: Pair, arrangement_no: int, next_no: int | None) -> None:
+        """Put back the arrangement of a pair, and the one that it gets when its cycle turns."""
+        self._arrange(pair, arrangement_no)
+        if next_no is not None:
+            self.turning[pair] = next_no
+
+    def restore_window(self, arrangement_no: int, window: Window) -> None:
+        """Put back the open cycle of an arrangement beside the main one."""
+        self.windows[arrangement_no] = window
+        for party, net_cu in window.nets.items():
+            if party > 0:
+                self.accounts[party].unsettled += min(0, net_cu)
 
     def start_after(self, seq: int) -> None:
         """Number the next event `seq + 1`."""
@@ -296,6 +319,11 @@ class Books:
         Written out in one piece, down to the event's bytes: every order passes here, and each call
         that is spared is a few percent of the whole pipeline.
         """
+        if self.arranged and (issuer, acceptor) in self.arranged:
+            return self._clear_beside(
+                command, step, issuer, acceptor, member_no, units, debit_cu, value_cu, fee_cu, rate_no,
+                occurred_at_us, credited_units, lot_no, due_at_us, reference,
+            )  # fmt: skip
         debtor = self.accounts.get(issuer)
         creditor = self.accounts.get(acceptor)
         if debtor is None or creditor is None:
@@ -369,11 +397,13 @@ class Books:
         debtor = self.accounts.get(issuer)
         if debtor is None or acceptor not in self.accounts:
             return Reason.UNKNOWN_MERCHANT
-        if not self.cycle_no:
+        window = self.window_of(issuer, acceptor)
+        if window is None and not self.cycle_no:
             return Reason.CYCLE_NOT_OPEN
-        if debtor.base + debtor.open - beside_cu < debit_cu:
+        if self._room(issuer, debtor, window) - beside_cu < debit_cu:
             return Reason.NET_DEBIT_CAP_EXCEEDED
-        obligation = self.obligations.get((issuer, acceptor))
+        obligations = self.obligations if window is None else window.obligations
+        obligation = obligations.get((issuer, acceptor))
         if (obligation.debit if obligation else 0) + beside_cu + debit_cu >= SUM_LIMIT:
             return Reason.AMOUNT_ABOVE_MAXIMUM
         return None
@@ -401,7 +431,8 @@ class Books:
         debtor = self.accounts.get(order.issuer)
         if debtor is None or order.acceptor not in self.accounts:
             return self.refuse_order(order, Reason.UNKNOWN_MERCHANT.number)
-        if not self.cycle_no:
+        window = self.window_of(order.issuer, order.acceptor)
+        if window is None and not self.cycle_no:
             return self.refuse_order(order, Reason.CYCLE_NOT_OPEN.number)
         if debtor.base + min(0, debtor.open) < order.debit_cu:
             return self.refuse_order(order, Reason.NET_DEBIT_CAP_EXCEEDED.number)
@@ -413,6 +444,7 @@ class Books:
             order, 0, Kind.ACCEPTED, 0, 0, occurred_at_us, due_at_us, order.member_no, order.units,
             order.debit_cu, order.value_cu, order.fee_cu, order.credited_units, 0,
             order.issuer, order.acceptor, order.rate_no, order.reference,
+            window.cycle_no if window else None,
         )  # fmt: skip
         hold = Hold(
             entry.seq, entry.at_us, occurred_at_us, due_at_us, order.member_no, order.units,
@@ -437,11 +469,12 @@ class Books:
         debtor.held -= hold.debit_cu
         self._moved_accounts.add(hold.issuer)
         if kind is Kind.CLEARED:
-            debtor.open -= hold.debit_cu
+            window = self.window_of(hold.issuer, hold.acceptor)
+            if window is None:
+                debtor.open -= hold.debit_cu
             self._credit(
-                self.accounts[hold.acceptor], hold.issuer, hold.acceptor,
-                hold.debit_cu, hold.value_cu, hold.fee_cu,
-            )  # fmt: skip
+                window, hold.issuer, hold.acceptor, hold.debit_cu, hold.value_cu, hold.fee_cu
+            )
         entry = self._write_of_hold(hold, END_STEP, kind)
         self.recent_ends[hold.order_seq] = (hold, entry)
         return entry
@@ -456,10 +489,12 @@ class Books:
         """Write one more event of an accepted order; it repeats the figures of the acceptance."""
         order = order_id(hold.accepted_at_us, self.part, hold.order_seq)
         command = Command(caller=hold.caller, key=order.bytes, body=NO_KEY)
+        window = self.window_of(hold.issuer, hold.acceptor)
         return self._write(
             command, step, kind, 0, hold.order_seq, hold.occurred_at_us, 0, hold.member_no, hold.units,
             hold.debit_cu, hold.value_cu, hold.fee_cu, hold.credited_units, 0,
             hold.issuer, hold.acceptor, hold.rate_no, hold.reference,
+            window.cycle_no if window else None,
         )  # fmt: skip
 
     def refuse_order(self, order: Order, reason: int, step: int = 0) -> Entry:
@@ -533,11 +568,13 @@ class Books:
             lot_no: The lot that is made of points that come back too late for their own; 0 for none.
             due_at_us: When that lot expires; 0 for none.
         """
+        window = self.window_of(order.issuer, order.acceptor)
         self._book_back(order.issuer, order.acceptor, part.debit_cu, part.value_cu, part.fee_cu)
         entry = self._write(
             command, 0, Kind.REVERSED, 0, order.order_seq, 0, due_at_us, order.member_no, -part.units,
             -part.debit_cu, -part.value_cu, -part.fee_cu, -part.credited_units, lot_no,
             order.issuer, order.acceptor, order.rate_no, command.reference or order.reference,
+            window.cycle_no if window else None,
         )  # fmt: skip
         self.cleared[order.order_seq] = order.without(part, entry.seq)
         return entry
@@ -547,24 +584,28 @@ class Books:
     ) -> None:
         """Take an obligation, or a part of one, back; the figures are positive."""
         pair = (issuer, acceptor)
-        self.accounts[issuer].open += debit_cu
-        self.accounts[acceptor].open -= value_cu - fee_cu
-        self.fees_cu -= fee_cu
-        self.rounding_cu -= debit_cu - value_cu
-        taken = self.reversed.get(pair)
-        if taken is None:
-            taken = self.reversed[pair] = Obligation()
-        taken.orders += 1
-        taken.debit += debit_cu
-        taken.value += value_cu
-        taken.fee += fee_cu
-        self._reversed_pairs.add(pair)
-        self._note_breach(acceptor)
+        window = self.window_of(issuer, acceptor)
+        if window is not None:
+            window.take_back(pair, debit_cu, value_cu, fee_cu)
+            self._post_beside(window, *pair, -debit_cu, -value_cu, -fee_cu)
+        else:
+            self.accounts[issuer].open += debit_cu
+            self.accounts[acceptor].open -= value_cu - fee_cu
+            self.fees_cu -= fee_cu
+            self.rounding_cu -= debit_cu - value_cu
+            taken = self.reversed.get(pair)
+            if taken is None:
+                taken = self.reversed[pair] = Obligation()
+            taken.orders += 1
+            taken.debit += debit_cu
+            taken.value += value_cu
+            taken.fee += fee_cu
+            self._reversed_pairs.add(pair)
+        self._note_breach(acceptor, window)
 
-    def _note_breach(self, merchant_no: int) -> None:
+    def _note_breach(self, merchant_no: int, window: Window | None) -> None:
         """Tell whoever waits for it that a merchant is below its cap."""
-        account = self.accounts[merchant_no]
-        missing_cu = -(account.base + account.open)
+        missing_cu = -self._room(merchant_no, self.accounts[merchant_no], window)
         if missing_cu > 0:
             self._changes.breached[merchant_no] = missing_cu
 
@@ -574,12 +615,12 @@ class Books:
         if isinstance(order, Reason):
             return self.refuse(command, order, merchant_no=command.issuer)
         figures = command.debit_cu, command.value_cu, command.fee_cu
+        window = self.window_of(command.issuer, command.acceptor)
         if command.value_cu > 0:
-            debtor = self.accounts[command.issuer]
-            debtor.open -= command.debit_cu
-            creditor = self.accounts[command.acceptor]
-            self._credit(creditor, command.issuer, command.acceptor, *figures)
-            self._note_breach(command.issuer)
+            if window is None:
+                self.accounts[command.issuer].open -= command.debit_cu
+            self._credit(window, command.issuer, command.acceptor, *figures)
+            self._note_breach(command.issuer, window)
         else:
             self._book_back(command.issuer, command.acceptor, *(-figure for figure in figures))
         reference = command.reference
@@ -587,7 +628,7 @@ class Books:
             reference = adjustment.link_text(order, reference)
         entry = self._write(
             command, 0, Kind.ADJUSTED, 0, command.order_seq or -1, 0, 0, 0, 0, *figures, 0, 0,
-            command.issuer, command.acceptor, 0, reference,
+            command.issuer, command.acceptor, 0, reference, window.cycle_no if window else None,
         )  # fmt: skip
         if order is not None:
             part = NOTHING._replace(
@@ -595,6 +636,12 @@ class Books:
             )
             self.cleared[command.order_seq] = order.corrected(part, entry.seq)
         return entry
+
+    def taken_back(self, issuer: int, acceptor: int) -> int:
+        """What reversals took back of a pair in the cycle that is open for it: the debits, CU."""
+        window = self.window_of(issuer, acceptor)
+        taken = (self.reversed if window is None else window.reversed).get((issuer, acceptor))
+        return taken.debit if taken else 0
 
     def forget_cleared(self, through_seq: int) -> None:
         """Forget the orders of reversals that are stored: they are read again when somebody names them."""
@@ -698,6 +745,10 @@ class Books:
             return self._close_cycle(command)
         if isinstance(command, SettleCycle):
             return [self._settle_cycle(command)]
+        if isinstance(command, MakeArrangement):
+            return [self._make_arrangement(command)]
+        if isinstance(command, ArrangePair):
+            return [self._arrange_pair(command)]
         if isinstance(command, Join):
             return [self._join(command)]
         if isinstance(command, Adjust):
@@ -763,45 +814,64 @@ class Books:
     def _close_cycle(self, command: CloseCycle) -> Answer:
         if reason := self.business_time(command.at_us):
             return [self.refuse(command, reason)]
-        if command.cycle_no != self.cycle_no:
+        number = command.arrangement_no
+        if number == MAIN:
+            open_no = self.cycle_no
+        else:
+            window = self.windows.get(number)
+            open_no = window.cycle_no if window else 0
+        if command.cycle_no != open_no or (number != MAIN and number not in self.arrangements):
             return [self.refuse(command, Reason.CYCLE_NOT_OPEN)]
         if command.next_id in self.cycle_ids:
             return [self.refuse(command, Reason.CYCLE_EXISTS)]
         self.cycle_ids.add(command.next_id)
         answer: Answer = []
-        if self.cycle_no:
-            closed = self._administer(command, 0, Kind.CYCLE_CLOSED, 0, 0, "")
+        if open_no:
+            closed = self._administer(command, 0, Kind.CYCLE_CLOSED, 0, 0, "", cycle_no=open_no)
             answer.append(closed)
-            self._fence(closed)
-        self.cycle_no += 1
-        opened = self._administer(command, len(answer), Kind.CYCLE_OPENED, 0, 0, command.next_id)
+            self._fence(closed, number)
+        next_no = self.last_cycle_no = max(self.last_cycle_no, self.cycle_no) + 1
+        if number == MAIN:
+            self.cycle_no = next_no
+        else:
+            self.windows[number] = Window(next_no)
+        self._turn_pairs(number)
+        opened = self._administer(
+            command, len(answer), Kind.CYCLE_OPENED, 0, number, command.next_id, cycle_no=next_no
+        )
         self._changes.cycles.append(
             CycleChange(
-                cycle_no=self.cycle_no,
+                cycle_no=next_no,
                 kind=Kind.CYCLE_OPENED,
                 at_us=opened.at_us,
                 seq=opened.seq,
                 cycle_id=command.next_id,
                 cut_off_us=command.next_cut_off_us,
+                arrangement_no=number,
             )
         )
         answer.append(opened)
         return answer
 
-    def _fence(self, closed: Entry) -> None:
-        """Freeze the open cycle's figures: nothing is written into it after `closed`."""
+    def _fence(self, closed: Entry, arrangement_no: int) -> None:
+        """Freeze an open cycle's figures: nothing is written into it after `closed`."""
         self._collect_open()
-        nets = {number: account.open for number, account in self.accounts.items() if account.open}
-        nets |= {number: net_cu for number, net_cu in self._house().items() if net_cu}
-        self.unsettled[self.cycle_no] = nets
-        for account in self.accounts.values():
-            account.unsettled += min(0, account.open)
-            account.open = 0
-        self.fees_cu = self.rounding_cu = 0
-        self.obligations, self.reversed = {}, {}
+        if arrangement_no == MAIN:
+            nets = {number: account.open for number, account in self.accounts.items()}
+            nets |= self._house()
+            for account in self.accounts.values():
+                account.unsettled += min(0, account.open)
+                account.open = 0
+            self.fees_cu = self.rounding_cu = 0
+            self.obligations, self.reversed = {}, {}
+        else:
+            nets = self.windows.pop(arrangement_no).nets  # its debts weigh already
+        self.unsettled[closed.cycle_no] = {
+            party: net_cu for party, net_cu in nets.items() if net_cu
+        }
         self._changes.cycles.append(
             CycleChange(
-                cycle_no=self.cycle_no, kind=Kind.CYCLE_CLOSED, at_us=closed.at_us, seq=closed.seq
+                cycle_no=closed.cycle_no, kind=Kind.CYCLE_CLOSED, at_us=closed.at_us, seq=closed.seq
             )
         )
 
@@ -886,6 +956,135 @@ class Books:
         self._moved_accounts.add(command.merchant_no)
         return self._administer(command, 0, Kind.JOINED, command.merchant_no, command.cap_cu, "")
 
+    # Arrangements -----------------------------------------------------------------------------
+
+    def window_of(self, issuer: int, acceptor: int) -> Window | None:
+        """The open cycle that a pair's lines go to; None for the main arrangement's."""
+        if not self.arranged:
+            return None
+        number = self.arranged.get((issuer, acceptor))
+        return None if number is None else self.windows[number]
+
+    def owed_beside(self, number: int) -> int:
+        """What a merchant owes in the open cycles beside the main one, CU; never positive."""
+        return sum(min(0, window.net(number)) for window in self.windows.values())
+
+    def _room(self, number: int, account: Account, window: Window | None) -> int:
+        """What a merchant may still owe in one open cycle; each other counts where it is below 0 (rule C2)."""
+        if window is None:
+            return account.base + account.open
+        return account.base + min(0, account.open) + max(0, window.net(number))
+
+    def _clear_beside(
+        self,
+        command: Command,
+        step: int,
+        issuer: int,
+        acceptor: int,
+        member_no: int,
+        units: int,
+        debit_cu: int,
+        value_cu: int,
+        fee_cu: int,
+        rate_no: int,
+        occurred_at_us: int,
+        credited_units: int,
+        lot_no: int,
+        due_at_us: int,
+        reference: str,
+        /,
+    ) -> Entry:
+        """Clear an order of a pair that does not settle in the main arrangement, as `clear` does."""
+        if units <= 0 or not 0 <= fee_cu <= value_cu <= debit_cu or not 0 < debit_cu < AMOUNT_LIMIT:
+            raise _contradiction(units, debit_cu, value_cu, fee_cu)
+        window = self.windows[self.arranged[issuer, acceptor]]
+        reason = self.why_not_clear(issuer, acceptor, debit_cu, beside_cu=0)
+        if reason is not None:
+            return self._write(
+                command, step, Kind.REFUSED, reason.number, 0, occurred_at_us, 0, member_no, units,
+                debit_cu, value_cu, fee_cu, 0, 0, issuer, acceptor, rate_no, reference,
+            )  # fmt: skip
+        self._credit(window, issuer, acceptor, debit_cu, value_cu, fee_cu)
+        return self._write(
+            command, step, Kind.CLEARED, 0, 0, occurred_at_us, due_at_us, member_no, units,
+            debit_cu, value_cu, fee_cu, credited_units, lot_no, issuer, acceptor, rate_no, reference,
+            window.cycle_no,
+        )  # fmt: skip
+
+    def _post_beside(
+        self,
+        window: Window,
+        issuer: int,
+        acceptor: int,
+        debit_cu: int,
+        value_cu: int,
+        fee_cu: int,
+        /,
+    ) -> None:
+        """Move the figures of a cycle beside the main one; what falls below 0 there weighs on every cap."""
+        for party, cu in (
+            (issuer, -debit_cu),
+            (acceptor, value_cu - fee_cu),
+            (HOUSE_FEES, fee_cu),
+            (HOUSE_ROUNDING, debit_cu - value_cu),
+        ):
+            before = window.net(party)
+            after = window.nets[party] = before + cu
+            if party > 0:
+                self.accounts[party].unsettled += min(0, after) - min(0, before)
+
+    def _make_arrangement(self, command: MakeArrangement) -> Entry:
+        if command.code == MAIN_CODE or any(
+            made.code == command.code for made in self.arrangements.values()
+        ):
+            return self.refuse(command, Reason.ARRANGEMENT_EXISTS)
+        made = Arrangement(len(self.arrangements) + 1, command.code, Model(command.model))
+        self.arrangements[made.arrangement_no] = made
+        self._changes.arrangements.append(made)
+        return self._write(
+            command, 0, Kind.ARRANGEMENT_MADE, 0, -1, 0, 0, 0, 0, 0, made.arrangement_no, made.model,
+            0, 0, 0, 0, 0, made.code,
+        )  # fmt: skip
+
+    def _arrange_pair(self, command: ArrangePair) -> Entry:
+        """Give a pair another arrangement, from the turn of the cycle that is open for it (rule T7)."""
+        pair, number = unordered(command.one, command.other), command.arrangement_no
+        for merchant_no in pair:
+            if merchant_no not in self.accounts:
+                return self.refuse(command, Reason.UNKNOWN_MERCHANT, merchant_no=merchant_no)
+        if pair[0] == pair[1]:
+            return self.refuse(command, Reason.SAME_MERCHANT, merchant_no=pair[0])
+        if number != MAIN and number not in self.windows:
+            return self.refuse(command, Reason.CYCLE_NOT_OPEN)
+        present = self.arranged.get(pair, MAIN)
+        if present == MAIN and not self.cycle_no:
+            present = number
+            self._arrange(pair, number)
+        if present == number:
+            self.turning.pop(pair, None)
+        else:
+            self.turning[pair] = number
+        self._changes.pairs[pair] = (present, self.turning.get(pair))
+        return self._write(
+            command, 0, Kind.PAIR_ARRANGED, 0, -1, 0, 0, 0, 0, 0, number, 0, 0, 0, *pair, 0, ""
+        )
+
+    def _turn_pairs(self, arrangement_no: int) -> None:
+        """A cycle of an arrangement has closed: pairs that were given another one belong to that now."""
+        for pair, number in list(self.turning.items()):
+            if self.arranged.get(pair, MAIN) == arrangement_no:
+                del self.turning[pair]
+                self._arrange(pair, number)
+                self._changes.pairs[pair] = (number, None)
+
+    def _arrange(self, pair: Pair, arrangement_no: int) -> None:
+        """Let the orders of a pair, whichever way they go, belong to an arrangement from now on."""
+        for way in (pair, pair[::-1]):
+            if arrangement_no == MAIN:
+                self.arranged.pop(way, None)
+            else:
+                self.arranged[way] = arrangement_no
+
     def _change_account(self, command: SetCap | SetCollateral) -> Entry:
         account = self.accounts.get(command.merchant_no)
         if account is None:
@@ -932,7 +1131,9 @@ class Books:
         return changes
 
     def _collect_open(self) -> None:
-        """Note the figures of the open cycle that moved, before the cycle or the flush ends."""
+        """Note the figures of open cycles that moved, before a cycle or the flush ends."""
+        for window in self.windows.values():
+            self._collect_window(window)
         if not (self._moved_pairs or self._reversed_pairs):
             return
         cycle_no, changes = self.cycle_no, self._changes
@@ -950,13 +1151,26 @@ class Books:
             positions[cycle_no, merchant_no] = net_cu
         self._moved_pairs, self._reversed_pairs = set(), set()
 
+    def _collect_window(self, window: Window) -> None:
+        """Note the figures of one cycle beside the main one that moved."""
+        changes, cycle_no = self._changes, window.cycle_no
+        for moved, totals, changed in (
+            (window.moved, window.obligations, changes.obligations),
+            (window.taken, window.reversed, changes.reversed),
+        ):
+            for pair in moved:
+                changed[cycle_no, *pair] = totals[pair].figures
+                for party in (*pair, HOUSE_FEES, HOUSE_ROUNDING):
+                    changes.positions[cycle_no, party] = window.net(party)
+            moved.clear()
+
     def _house(self) -> dict[int, int]:
-        """The house's own positions in the open cycle, CU."""
+        """The house's own positions in the open cycle of the main arrangement, CU."""
         return {HOUSE_FEES: self.fees_cu, HOUSE_ROUNDING: self.rounding_cu}
 
     def _credit(
         self,
-        creditor: Account,
+        window: Window | None,
         issuer: int,
         acceptor: int,
         debit_cu: int,
@@ -964,17 +1178,23 @@ class Books:
         fee_cu: int,
         /,
     ) -> None:
-        """Book the three credits of a cleared order and its bilateral gross."""
-        creditor.open += value_cu - fee_cu
+        """Book the credits of a cleared order and its bilateral gross; in a window its debit too."""
+        pair = (issuer, acceptor)
+        if window is not None:
+            window.add(pair, debit_cu, value_cu, fee_cu)
+            if window.obligations[pair].debit >= SUM_LIMIT:
+                raise _too_much(pair)
+            self._post_beside(window, issuer, acceptor, debit_cu, value_cu, fee_cu)
+            return
+        self.accounts[acceptor].open += value_cu - fee_cu
         self.fees_cu += fee_cu
         self.rounding_cu += debit_cu - value_cu
-        pair = (issuer, acceptor)
         self._moved_pairs.add(pair)
         obligation = self.obligations.get(pair)
         if obligation is None:
             obligation = self.obligations[pair] = Obligation()
         if obligation.debit + debit_cu >= SUM_LIMIT:
-            raise OverflowError(f"obligations of {pair} pass what the books can hold in one cycle")
+            raise _too_much(pair)
         obligation.orders += 1
         obligation.debit += debit_cu
         obligation.value += value_cu
@@ -1059,6 +1279,10 @@ def _contradiction(units: int, debit_cu: int, value_cu: int, fee_cu: int) -> Val
     return ValueError(
         f"no order: {units} units, debit {debit_cu}, value {value_cu}, fee {fee_cu} CU"
     )
+
+
+def _too_much(pair: Pair) -> OverflowError:
+    return OverflowError(f"obligations of {pair} pass what the books can hold in one cycle")
 
 
 def _check_amount(cu: int) -> None:

@@ -1,6 +1,6 @@
 """Calendars: when cycles cut off.
 
-Source: settlement/RULES.md, rules T1 to T4.
+Source: settlement/RULES.md, rules T1 to T4 and T8.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from typing import Annotated
 from zoneinfo import ZoneInfo
 
 import msgspec
+
+from settlement.core.arrangement import CODE_PATTERN, MAIN_CODE
 
 HORIZON_DAYS = 400
 """How far ahead a cut-off is looked for; a calendar that is closed for longer is refused."""
@@ -60,6 +62,27 @@ class Calendar(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         raise ValueError(f"no cut-off within {HORIZON_DAYS} days after {after.isoformat()}")
 
 
-def cycle_id(cut_off: datetime, calendar: Calendar) -> str:
-    """Id of the cycle that ends at `cut_off`: its local minute, so that ids sort as cycles do."""
-    return cut_off.astimezone(ZoneInfo(calendar.zone)).strftime("%Y-%m-%dT%H%M")
+class CalendarChange(Calendar, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A calendar that somebody wants, and whose it is.
+
+    Attributes:
+        arrangement: Code of the arrangement whose cycles follow it.
+    """
+
+    arrangement: Annotated[str, msgspec.Meta(pattern=CODE_PATTERN)] = MAIN_CODE
+
+    @property
+    def calendar(self) -> Calendar:
+        """The calendar alone."""
+        return Calendar(
+            zone=self.zone, times=self.times, weekdays=self.weekdays, holidays=self.holidays
+        )
+
+
+def cycle_id(cut_off: datetime, calendar: Calendar, arrangement: str = MAIN_CODE) -> str:
+    """Id of the cycle that ends at `cut_off`: its local minute, so that ids sort as cycles do.
+
+    Cycles of another arrangement than the main one have its code before that.
+    """
+    minute = cut_off.astimezone(ZoneInfo(calendar.zone)).strftime("%Y-%m-%dT%H%M")
+    return minute if arrangement == MAIN_CODE else f"{arrangement}-{minute}"

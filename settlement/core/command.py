@@ -211,12 +211,14 @@ class CloseCycle(Command, frozen=True, gc=False, array_like=True, tag=7):
         next_id: Id of the cycle to open.
         next_cut_off_us: When that cycle is planned to close; 0 for not planned.
         at_us: Business time in a ledger made for replay; 0 for now.
+        arrangement_no: The arrangement whose cycle it is; 0 for the main one.
     """
 
     cycle_no: int
     next_id: str
     next_cut_off_us: int = 0
     at_us: int = 0
+    arrangement_no: int = 0
 
 
 class SettleCycle(Command, frozen=True, gc=False, array_like=True, tag=8):
@@ -324,6 +326,33 @@ class Unwind(Command, frozen=True, gc=False, array_like=True, tag=35):
 FundsCommand = Deposit | PayOut | Transfer | Discharge | Unwind
 """Commands that `settlement.core.funds` decides."""
 
+
+class MakeArrangement(Command, frozen=True, gc=False, array_like=True, tag=41):
+    """Make an arrangement that pairs of merchants can be given; its first cycle is still to be opened.
+
+    Attributes:
+        code: Its name, at most 20 characters.
+        model: `settlement.core.arrangement.Model`.
+    """
+
+    code: str
+    model: int
+
+
+class ArrangePair(Command, frozen=True, gc=False, array_like=True, tag=42):
+    """Give a pair of merchants an arrangement, from the turn of the cycle that is open for it.
+
+    Attributes:
+        one: A merchant.
+        other: The other one.
+        arrangement_no: The arrangement; 0 for the main one.
+    """
+
+    one: int
+    other: int
+    arrangement_no: int
+
+
 BooksCommand = (
     Order
     | End
@@ -336,6 +365,8 @@ BooksCommand = (
     | CloseCycle
     | SettleCycle
     | FundsCommand
+    | MakeArrangement
+    | ArrangePair
 )
 """Commands that the books decide without a rider."""
 
@@ -346,6 +377,7 @@ order is by then."""
 ADMINISTRATIVE = (
     *(Adjust, ExpireHolds, Join, SetCap, SetCollateral, CloseCycle, SettleCycle),
     *(Deposit, PayOut, Transfer, Discharge, Unwind),
+    *(MakeArrangement, ArrangePair),
 )
 """Those of them that carry a key and are no orders."""
 

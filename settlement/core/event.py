@@ -23,7 +23,8 @@ import msgspec
 class Kind(IntEnum):
     """What happened; numbers are permanent.
 
-    1 to 6 and 20 move value, 7, 8, 16 to 19, 21 and 22 points, 9 holds, 23 to 26 money; 10 to 15 are administrative.
+    1 to 6 and 20 move value, 7, 8, 16 to 19, 21 and 22 points, 9 holds, 23 to 26 money; 10 to 15, 29 and 30 are
+    administrative.
     """
 
     ACCEPTED = 1
@@ -52,6 +53,8 @@ class Kind(IntEnum):
     PAID_OUT = 24
     TRANSFERRED = 25
     DISCHARGED = 26
+    ARRANGEMENT_MADE = 29
+    PAIR_ARRANGED = 30
 
 
 ENDS: Final = frozenset({Kind.CLEARED, Kind.VOIDED, Kind.EXPIRED})
@@ -95,7 +98,8 @@ class Event(msgspec.Struct, frozen=True, gc=False, array_like=True):
         lot_no: The lot that was made, lapsed or was withdrawn; 0 otherwise.
         key: Idempotency key, 16 bytes.
         body: First 16 bytes of the SHA-256 of the canonical request.
-        cycle_no: The cycle that was open at the writing, or that the administrative event names.
+        cycle_no: The cycle that was open at the writing for the order's pair, or that the administrative event names;
+            for every other event, the main arrangement's.
         caller: Merchant number of the sender; 0 for the house.
         issuer: Whose points; for administrative events, the merchant concerned.
         acceptor: Where the value goes.

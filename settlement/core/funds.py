@@ -304,7 +304,8 @@ def _spare(books: Books, party: int, pot: int) -> int:
     account = books.accounts[party]
     if pot == Pot.COLLATERAL:
         return min(inside, account.base + min(0, account.open))
-    return inside + account.unsettled if pot == Pot.FUNDS else inside
+    closed = account.unsettled - books.owed_beside(party)
+    return inside + closed if pot == Pot.FUNDS else inside
 
 
 def _at_hand(books: Books) -> int:

@@ -24,6 +24,7 @@ from schemas.files.manifest import (
     Previous,
     ReversedTotals,
 )
+from settlement.core.arrangement import MAIN_CODE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,6 +42,7 @@ class Cycle:
         opened_us: When it opened, microseconds since 1970-01-01 UTC.
         cut_off_us: When it was planned to close; None if it was not planned.
         closed_us: When it closed.
+        arrangement: Code of the arrangement that it is a cycle of.
     """
 
     cycle_no: int
@@ -48,6 +50,7 @@ class Cycle:
     opened_us: int
     cut_off_us: int | None
     closed_us: int
+    arrangement: str = MAIN_CODE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,14 +61,25 @@ class PlaceInChain:
         sequence: Its number, from 1 without a gap.
         previous_id: Id of the cycle of the package before; None for the first.
         previous_sha256: Digest of that package's manifest; 32 zero bytes for the first.
+        carries_id: Id of the cycle of the package whose carries go on: the one before that is multilateral too, or
+            of the same arrangement where it is bilateral; None where there is none.
+        carries_sha256: Digest of that package's manifest; 32 zero bytes for none.
     """
 
     sequence: int
     previous_id: str | None
     previous_sha256: bytes
+    carries_id: str | None
+    carries_sha256: bytes
 
 
-FIRST_PLACE = PlaceInChain(sequence=1, previous_id=None, previous_sha256=bytes.fromhex(NO_PREVIOUS))
+FIRST_PLACE = PlaceInChain(
+    sequence=1,
+    previous_id=None,
+    previous_sha256=bytes.fromhex(NO_PREVIOUS),
+    carries_id=None,
+    carries_sha256=bytes.fromhex(NO_PREVIOUS),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,8 +136,12 @@ def compose_manifest(
             opened_at=instant_text(cycle.opened_us),
             cut_off_at=None if cycle.cut_off_us is None else instant_text(cycle.cut_off_us),
             closed_at=instant_text(cycle.closed_us),
+            arrangement=None if cycle.arrangement == MAIN_CODE else cycle.arrangement,
         ),
         previous=Previous(cycle_id=place.previous_id, manifest_sha256=place.previous_sha256.hex()),
+        carries=None
+        if place.carries_id == place.previous_id
+        else Previous(cycle_id=place.carries_id, manifest_sha256=place.carries_sha256.hex()),
         counts=Counts(
             orders=netting.orders,
             obligations=contents.obligations,

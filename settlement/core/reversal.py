@@ -172,8 +172,7 @@ def find(books: Books, command: Reverse) -> tuple[Cleared, Amounts] | Reason:
     if not 0 < units <= order.left_units:
         return Reason.REVERSAL_EXCEEDS_ORDER
     part = order.share(units)
-    taken = books.reversed.get((order.issuer, order.acceptor))
-    if taken is not None and taken.debit + part.debit_cu >= SUM_LIMIT:
+    if books.taken_back(order.issuer, order.acceptor) + part.debit_cu >= SUM_LIMIT:
         return Reason.AMOUNT_ABOVE_MAXIMUM
     return order, part
 

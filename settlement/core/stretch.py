@@ -49,8 +49,9 @@ def stretches(
 ) -> list[tuple[npt.NDArray[np.intp], bool]]:
     """Cut rows, in their order, where orders that qualify for a stretch and others meet.
 
-    What does not qualify: an order that is not plain, a party that the books do not know, amounts that
-    contradict each other, a figure that its column cannot hold, a till time that would move the clock.
+    What does not qualify: an order that is not plain, or not of the main arrangement, a party that the books do
+    not know, amounts that contradict each other, a figure that its column cannot hold, a till time that would
+    move the clock.
 
     Args:
         books: The books as they stand.
@@ -76,6 +77,9 @@ def stretches(
         & (debit < AMOUNT_LIMIT)
         & bool(books.cycle_no)
     )
+    if books.arranged:
+        beside = np.array([one << 32 | other for one, other in books.arranged], np.int64)
+        sound &= ~np.isin(issuer << 32 | acceptor, beside)
     held = (rate >> 31 == 0) & (reason >> 15 == 0) & (occurred >> 62 == 0)
     held &= (issuer >> 31 == 0) & (acceptor >> 31 == 0)
     if books.caller_clock:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from schemas.files.manifest import NO_PREVIOUS, read_manifest
 from schemas.values.faults import SchemaError
 from schemas.values.ids import HOUSE_CODES
+from settlement.core.arrangement import MAIN, Model
 from settlement.core.audit import (
     AuditReport,
     CycleFigures,
@@ -48,6 +49,7 @@ BATCHES_AT_A_TIME: Final = 50
 LAST_SEQ: Final = 2**62
 _CYCLE_COLUMNS = (
     "cycle_id",
+    "arrangement_no",
     "state",
     "opened_at",
     "closed_at",
@@ -105,6 +107,7 @@ async def audit_books(
     await _compare_accounts(conn, journal)
     await compare_funds(conn, journal)
     await _compare_cycles(conn, journal)
+    await _compare_arrangements(conn, journal)
     await _check_batches(conn, journal)
     for row in await store.fetch_rows_without_partition(conn):
         report.differ(row["name"], "partitions that do not exist", "rows", 0, row["stored"])
@@ -161,8 +164,7 @@ async def _stream(
             "in the log",
             None,
         )
-    if journal.open is not None:
-        await _compare_figures(conn, report, [journal.open])
+    await _compare_figures(conn, report, list(journal.open.values()))
 
 
 async def _compare_figures(
@@ -223,7 +225,7 @@ def _compare_partition(journal: JournalAudit, partition: asyncpg.Record) -> None
                 flush.flush_no if flush else 0,
                 journal.last_seq,
                 report.head,
-                journal.last_cycle_no,
+                journal.main_cycle_no,
             )
         },
         {
@@ -297,6 +299,7 @@ async def _compare_cycles(conn: Connection, journal: JournalAudit) -> None:
         {
             f"cycle {cycle.cycle_no}": (
                 cycle.cycle_id,
+                cycle.arrangement_no,
                 cycle.state,
                 instant_text(cycle.opened_at_us),
                 _instant_or_none(cycle.closed_at_us),
@@ -309,6 +312,7 @@ async def _compare_cycles(conn: Connection, journal: JournalAudit) -> None:
         {
             f"cycle {row['cycle_no']}": (
                 row["cycle_id"],
+                row["arrangement_no"],
                 row["state"],
                 instant_text(row["opened_us"]),
                 _instant_or_none(row["closed_us"]),
@@ -325,6 +329,32 @@ async def _compare_cycles(conn: Connection, journal: JournalAudit) -> None:
         report.differ(row["name"], f"cycle {row['cycle_no']}", "rows", 0, row["stored"])
 
 
+async def _compare_arrangements(conn: Connection, journal: JournalAudit) -> None:
+    """Arrangements, and which of them each pair of merchants has and gets."""
+    report = journal.report
+    report.compare_rows(
+        "settlement.arrangement",
+        ("code", "model"),
+        {f"arrangement {number}": made for number, made in journal.arrangements.items()},
+        {
+            f"arrangement {number}": (code, int(Model[model.upper()]))
+            for number, code, model in await store.fetch_arrangements(conn, part=report.part)
+        },
+    )
+    report.compare_rows(
+        "settlement.pair_arrangement",
+        ("arrangement_no", "next_no"),
+        {
+            f"merchants {one} and {other}": (number, journal.turning.get((one, other)))
+            for (one, other), number in journal.pairs.items()
+        },
+        {
+            f"merchants {one} and {other}": (number, next_no)
+            for one, other, number, next_no in await store.fetch_pairs(conn, part=report.part)
+        },
+    )
+
+
 # Batches ---------------------------------------------------------------------------------------------
 
 
@@ -333,7 +363,7 @@ async def _check_batches(conn: Connection, journal: JournalAudit) -> None:
     report = journal.report
     previous = bytes.fromhex(NO_PREVIOUS)
     sequence = 0
-    carries: dict[int, int] = {}
+    carries: dict[int, dict[int, int]] = {}
     while batches := await store.fetch_batches(
         conn, after_sequence=sequence, limit=BATCHES_AT_A_TIME
     ):
@@ -343,14 +373,22 @@ async def _check_batches(conn: Connection, journal: JournalAudit) -> None:
         for row in batches:
             _check_link(journal, row, sequence + 1, previous)
             await _check_manifest(conn, report, row)
-            carries = _check_instructions(
+            cycle = journal.cycles.get(row["cycle_no"])
+            arrangement_no = _carrying(journal, cycle)
+            carries[arrangement_no] = _check_instructions(
                 report,
                 row["cycle_no"],
                 [one for one in instructions if one["cycle_no"] == row["cycle_no"]],
-                carries,
+                carries.get(arrangement_no, {}),
             )
             report.batches += 1
             sequence, previous = row["sequence"], row["manifest_sha256"]
+
+
+def _carrying(journal: JournalAudit, cycle: CycleFigures | None) -> int:
+    """Whose carries go on in a cycle's batch: its own arrangement's where that is bilateral, else everybody's."""
+    _, model = journal.arrangements.get(cycle.arrangement_no if cycle else MAIN, ("", 0))
+    return cycle.arrangement_no if cycle and model == Model.BILATERAL else MAIN
 
 
 def _check_link(journal: JournalAudit, row: asyncpg.Record, sequence: int, previous: bytes) -> None:

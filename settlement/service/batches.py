@@ -195,6 +195,7 @@ async def _gather(conn: store.Connection, cycle_no: int) -> _Facts | Refusal:
         for row in parts
     ]
     before = await store.fetch_batch_before(conn, cycle_no=cycle_no)
+    carrying = await store.fetch_carrying_batch(conn, cycle_no=cycle_no)
     return _Facts(
         cycle=Cycle(
             cycle_no=cycle_no,
@@ -202,6 +203,7 @@ async def _gather(conn: store.Connection, cycle_no: int) -> _Facts | Refusal:
             opened_us=microseconds(min(row["opened_at"] for row in parts)),
             cut_off_us=microseconds(max(cut_offs)) if cut_offs else None,
             closed_us=microseconds(max(row["closed_at"] for row in parts)),
+            arrangement=parts[0]["arrangement"],
         ),
         ranges=ranges,
         place=FIRST_PLACE
@@ -210,12 +212,14 @@ async def _gather(conn: store.Connection, cycle_no: int) -> _Facts | Refusal:
             sequence=before["sequence"] + 1,
             previous_id=before["cycle_id"],
             previous_sha256=before["manifest_sha256"],
+            carries_id=carrying["cycle_id"] if carrying else FIRST_PLACE.carries_id,
+            carries_sha256=carrying["manifest_sha256"] if carrying else FIRST_PLACE.carries_sha256,
         ),
         obligations=await store.fetch_obligations(conn, cycle_no=cycle_no),
         positions=await store.fetch_positions(conn, cycle_no=cycle_no),
         carries={}
-        if before is None
-        else await store.fetch_carries(conn, cycle_no=before["cycle_no"]),
+        if carrying is None
+        else await store.fetch_carries(conn, cycle_no=carrying["cycle_no"]),
         codes=await store.fetch_codes(conn),
         rates=await store.fetch_rates(conn, cycle_no=cycle_no),
         chain_heads=[await _chain_head(conn, one) for one in ranges],
@@ -275,7 +279,12 @@ async def _write_statements(
     for one in facts.ranges:
         reader = LineReader()
         await store.copy_lines(
-            conn, part=one.part, first_seq=one.first_seq, last_seq=one.last_seq, sink=take
+            conn,
+            part=one.part,
+            first_seq=one.first_seq,
+            last_seq=one.last_seq,
+            sink=take,
+            beside=await store.fetch_cycles_beside(conn, part=one.part, cycle_no=cycle.cycle_no),
         )
         reader.close()
     files = writer.finish()

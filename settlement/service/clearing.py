@@ -675,6 +675,8 @@ class Writer:
                     await funds.write_funds(conn, part=self._part, change=changes.funds)
                 if changes.cycles:
                     await journal.write_cycles(conn, part=self._part, changes=changes)
+                if changes.arrangements or changes.pairs:
+                    await journal.write_arrangements(conn, part=self._part, changes=changes)
                 await journal.write_projections(
                     conn,
                     part=self._part,

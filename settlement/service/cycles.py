@@ -10,6 +10,7 @@ import msgspec
 
 from schemas.values.ids import HOUSE, key_bytes
 from schemas.values.reason import REASON_BY_NUMBER, Reason, Refusal
+from settlement.core.arrangement import MAIN, MAIN_CODE
 from settlement.core.calendar import Calendar, cycle_id
 from settlement.core.command import CloseCycle, SettleCycle
 from settlement.core.event import Kind
@@ -39,6 +40,7 @@ async def close_cycle(
     next_cut_off_us: int = 0,
     at_us: int = 0,
     body: bytes = b"",
+    arrangement_no: int = MAIN,
 ) -> Entry | Refusal:
     """Fence the open cycle and open the next; 0 opens the first. A second time changes nothing.
 
@@ -49,11 +51,12 @@ async def close_cycle(
         next_cut_off_us: When that is planned to close, microseconds since 1970; 0 for not planned.
         at_us: Business time, in a ledger made for replay only.
         body: Names the trail's entry that asks for it; empty where nobody asked.
+        arrangement_no: The arrangement whose cycle it is.
 
     Returns:
         The opening of the next cycle, or CYCLE_NOT_OPEN.
     """
-    command = _close(cycle_no, next_id, next_cut_off_us, at_us, body)
+    command = _close(cycle_no, next_id, next_cut_off_us, at_us, body, arrangement_no)
     outcome = await _administer(clearing, [command], f"cycle {cycle_no}")
     if isinstance(outcome, Refusal) and outcome.reason is Reason.IDEMPOTENCY_CONFLICT:
         return Refusal(Reason.CYCLE_NOT_OPEN, f"somebody else closed cycle {cycle_no}")
@@ -88,6 +91,7 @@ async def close_asked(
     next_id: str,
     next_cut_off_us: int = 0,
     at_us: int = 0,
+    arrangement_no: int = MAIN,
 ) -> Entry | Refusal:
     """Close the open cycle because somebody asks for it, which the trail keeps; 0 opens the first.
 
@@ -101,6 +105,7 @@ async def close_asked(
         next_id: As for `close_cycle`, with what follows.
         next_cut_off_us: The same.
         at_us: The same.
+        arrangement_no: The same.
     """
     wish = (
         Change(action="cycle.close", subject=cycle_id, after={"next": next_id})
@@ -114,6 +119,7 @@ async def close_asked(
         next_cut_off_us=next_cut_off_us,
         at_us=at_us,
         body=await trail.ask(pool, by, wish, at=now),
+        arrangement_no=arrangement_no,
     )
 
 
@@ -146,67 +152,109 @@ async def turn_cycle(
     return await _administer(clearing, commands, f"cycle {cycle_no}")
 
 
-async def close_if_due(pool: Pool, clearing: Clearing, now: datetime) -> Entry | Refusal | None:
-    """Close the open cycle if its cut-off has come, and open the first cycle of a new ledger.
+async def close_if_due(pool: Pool, clearing: Clearing, now: datetime) -> list[Entry | Refusal]:
+    """Close each arrangement's open cycle if its cut-off has come, and open its first.
 
     A ledger made for replay has no cut-offs of its own: whoever replays closes its cycles.
     """
     head = await store.fetch_head(pool, part=PART)
     if head is None or head["clock_source"] == "caller":
-        return None
-    if head["cycle_no"] and (head["cut_off_at"] is None or head["cut_off_at"] > now):
-        return None
-    calendar = await calendar_at(pool, now)
-    cut_off = calendar.next_cut_off(now)
+        return []
+    return [
+        await _turn(pool, clearing, row, now)
+        for row in await store.fetch_open(pool, part=PART)
+        if row["cycle_no"] is None or (row["cut_off_at"] and row["cut_off_at"] <= now)
+    ]
+
+
+async def open_first(pool: Pool, clearing: Clearing, now: datetime, *, arrangement: str) -> None:
+    """Open the first cycle of an arrangement that was just made, unless a timer was faster."""
+    for row in await store.fetch_open(pool, part=PART):
+        if row["code"] == arrangement and row["cycle_no"] is None:
+            await _turn(pool, clearing, row, now)
+
+
+async def _turn(pool: Pool, clearing: Clearing, row: Record, now: datetime) -> Entry | Refusal:
+    """Close what is open of an arrangement, as `fetch_open` tells it, and open what its calendar says."""
+    next_id, cut_off_us = await _next(pool, row["code"], now)
     return await close_cycle(
         clearing,
-        cycle_no=head["cycle_no"],
-        next_id=cycle_id(cut_off, calendar),
-        next_cut_off_us=int(cut_off.timestamp()) * 1_000_000,
+        cycle_no=row["cycle_no"] or 0,
+        next_id=next_id,
+        next_cut_off_us=cut_off_us,
+        arrangement_no=row["arrangement_no"],
     )
 
 
-async def close_now(pool: Pool, clearing: Clearing, now: datetime, *, by: By) -> Entry | Refusal:
-    """Close the open cycle before its cut-off; the next one runs until the calendar's next cut-off."""
-    head = await store.fetch_head(pool, part=PART)
-    calendar = await calendar_at(pool, now)
+async def _next(pool: Pool, arrangement: str, now: datetime) -> tuple[str, int]:
+    """Id and cut-off of the cycle that an arrangement opens now; microseconds since 1970."""
+    calendar = await calendar_at(pool, now, arrangement=arrangement)
     cut_off = calendar.next_cut_off(now)
-    next_id = cycle_id(cut_off, calendar)
+    return cycle_id(cut_off, calendar, arrangement), int(cut_off.timestamp()) * 1_000_000
+
+
+async def close_now(
+    pool: Pool, clearing: Clearing, now: datetime, *, by: By, arrangement: str = MAIN_CODE
+) -> Entry | Refusal:
+    """Close an arrangement's open cycle before its cut-off; the next runs until its calendar's next cut-off.
+
+    Returns:
+        The opening of the next cycle, or CYCLE_NOT_OPEN, also where there is no such arrangement.
+    """
+    found = [row for row in await list_open(pool) if row["code"] == arrangement]
+    if not found:
+        return Refusal(Reason.CYCLE_NOT_OPEN, f"there is no arrangement {arrangement}")
+    [row] = found
+    first_id, cut_off_us = await _next(pool, arrangement, now)
+    next_id = first_id
     taken = {row["cycle_id"] for row in await store.fetch_cycles(pool, part=PART)}
     suffix = 2
     while next_id in taken:
-        next_id = f"{cycle_id(cut_off, calendar)}-{suffix}"
+        next_id = f"{first_id}-{suffix}"
         suffix += 1
     return await close_asked(
         pool,
         clearing,
         by=by,
         now=now,
-        cycle_no=head["cycle_no"] if head else 0,
-        cycle_id=head["cycle_id"] if head else None,
+        cycle_no=row["cycle_no"] or 0,
+        cycle_id=row["cycle_id"],
         next_id=next_id,
-        next_cut_off_us=int(cut_off.timestamp()) * 1_000_000,
+        next_cut_off_us=cut_off_us,
+        arrangement_no=row["arrangement_no"],
     )
 
 
-async def calendar_at(pool: Pool, at: datetime) -> Calendar:
-    """The calendar in force; daily at midnight in Shanghai where none was ever set."""
-    terms = await calendars.fetch_calendar(pool, at=at)
+async def calendar_at(pool: Pool, at: datetime, *, arrangement: str = MAIN_CODE) -> Calendar:
+    """An arrangement's calendar in force; daily at midnight in Shanghai where none was ever set."""
+    terms = await calendars.fetch_calendar(pool, at=at, arrangement=arrangement)
     return msgspec.json.decode(terms, type=Calendar) if terms else Calendar()
 
 
 async def set_calendar(
-    pool: Pool, calendar: Calendar, *, by: By, now: datetime, effective_at: datetime
+    pool: Pool,
+    calendar: Calendar,
+    *,
+    by: By,
+    now: datetime,
+    effective_at: datetime,
+    arrangement: str = MAIN_CODE,
 ) -> None:
-    """Put a calendar in force; cycles that are open keep their cut-off (rule T4).
+    """Put an arrangement's calendar in force; cycles that are open keep their cut-off (rule T4).
 
     Raises:
         ValueError: The zone is unknown, or the calendar has no cut-off within 400 days.
     """
-    before = await calendar_at(pool, effective_at)
+    before = await calendar_at(pool, effective_at, arrangement=arrangement)
     async with pool.acquire() as conn, conn.transaction():
         await enact_calendar(
-            conn, calendar, before=before, by=by, now=now, effective_at=effective_at
+            conn,
+            calendar,
+            before=before,
+            by=by,
+            now=now,
+            effective_at=effective_at,
+            arrangement=arrangement,
         )
 
 
@@ -218,6 +266,7 @@ async def enact_calendar(
     by: By,
     now: datetime,
     effective_at: datetime,
+    arrangement: str = MAIN_CODE,
 ) -> bytes:
     """Put a calendar in force inside the caller's transaction; returns the digest of its entry.
 
@@ -226,11 +275,14 @@ async def enact_calendar(
     """
     calendar.next_cut_off(effective_at)
     await calendars.insert_calendar(
-        conn, terms=msgspec.json.encode(calendar).decode(), effective_at=effective_at
+        conn,
+        terms=msgspec.json.encode(calendar).decode(),
+        effective_at=effective_at,
+        arrangement=arrangement,
     )
     change = Change(
         action="calendar.set",
-        subject="HOUSE",
+        subject="HOUSE" if arrangement == MAIN_CODE else arrangement,
         before=msgspec.to_builtins(before),
         after=msgspec.to_builtins(calendar) | {"effective_at": effective_at.isoformat()},
     )
@@ -240,6 +292,16 @@ async def enact_calendar(
 async def list_cycles(pool: Pool) -> list[Record]:
     """All cycles with counts and gross, oldest first."""
     return await store.fetch_cycles(pool, part=PART)
+
+
+async def list_open(pool: Pool) -> list[Record]:
+    """Every arrangement with its model and its open cycle, the main one first."""
+    return await store.fetch_open(pool, part=PART)
+
+
+async def newest_cycle(pool: Pool) -> int:
+    """Number of the cycle that was opened last; 0 before the first."""
+    return await store.fetch_newest(pool, part=PART)
 
 
 async def page_of_cycles(
@@ -268,16 +330,23 @@ async def ledger_head(pool: Pool) -> Record | None:
 
 
 def _close(
-    cycle_no: int, next_id: str, next_cut_off_us: int, at_us: int, body: bytes = b""
+    cycle_no: int,
+    next_id: str,
+    next_cut_off_us: int,
+    at_us: int,
+    body: bytes = b"",
+    arrangement_no: int = MAIN,
 ) -> CloseCycle:
+    of = (arrangement_no,) if arrangement_no else ()
     return CloseCycle(
         caller=HOUSE,
         key=key_bytes(f"close:{cycle_no}:{next_id}"),
-        body=body or _body("close", cycle_no, next_id, next_cut_off_us, at_us),
+        body=body or _body("close", cycle_no, next_id, next_cut_off_us, at_us, *of),
         cycle_no=cycle_no,
         next_id=next_id,
         next_cut_off_us=next_cut_off_us,
         at_us=at_us,
+        arrangement_no=arrangement_no,
     )
 
 

@@ -117,12 +117,20 @@ async def _tree_around(
 ) -> tuple[int, MerkleTree]:
     """Build the cycle's tree; the index of the leaf that is event `seq` of `part`, and the tree."""
     ranges = await store.fetch_cycle_parts(conn, cycle_no=cycle_no)
+    beside = {
+        row["part"]: await store.fetch_cycles_beside(conn, part=row["part"], cycle_no=cycle_no)
+        for row in ranges
+    }
     index = 0
     for row in ranges:
         if row["part"] <= part:
             last_seq = seq - 1 if row["part"] == part else row["last_seq"]
             index += await store.count_lines(
-                conn, part=row["part"], first_seq=row["first_seq"], last_seq=last_seq
+                conn,
+                part=row["part"],
+                first_seq=row["first_seq"],
+                last_seq=last_seq,
+                beside=beside[row["part"]],
             )
     tree = MerkleTree(watch=index)
 
@@ -137,6 +145,7 @@ async def _tree_around(
             first_seq=row["first_seq"],
             last_seq=row["last_seq"],
             sink=take,
+            beside=beside[row["part"]],
         )
         reader.close()
     return index, tree

@@ -12,7 +12,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from schemas.files.manifest import NO_PREVIOUS, Manifest, read_manifest
+from schemas.files.manifest import MULTILATERAL, NO_PREVIOUS, Manifest, Previous, read_manifest
 from schemas.files.tables import InstructionRow, read_instructions
 from schemas.values.faults import SchemaError
 from settlement.core.report import Check, CheckFailed, NotChecked, Report, Unreadable, run_check
@@ -227,7 +227,11 @@ class _Verification:
         if (
             previous.cycle.id != before.cycle_id
             or previous.sequence != manifest.sequence - 1
-            or previous.cycle.no >= manifest.cycle.no
+            or previous.cycle.no == manifest.cycle.no
+            or (
+                previous.cycle.arrangement == manifest.cycle.arrangement
+                and previous.cycle.no > manifest.cycle.no
+            )
             or not _heads_go_on(previous, manifest)
         ):
             raise CheckFailed(
@@ -250,14 +254,22 @@ class _Verification:
         )
 
     def _carries_before(self) -> dict[str, int] | None:
-        """What the package before carried over; None where it cannot be told."""
+        """What the package before carried over, of those whose carries go on here; None where it cannot be told."""
         manifest = self.signed.known()
-        if manifest.sequence == 1:
+        if manifest.carries is None:
+            if manifest.sequence == 1:
+                return {}
+            carrying = self.previous
+        elif manifest.carries.cycle_id is None:
             return {}
-        if self.previous is None:
+        else:
+            carrying = self._carrying(manifest, manifest.carries)
+        if carrying is None:
             return None
-        folder = self.previous_path or self.path.resolve().parent / self.previous.cycle.id
-        listed = {one.path: one.sha256 for one in self.previous.files}
+        folder = self.path.resolve().parent / carrying.cycle.id
+        if manifest.carries is None and self.previous_path is not None:
+            folder = self.previous_path
+        listed = {one.path: one.sha256 for one in carrying.files}
         try:
             data = read_whole(folder / "instructions.csv")
             if hashlib.sha256(data).hexdigest() != listed.get("instructions.csv"):
@@ -266,6 +278,20 @@ class _Verification:
         except (FileNotFoundError, IsADirectoryError, SchemaError):
             return None
         return {row.party: row.carry_after_cu for row in rows if ":" not in row.party}
+
+    def _carrying(self, manifest: Manifest, named: Previous) -> Manifest | None:
+        """The package beside this one whose carries go on, if it is the one that is named."""
+        try:
+            data = read_whole(self.path.resolve().parent / str(named.cycle_id) / MANIFEST)
+            found = read_manifest(data)
+        except (FileNotFoundError, IsADirectoryError, SchemaError):
+            return None
+        same = found.netting.model == manifest.netting.model == MULTILATERAL or (
+            found.cycle.arrangement == manifest.cycle.arrangement
+        )
+        if hashlib.sha256(data).hexdigest() != named.manifest_sha256 or not same:
+            return None
+        return found
 
 
 def _needs_manifest() -> tuple[str, str]:

@@ -176,10 +176,32 @@ async def fetch_cycles(conn: Connection, *, part: int) -> list[asyncpg.Record]:
     """Stored cycles; instants as microseconds since 1970."""
     rows: list[asyncpg.Record] = await conn.fetch(
         """
-        SELECT cycle_no, cycle_id, state, (extract(epoch FROM opened_at) * 1000000)::bigint AS opened_us,
+        SELECT cycle_no, cycle_id, arrangement_no, state,
+               (extract(epoch FROM opened_at) * 1000000)::bigint AS opened_us,
                (extract(epoch FROM closed_at) * 1000000)::bigint AS closed_us,
                (extract(epoch FROM settled_at) * 1000000)::bigint AS settled_us, first_seq, last_seq
           FROM settlement.cycle
+         WHERE part = $1
+        """,
+        part,
+    )
+    return rows
+
+
+async def fetch_arrangements(conn: Connection, *, part: int) -> list[asyncpg.Record]:
+    """Stored arrangements."""
+    rows: list[asyncpg.Record] = await conn.fetch(
+        "SELECT arrangement_no, code, model FROM settlement.arrangement WHERE part = $1", part
+    )
+    return rows
+
+
+async def fetch_pairs(conn: Connection, *, part: int) -> list[asyncpg.Record]:
+    """Stored arrangements of pairs."""
+    rows: list[asyncpg.Record] = await conn.fetch(
+        """
+        SELECT merchant_a, merchant_b, arrangement_no, next_no
+          FROM settlement.pair_arrangement
          WHERE part = $1
         """,
         part,

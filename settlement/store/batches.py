@@ -20,31 +20,36 @@ async def fetch_cycle_parts(conn: Connection, *, cycle_no: int) -> list[Record]:
     """Read the cycle in each partition: state, times, and its range of sequence numbers."""
     return await conn.fetch(
         """
-        SELECT part, cycle_id, state, opened_at, cut_off_at, closed_at, first_seq, last_seq
-          FROM settlement.cycle
-         WHERE cycle_no = $1
-         ORDER BY part
+        SELECT c.part, c.cycle_id, c.state, c.opened_at, c.cut_off_at, c.closed_at, c.first_seq, c.last_seq,
+               coalesce(a.code, 'main') AS arrangement, coalesce(a.model, 'multilateral') AS model
+          FROM settlement.cycle AS c
+          LEFT JOIN settlement.arrangement AS a USING (part, arrangement_no)
+         WHERE c.cycle_no = $1
+         ORDER BY c.part
         """,
         cycle_no,
     )
 
 
 async def fetch_uncut_before(conn: Connection, *, cycle_no: int) -> int | None:
-    """Find the first cycle before this one whose batch is still to be cut; None if there is none.
+    """Find the first cycle that closed before this one and whose batch is still to be cut; None if there is none.
 
     A cycle that was counted as settled without a batch and owes nothing gets none.
     """
     found: int | None = await conn.fetchval(
         """
-        SELECT min(c.cycle_no)
+        SELECT c.cycle_no
           FROM settlement.cycle AS c
-         WHERE c.cycle_no < $1
+          JOIN settlement.cycle AS this ON this.part = c.part AND this.cycle_no = $1
+         WHERE c.last_seq < this.last_seq
            AND NOT EXISTS (SELECT FROM settlement.batch AS b WHERE b.cycle_no = c.cycle_no)
            AND (c.state <> 'settled'
                 OR EXISTS (SELECT FROM settlement.obligation AS o
                             WHERE o.part = c.part AND o.cycle_no = c.cycle_no)
                 OR EXISTS (SELECT FROM settlement.reversed_obligation AS r
                             WHERE r.part = c.part AND r.cycle_no = c.cycle_no))
+         ORDER BY c.last_seq
+         LIMIT 1
         """,
         cycle_no,
     )
@@ -67,10 +72,37 @@ async def fetch_batch_before(conn: Connection, *, cycle_no: int) -> Record | Non
     """Read the batch that the batch of a cycle is chained to; None for the first."""
     return await conn.fetchrow(
         """
-        SELECT cycle_no, sequence, cycle_id, manifest_sha256
-          FROM settlement.batch
-         WHERE cycle_no < $1
-         ORDER BY cycle_no DESC
+        SELECT b.cycle_no, b.sequence, b.cycle_id, b.manifest_sha256
+          FROM settlement.batch AS b
+          JOIN settlement.cycle AS c USING (cycle_no)
+          JOIN settlement.cycle AS this ON this.part = c.part AND this.cycle_no = $1
+         WHERE c.last_seq < this.last_seq
+         ORDER BY c.last_seq DESC
+         LIMIT 1
+        """,
+        cycle_no,
+    )
+
+
+async def fetch_carrying_batch(conn: Connection, *, cycle_no: int) -> Record | None:
+    """Read the batch whose carries go on in that of a cycle.
+
+    That is the one before that is multilateral too, or of the same arrangement where it is bilateral.
+    """
+    return await conn.fetchrow(
+        """
+        SELECT b.cycle_no, b.cycle_id, b.manifest_sha256
+          FROM settlement.batch AS b
+          JOIN settlement.cycle AS c USING (cycle_no)
+          JOIN settlement.cycle AS this ON this.part = c.part AND this.cycle_no = $1
+          LEFT JOIN settlement.arrangement AS a
+            ON a.part = c.part AND a.arrangement_no = c.arrangement_no
+          LEFT JOIN settlement.arrangement AS own
+            ON own.part = this.part AND own.arrangement_no = this.arrangement_no
+         WHERE c.last_seq < this.last_seq
+               AND coalesce(a.model, 'multilateral') = coalesce(own.model, 'multilateral')
+               AND (c.arrangement_no = this.arrangement_no OR own.model IS DISTINCT FROM 'bilateral')
+         ORDER BY c.last_seq DESC
          LIMIT 1
         """,
         cycle_no,
@@ -92,7 +124,14 @@ async def fetch_manifest_digests(conn: Connection) -> list[bytes]:
 async def has_batch_after(conn: Connection, *, cycle_no: int) -> bool:
     """Tell whether the chain of packages has gone past a cycle."""
     found: bool = await conn.fetchval(
-        "SELECT EXISTS (SELECT FROM settlement.batch WHERE cycle_no > $1)", cycle_no
+        """
+        SELECT EXISTS (
+               SELECT FROM settlement.batch AS b
+                 JOIN settlement.cycle AS c USING (cycle_no)
+                 JOIN settlement.cycle AS this ON this.part = c.part AND this.cycle_no = $1
+                WHERE c.last_seq > this.last_seq)
+        """,
+        cycle_no,
     )
     return found
 
@@ -176,6 +215,24 @@ async def fetch_chain_head(conn: Connection, *, part: int, last_seq: int) -> Rec
     )
 
 
+async def fetch_cycles_beside(conn: Connection, *, part: int, cycle_no: int) -> list[int]:
+    """Read which cycles of other arrangements were open while a closed cycle was."""
+    rows = await conn.fetch(
+        """
+        SELECT c.cycle_no
+          FROM settlement.cycle AS this
+          JOIN settlement.cycle AS c
+            ON c.part = this.part AND c.arrangement_no <> this.arrangement_no
+               AND c.first_seq < this.last_seq
+               AND (c.last_seq IS NULL OR c.last_seq > this.first_seq)
+         WHERE this.part = $1 AND this.cycle_no = $2
+        """,
+        part,
+        cycle_no,
+    )
+    return [row["cycle_no"] for row in rows]
+
+
 async def copy_lines(
     conn: Connection,
     *,
@@ -183,8 +240,11 @@ async def copy_lines(
     first_seq: int,
     last_seq: int,
     sink: Callable[[bytes], object],
+    beside: Sequence[int] = (),
 ) -> None:
     """Stream the lines of a range to `sink`, in order, as `settlement.core.line` reads them.
+
+    Those of the cycles `beside` are left out: several cycles may be open at once.
 
     The first column is the instant of the order's first event: the order's id is made of it. Only
     an order in two phases needs to look for it, and finds it by the primary key.
@@ -214,11 +274,13 @@ async def copy_lines(
                e.reason, e.reference
           FROM settlement.event AS e
          WHERE e.part = $1 AND e.seq BETWEEN $2 AND $3 AND e.kind IN (3, 6, 20)
+               AND e.cycle_no <> ALL($4::int[])
          ORDER BY e.seq
         """,
         part,
         first_seq,
         last_seq,
+        list(beside),
         output=take,
         format="binary",
     )
@@ -226,17 +288,21 @@ async def copy_lines(
         raise failures[0]
 
 
-async def count_lines(conn: Connection, *, part: int, first_seq: int, last_seq: int) -> int:
-    """Count the lines of a range."""
+async def count_lines(
+    conn: Connection, *, part: int, first_seq: int, last_seq: int, beside: Sequence[int]
+) -> int:
+    """Count the lines of a range, but for those of the cycles `beside`."""
     count: int = await conn.fetchval(
         """
         SELECT count(*)
           FROM settlement.event
          WHERE part = $1 AND seq BETWEEN $2 AND $3 AND kind IN (3, 6, 20)
+               AND cycle_no <> ALL($4::int[])
         """,
         part,
         first_seq,
         last_seq,
+        list(beside),
     )
     return count
 

@@ -13,11 +13,13 @@ async def fetch_cycles(conn: Connection | Pool, *, part: int) -> list[Record]:
     rows: list[Record] = await conn.fetch(
         """
         SELECT c.cycle_no, c.cycle_id, c.state, c.opened_at, c.cut_off_at, c.closed_at, c.settled_at,
-               coalesce(sum(o.orders), 0)::bigint AS orders, coalesce(sum(o.debit_cu), 0)::bigint AS gross_cu
+               coalesce(sum(o.orders), 0)::bigint AS orders, coalesce(sum(o.debit_cu), 0)::bigint AS gross_cu,
+               c.last_seq, coalesce(a.code, 'main') AS arrangement
           FROM settlement.cycle AS c
+          LEFT JOIN settlement.arrangement AS a USING (part, arrangement_no)
           LEFT JOIN settlement.obligation AS o USING (part, cycle_no)
          WHERE c.part = $1
-         GROUP BY c.part, c.cycle_no
+         GROUP BY c.part, c.cycle_no, a.code
          ORDER BY c.cycle_no
         """,
         part,
@@ -32,8 +34,9 @@ async def fetch_cycle_page(
     rows: list[Record] = await conn.fetch(
         """
         SELECT c.cycle_no, c.cycle_id, c.state, c.opened_at, c.cut_off_at, c.closed_at, c.settled_at,
-               o.orders, o.gross_cu
+               o.orders, o.gross_cu, coalesce(a.code, 'main') AS arrangement
           FROM settlement.cycle AS c
+          LEFT JOIN settlement.arrangement AS a USING (part, arrangement_no)
          CROSS JOIN LATERAL (
                SELECT coalesce(sum(b.orders), 0)::bigint AS orders,
                       coalesce(sum(b.debit_cu), 0)::bigint AS gross_cu
@@ -66,6 +69,54 @@ async def fetch_positions(conn: Connection | Pool, *, part: int, cycle_no: int) 
         cycle_no,
     )
     return rows
+
+
+async def fetch_open(conn: Connection | Pool, *, part: int) -> list[Record]:
+    """Every arrangement with its open cycle, the main one first; no cycle's columns before its first opened."""
+    rows: list[Record] = await conn.fetch(
+        """
+        SELECT made.arrangement_no, made.code, made.model, c.cycle_no, c.cycle_id, c.opened_at, c.cut_off_at
+          FROM (
+               SELECT 0 AS arrangement_no, 'main' AS code, 'multilateral' AS model
+                UNION ALL
+               SELECT arrangement_no, code, model FROM settlement.arrangement WHERE part = $1
+          ) AS made
+          LEFT JOIN settlement.cycle AS c
+            ON c.part = $1 AND c.arrangement_no = made.arrangement_no AND c.state = 'open'
+         ORDER BY made.arrangement_no
+        """,
+        part,
+    )
+    return rows
+
+
+async def fetch_pairs(conn: Connection | Pool, *, part: int) -> list[Record]:
+    """Pairs of merchants that have, or get, another arrangement than the main one."""
+    rows: list[Record] = await conn.fetch(
+        """
+        SELECT a.code AS one, b.code AS other, coalesce(made.code, 'main') AS arrangement,
+               CASE WHEN p.next_no IS NOT NULL THEN coalesce(next.code, 'main') END AS next
+          FROM settlement.pair_arrangement AS p
+          JOIN settlement.merchant AS a ON a.merchant_no = p.merchant_a
+          JOIN settlement.merchant AS b ON b.merchant_no = p.merchant_b
+          LEFT JOIN settlement.arrangement AS made
+            ON made.part = p.part AND made.arrangement_no = p.arrangement_no
+          LEFT JOIN settlement.arrangement AS next
+            ON next.part = p.part AND next.arrangement_no = p.next_no
+         WHERE p.part = $1 AND (p.arrangement_no > 0 OR p.next_no IS NOT NULL)
+         ORDER BY one, other
+        """,
+        part,
+    )
+    return rows
+
+
+async def fetch_newest(conn: Connection | Pool, *, part: int) -> int:
+    """Number of the cycle that was opened last; 0 before the first."""
+    newest: int = await conn.fetchval(
+        "SELECT coalesce(max(cycle_no), 0) FROM settlement.cycle WHERE part = $1", part
+    )
+    return newest
 
 
 async def fetch_head(conn: Connection | Pool, *, part: int) -> Record | None:

@@ -11,7 +11,8 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from schemas.values.ids import HOUSE_FEES, HOUSE_ROUNDING
-from settlement.core.books import Account, Books, Hold, Obligation
+from settlement.core.arrangement import Arrangement, Model, Obligation, Window
+from settlement.core.books import Account, Books, Hold
 from settlement.core.command import KEY_BYTES, Entry, key_name
 from settlement.core.event import COLUMNS, EPOCH_2000_US, Kind
 from settlement.core.reversal import NOTHING, Amounts, Cleared, Past
@@ -144,30 +145,8 @@ async def load_books(conn: Connection, part: int) -> Books:
         books.accounts[row["merchant_no"]] = Account(
             row["cap_cu"], row["collateral_cu"], row["held_cu"]
         )
-    for row in await conn.fetch(
-        """
-        SELECT issuer, acceptor, orders, debit_cu, value_cu, fee_cu
-          FROM settlement.obligation
-         WHERE part = $1 AND cycle_no = $2
-        """,
-        part,
-        books.cycle_no,
-    ):
-        books.obligations[row["issuer"], row["acceptor"]] = Obligation(
-            row["orders"], row["debit_cu"], row["value_cu"], row["fee_cu"]
-        )
-    for row in await conn.fetch(
-        """
-        SELECT issuer, acceptor, reversals, debit_cu, value_cu, fee_cu
-          FROM settlement.reversed_obligation
-         WHERE part = $1 AND cycle_no = $2
-        """,
-        part,
-        books.cycle_no,
-    ):
-        books.reversed[row["issuer"], row["acceptor"]] = Obligation(
-            row["reversals"], row["debit_cu"], row["value_cu"], row["fee_cu"]
-        )
+    await _load_arrangements(conn, books)
+    await _load_obligations(conn, books)
     books.cycle_ids = {
         row["cycle_id"]
         for row in await conn.fetch("SELECT cycle_id FROM settlement.cycle WHERE part = $1", part)
@@ -200,7 +179,68 @@ async def load_books(conn: Connection, part: int) -> Books:
     return books
 
 
+async def _load_arrangements(conn: Connection, books: Books) -> None:
+    """Load arrangements, the pairs that have one, and which cycles are open beside the main one."""
+    for row in await conn.fetch(
+        "SELECT arrangement_no, code, model FROM settlement.arrangement WHERE part = $1", books.part
+    ):
+        made = Arrangement(row["arrangement_no"], row["code"], Model[row["model"].upper()])
+        books.arrangements[made.arrangement_no] = made
+    for row in await conn.fetch(
+        """
+        SELECT merchant_a, merchant_b, arrangement_no, next_no
+          FROM settlement.pair_arrangement
+         WHERE part = $1
+        """,
+        books.part,
+    ):
+        pair = (row["merchant_a"], row["merchant_b"])
+        books.restore_pair(pair, row["arrangement_no"], row["next_no"])
+    for row in await conn.fetch(
+        """
+        SELECT cycle_no, arrangement_no, state = 'open' AND arrangement_no > 0 AS beside
+          FROM settlement.cycle
+         WHERE part = $1
+        """,
+        books.part,
+    ):
+        books.last_cycle_no = max(books.last_cycle_no, row["cycle_no"])
+        if row["beside"]:
+            books.windows[row["arrangement_no"]] = Window(row["cycle_no"])
+
+
+async def _load_obligations(conn: Connection, books: Books) -> None:
+    """Load what cleared, and what was taken back, in the open cycles."""
+    windows = {window.cycle_no: window for window in books.windows.values()}
+    open_nos = [books.cycle_no, *windows]
+    for row in await conn.fetch(
+        """
+        SELECT cycle_no, issuer, acceptor, orders, debit_cu, value_cu, fee_cu
+          FROM settlement.obligation
+         WHERE part = $1 AND cycle_no = ANY($2)
+        """,
+        books.part,
+        open_nos,
+    ):
+        cycle_no, issuer, acceptor, *figures = row.values()
+        totals = windows[cycle_no].obligations if cycle_no in windows else books.obligations
+        totals[issuer, acceptor] = Obligation(*figures)
+    for row in await conn.fetch(
+        """
+        SELECT cycle_no, issuer, acceptor, reversals, debit_cu, value_cu, fee_cu
+          FROM settlement.reversed_obligation
+         WHERE part = $1 AND cycle_no = ANY($2)
+        """,
+        books.part,
+        open_nos,
+    ):
+        cycle_no, issuer, acceptor, *figures = row.values()
+        totals = windows[cycle_no].reversed if cycle_no in windows else books.reversed
+        totals[issuer, acceptor] = Obligation(*figures)
+
+
 async def _load_positions(conn: Connection, books: Books) -> None:
+    windows = {window.cycle_no: window for window in books.windows.values()}
     unsettled: dict[int, dict[int, int]] = {
         row["cycle_no"]: {}
         for row in await conn.fetch(
@@ -214,10 +254,12 @@ async def _load_positions(conn: Connection, books: Books) -> None:
          WHERE p.part = $1 AND p.cycle_no = ANY($2)
         """,
         books.part,
-        [*unsettled, books.cycle_no],
+        [*unsettled, *windows, books.cycle_no],
     ):
         if row["cycle_no"] in unsettled:
             unsettled[row["cycle_no"]][row["merchant_no"]] = row["net_cu"]
+        elif row["cycle_no"] in windows:
+            windows[row["cycle_no"]].nets[row["merchant_no"]] = row["net_cu"]
         elif row["merchant_no"] == HOUSE_FEES:
             books.fees_cu = row["net_cu"]
         elif row["merchant_no"] == HOUSE_ROUNDING:
@@ -226,6 +268,8 @@ async def _load_positions(conn: Connection, books: Books) -> None:
             books.accounts[row["merchant_no"]].open = row["net_cu"]
     for cycle_no, nets in unsettled.items():
         books.restore_unsettled(cycle_no, nets)
+    for arrangement_no, window in books.windows.items():
+        books.restore_window(arrangement_no, window)
 
 
 async def advance_partition(
@@ -396,8 +440,8 @@ async def write_cycles(conn: Connection, *, part: int, changes: Changes) -> None
             await conn.execute(
                 """
                 INSERT INTO settlement.cycle
-                       (part, cycle_no, cycle_id, state, opened_at, cut_off_at, first_seq)
-                VALUES ($1, $2, $3, 'open', $4, $5, $6)
+                       (part, cycle_no, cycle_id, state, opened_at, cut_off_at, first_seq, arrangement_no)
+                VALUES ($1, $2, $3, 'open', $4, $5, $6, $7)
                 """,
                 part,
                 change.cycle_no,
@@ -405,6 +449,7 @@ async def write_cycles(conn: Connection, *, part: int, changes: Changes) -> None
                 change.at_us,
                 change.cut_off_us or None,
                 change.seq,
+                change.arrangement_no,
             )
         elif change.kind is Kind.CYCLE_CLOSED:
             await conn.execute(
@@ -427,6 +472,29 @@ async def write_cycles(conn: Connection, *, part: int, changes: Changes) -> None
                 change.cycle_no,
                 change.at_us,
             )
+
+
+async def write_arrangements(conn: Connection, *, part: int, changes: Changes) -> None:
+    """Write arrangements that were made, and the pairs whose arrangement changed or will."""
+    await conn.executemany(
+        """
+        INSERT INTO settlement.arrangement (part, arrangement_no, code, model)
+        VALUES ($1, $2, $3, $4)
+        """,
+        [
+            (part, made.arrangement_no, made.code, made.model.name.lower())
+            for made in changes.arrangements
+        ],
+    )
+    await conn.executemany(
+        """
+        INSERT INTO settlement.pair_arrangement (part, merchant_a, merchant_b, arrangement_no, next_no)
+        VALUES ($1, $2, $3, $4, $5)
+            ON CONFLICT (part, merchant_a, merchant_b)
+            DO UPDATE SET arrangement_no = EXCLUDED.arrangement_no, next_no = EXCLUDED.next_no
+        """,
+        [(part, *pair, *numbers) for pair, numbers in changes.pairs.items()],
+    )
 
 
 async def fetch_by_keys(

@@ -54,7 +54,7 @@ async def fetch_reversals(conn: Connection | Pool, *, part: int, order_seq: int)
 
 
 async def fetch_standing(conn: Connection | Pool, *, part: int, cycle_no: int) -> list[Record]:
-    """Every party's figure of one cycle beside its account, and what its closed cycles weigh on it now."""
+    """Every party's figure of one cycle beside its account, and what its other cycles weigh on it now."""
     rows: list[Record] = await conn.fetch(
         """
         SELECT coalesce(a.merchant_no, p.merchant_no) AS merchant_no, coalesce(p.net_cu, 0) AS net_cu,
@@ -63,7 +63,8 @@ async def fetch_standing(conn: Connection | Pool, *, part: int, cycle_no: int) -
                    SELECT sum(least(u.net_cu, 0))
                      FROM settlement.cycle AS c
                      JOIN settlement.position AS u USING (part, cycle_no)
-                    WHERE c.part = $1 AND c.state = 'closed' AND u.merchant_no = a.merchant_no
+                    WHERE c.part = $1 AND u.merchant_no = a.merchant_no
+                          AND (c.state = 'closed' OR (c.state = 'open' AND c.cycle_no <> $2))
                ), 0)::bigint AS unsettled_cu
           FROM (SELECT * FROM settlement.account WHERE part = $1) AS a
           FULL JOIN (

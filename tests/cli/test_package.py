@@ -256,6 +256,27 @@ def test_a_calendar_is_shown_and_set(with_ledger):
     assert with_ledger.json("trail", "list")[-1]["action"] == "calendar.set"
 
 
+def test_pairs_are_given_an_arrangement_with_cycles_of_its_own(with_ledger):
+    """Rules T6 to T8: a new arrangement is made with its first cycle; a pair gets it, and its cycle is closed alone."""
+    for code in "AB":
+        with_ledger("merchant", "add", code, "--spend", "1/1", "--cap", "12.5")
+    with_ledger("keys", "generate")
+    wanted = ("noon", "--model", "bilateral", "--pair", "A", "B", "--why", "contract 7")
+    shown = with_ledger.json("cycle", "arrangement", *wanted)
+    [main, noon] = shown["arrangements"]
+    assert (main["code"], noon["code"], noon["model"]) == ("main", "noon", "bilateral")
+    # No cycle was open for the pair, so there is no turn to wait for.
+    assert shown["pairs"] == [{"one": "A", "other": "B", "arrangement": "noon", "next": None}]
+    calendar = ("cycle", "calendar", "--arrangement", "noon", "--at", "12:00")
+    assert with_ledger.json(*calendar)["times"] == ["12:00"]
+    closed = with_ledger.json("cycle", "close", "--arrangement", "noon")
+    assert closed["closed"] == noon["cycle_id"]
+    assert closed["open"].startswith("noon-")
+    assert closed["open"].endswith("T1200")
+    assert [row["arrangement"] for row in with_ledger.json("cycle", "show")] == ["noon", "noon"]
+    assert_one_sentence(with_ledger("cycle", "arrangement", "noon", "--pair", "A", "NOBODY"))
+
+
 def test_the_audit_finds_a_figure_that_was_changed(with_ledger, dsn):
     """Clean books are status 0; a changed figure is 1, with table, row, and both figures."""
     with_ledger("merchant", "add", "A", "--spend", "1/1", "--cap", "12.5")

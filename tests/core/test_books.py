@@ -60,7 +60,7 @@ def test_books_and_lots_say_what_the_oracle_says(history, caller_clock, ruled):
     audit = house.audit()
     assert audit.report.differences == []
     assert audit.report.events == len(script.oracle.log)
-    for cycle in (*audit.take_finished_cycles(), *([audit.open] if audit.open else ())):
+    for cycle in (*audit.take_finished_cycles(), *audit.open.values()):
         positions, obligations = position_rows(cycle), obligation_rows(cycle)
         assert {row[0] for row in positions.values() if row[0]} == {
             cu for (cycle_no, _), cu in house.positions.items() if cycle_no == cycle.cycle_no and cu

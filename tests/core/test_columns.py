@@ -15,7 +15,8 @@ from exchange.programme.core.lotbook import LotBook
 from exchange.programme.core.lots import Lot
 from schemas.values.amounts import SUM_LIMIT
 from schemas.values.reason import Reason
-from settlement.core.books import BACKDATE_US, Books, Obligation
+from settlement.core.arrangement import Obligation
+from settlement.core.books import BACKDATE_US, Books
 from settlement.core.columns import EntryColumns, OrderColumns, entry_column
 from settlement.core.command import (
     Answer,

@@ -46,8 +46,8 @@ MONEY = st.lists(
 )
 HISTORY = st.tuples(MONEY, MONEY).map(
     lambda both: [
-        *(*BUSY, ("close", 5, 5), *both[0]),
-        *(*BUSY, ("close", 5, 5), *both[1]),
+        *(*BUSY, ("close", 5, 5, 0), *both[0]),
+        *(*BUSY, ("close", 5, 5, 0), *both[1]),
     ]
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from datetime import date, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -23,7 +24,7 @@ from exchange.service import onboarding, people
 from exchange.service.access import issue_api_key
 from exchange.service.certification import certify
 from exchange.service.connecting import connect_merchant
-from exchange.service.controlled import ACTIONS, INVITING
+from exchange.service.controlled import ACTIONS, INVITING, set_alone
 from exchange.service.proposals import LIFE, ProposalDesk
 from exchange.service.sessions import LIFE as SESSION_LIFE
 from exchange.service.sessions import SESSION_PREFIX
@@ -34,6 +35,7 @@ from schemas.wire.merchants import MerchantRequest, RateTerms
 from settlement.core.calendar import Calendar
 from settlement.core.trail import CONTROLLED, PROGRAM, By, SecondPersonNeeded
 from settlement.service import cycles
+from settlement.service.arrangements import list_pairs
 from settlement.service.clearing import Writer
 from settlement.service.trail import audit_trail
 from settlement.signing.keyring import Keyring
@@ -102,6 +104,11 @@ async def test_every_controlled_change_is_made_by_two(house: House):
         ("rate.set", {"merchant": "NEW", "side": "issue", "rate": {"cu": "120", "units": "1"}}),
         ("tariff.set", {"fee_bps": 60}),
         ("calendar.set", {"times": ["12:00"], "holidays": ["2026-12-25"]}),
+        (
+            "arrangement.set",
+            {"arrangement": "noon", "model": "bilateral", "pairs": [["NEW", "AIR"]]},
+        ),
+        ("calendar.set", {"times": ["09:00"], "arrangement": "noon"}),
         ("member_rules.set", {"merchant": "NEW", "daily_orders": 3}),
         CAP,
         ("collateral.set", {"merchant": "AIR", "collateral_cu": "50"}),
@@ -116,6 +123,15 @@ async def test_every_controlled_change_is_made_by_two(house: House):
     assert {action for action, _ in wanted} == set(ACTIONS) - {"merchant.connect"}
     for wrong in ({"times": ["24:00"]}, {"zone": "Asia/Nowhere"}, {"weekdays": [0]}):
         refused = await proposed(house, "calendar.set", wrong)
+        assert (refused.status, refused.reason) == (400, "malformed_request"), refused.raw
+    for never in (
+        {"arrangement": "noon", "pairs": [["AIR", "EYE"]]},  # new, and without a model
+        {"arrangement": "main", "model": "bilateral"},
+        {"arrangement": "main", "pairs": [["AIR", "AIR"]]},
+        {"arrangement": "main", "pairs": [["AIR", "NOBODY"]]},
+        {"arrangement": "No", "model": "bilateral"},
+    ):
+        refused = await proposed(house, "arrangement.set", never)
         assert (refused.status, refused.reason) == (400, "malformed_request"), refused.raw
     for action, terms in wanted:
         made = await proposed(house, action, terms)
@@ -146,6 +162,17 @@ async def test_every_controlled_change_is_made_by_two(house: House):
     assert offer.catalogue.fee_bps(now_us) == 60
     in_force = await cycles.calendar_at(house.pool, house.services.now())
     assert (in_force.times, in_force.holidays) == (("12:00",), (date(2026, 12, 25),))
+    of_noon = await cycles.calendar_at(house.pool, house.services.now(), arrangement="noon")
+    assert of_noon.times == ("09:00",)
+    [pair] = await list_pairs(house.pool)
+    # The open cycle goes on, and its close turns the pair.
+    assert (pair["arrangement"], pair["next"]) == ("main", "noon")
+    await cycles.close_cycle(house.writer, cycle_no=2, next_id="c3")
+    [pair] = await list_pairs(house.pool)
+    assert (pair["arrangement"], pair["next"]) == ("noon", None)
+    views = (await house.call("GET", "/v1/cycles?state=open")).body["cycles"]
+    assert {view.get("arrangement", "main") for view in views} == {"main", "noon"}
+    assert (await house.call("GET", "/v1/positions")).body["cycle"] == "c3"
     async with house.pool.acquire() as conn:
         report, _, _ = await audit_trail(conn)
     assert report.clean, report.differences
@@ -187,6 +214,11 @@ def _ways(house: House, by: By) -> dict[str, Callable[[], Awaitable[object]]]:
         "calendar.set": lambda: cycles.set_calendar(
             pool, Calendar(), by=by, now=now, effective_at=now
         ),
+        "arrangement.set": lambda: set_alone(
+            pool, writer, "arrangement.set",
+            {"arrangement": "x", "model": "bilateral", "pairs": []},
+            keys=Path(), by=by, now=now,
+        ),
         "cycle.settle": lambda: cycles.settle_asked(
             pool, writer, by=by, now=now, cycle_no=1, cycle_id="c1"
         ),
@@ -217,6 +249,7 @@ async def _everything(house: House) -> list[int]:
     """How many rows stand in every table that a controlled change writes, the journal included."""
     tables = (
         *("settlement.trail", "settlement.event", "settlement.merchant", "settlement.calendar"),
+        *("settlement.arrangement", "settlement.pair_arrangement"),
         *("exchange.rate", "exchange.tariff", "exchange.member_rules", "exchange.connection"),
         *("exchange.api_key", "exchange.person", "exchange.programme", "exchange.signing_key"),
     )

@@ -94,7 +94,7 @@ def told_figures(oracle: Oracle) -> dict[str, Any]:
             event["cycle"]: (
                 event["id"],
                 "open"
-                if event["cycle"] == oracle.cycle()
+                if event["cycle"] in oracle.open_cycles()
                 else "closed"
                 if event["cycle"] in unsettled
                 else "settled",
@@ -141,7 +141,7 @@ def told_ledger(oracle: Oracle) -> dict[str, Any]:
     """Balances other than 0 of every account, caps and holds, in the oracle's words."""
     found: Counter[tuple[Account, int, int]] = Counter()
     parties = oracle.parties()
-    for cycle in {oracle.cycle(), *oracle.unsettled_cycles()}:
+    for cycle in {*oracle.open_cycles(), *oracle.unsettled_cycles()}:
         for party in parties:
             found[Account.POSITION, cycle, party] = oracle.residual(cycle, party)
     for party, cu in oracle.balances().items():

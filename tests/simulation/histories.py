@@ -12,6 +12,7 @@ from schemas.values.rate import Rate
 from schemas.values.reason import REASON_BY_NUMBER, Reason
 from settlement.core.command import (
     Adjust,
+    ArrangePair,
     CloseCycle,
     Command,
     Deposit,
@@ -20,6 +21,7 @@ from settlement.core.command import (
     Entry,
     ExpireHolds,
     Join,
+    MakeArrangement,
     Order,
     PayOut,
     Pin,
@@ -37,6 +39,7 @@ KIND_NAMES = {
     1: "accepted", 2: "refused", 3: "cleared", 4: "voided", 5: "expired", 6: "adjusted", 7: "accrued", 8: "lapsed",
     9: "pinned", 10: "joined", 11: "cap_set", 12: "collateral_set", 13: "cycle_opened", 14: "cycle_closed",
     15: "cycle_settled", 20: "reversed", 23: "deposited", 24: "paid_out", 25: "transferred", 26: "discharged",
+    29: "arrangement_made", 30: "pair_arranged",
 }  # fmt: skip
 FEE_BPS = 50
 UNKNOWN = 99
@@ -229,7 +232,13 @@ def command_of(wish: dict[str, Any]) -> Command:
     if what == "set_collateral":
         return SetCollateral(**same, merchant_no=w["merchant"], collateral_cu=w["collateral"])
     if what == "close":
-        return CloseCycle(**same, cycle_no=w["cycle"], next_id=w["next_id"], at_us=w["at"])
+        return CloseCycle(
+            **same,
+            cycle_no=w["cycle"],
+            next_id=w["next_id"],
+            at_us=w["at"],
+            arrangement_no=w.get("arrangement", 0),
+        )
     if what in ("deposit", "pay_out"):
         kind = Deposit if what == "deposit" else PayOut
         return kind(
@@ -242,6 +251,10 @@ def command_of(wish: dict[str, Any]) -> Command:
         return Discharge(**same, cycle_no=w["cycle"], pairs=tuple(w["pairs"]))
     if what == "unwind":
         return Unwind(**same, cycle_no=w["cycle"], debtor=w["debtor"], shares=tuple(w["shares"]))
+    if what == "make":
+        return MakeArrangement(**same, code=w["code"], model=w["model"])
+    if what == "arrange":
+        return ArrangePair(**same, one=w["one"], other=w["other"], arrangement_no=w["arrangement"])
     assert what == "settle"
     return SettleCycle(**same, cycle_no=w["cycle"], funded=w.get("funded", False))
 
@@ -298,7 +311,9 @@ STEPS = {
     "lapse": st.tuples(st.just("lapse"), _small),
     "cap": st.tuples(st.just("cap"), _small, st.integers(0, 5_000)),
     "collateral": st.tuples(st.just("collateral"), _small, st.integers(0, 2_000)),
-    "close": st.tuples(st.just("close"), _small, _small),
+    "close": st.tuples(st.just("close"), _small, _small, _small),
+    "make": st.tuples(st.just("make"), _small),
+    "arrange": st.tuples(st.just("arrange"), _small, _small, _small),
     "settle": st.tuples(st.just("settle"), _small, st.booleans()),
     "deposit": st.tuples(st.just("deposit"), _small, _small, st.integers(1, 2_000)),
     "pay_out": st.tuples(st.just("pay_out"), _small, _small, st.integers(1, 2_000)),
@@ -325,6 +340,7 @@ WEIGHTS = {
     "reverse": 5,
     "adjust": 4,
     "basket": 4,
+    "arrange": 2,
     "send": 4,
     "wait": 2,
     "close": 2,
@@ -335,6 +351,14 @@ PRELUDE: list[tuple] = [
     ("accrue", member, merchant, 20, 9) for member in range(3) for merchant in range(3)
 ]
 """Everybody has points of every hosted merchant to begin with."""
+
+
+BESIDE: list[tuple] = [
+    *(("make", 0), ("make", 1), ("arrange", 0, 1, 1), ("arrange", 3, 4, 2), ("arrange", 3, 0, 1)),
+    ("close", 9, 9, 0),
+    ("send",),
+]
+"""Half of the histories go on with three pairs in two arrangements beside the main one."""
 
 
 def steps(
@@ -348,7 +372,8 @@ def steps(
         for _ in range(WEIGHTS.get(name, 1))
     ]
     one = st.one_of(bag)
-    return st.one_of([st.lists(one, min_size=size, max_size=2 * size + 10) for size in sizes])
+    drawn = st.one_of([st.lists(one, min_size=size, max_size=2 * size + 10) for size in sizes])
+    return st.tuples(st.sampled_from([[], BESIDE]), drawn).map(lambda parts: [*parts[0], *parts[1]])
 
 
 @dataclass(slots=True)
@@ -644,13 +669,34 @@ class Script:
         merchants = [*HOSTED, *OWN, *OWN, 1, 2, UNKNOWN]
         self._keyed("set_collateral", merchant=merchants[merchant], collateral=collateral)
 
-    def _close(self, wrong: int, used: int) -> None:
-        cycle = self.oracle.cycle()
+    def _close(self, wrong: int, used: int, which: int) -> None:
+        """Close the main cycle, or one of an arrangement that may not be there."""
+        arrangement = max(0, which - 5)
+        cycle = self.oracle.cycle(arrangement)
         self._keyed(
             "close",
             cycle=cycle + (wrong == 0),
             next_id="first" if used == 0 else f"cycle {self.numbers}",
             at=self._at(),
+            arrangement=arrangement,
+        )
+
+    def _make(self, pick: int) -> None:
+        """Make an arrangement, mostly with its first cycle."""
+        self._keyed("make", code=f"beside-{pick % 4}", model=pick % 2)
+        number = len(self.oracle.events("arrangement_made"))
+        if pick < 8 and number and not self.oracle.cycle(number):
+            next_id = f"cycle {self.numbers} of {number}"
+            self._keyed("close", cycle=0, next_id=next_id, at=self._at(), arrangement=number)
+
+    def _arrange(self, one: int, other: int, which: int) -> None:
+        """Give a pair an arrangement; now and then one that is not there, or the pair of one with itself."""
+        merchants = [*HOSTED, *OWN]
+        self._keyed(
+            "arrange",
+            one=merchants[one % 5],
+            other=UNKNOWN if other == 9 and one == 9 else merchants[other % 5],
+            arrangement=which % 4,
         )
 
     def _a_cycle(self, pick: int) -> int:

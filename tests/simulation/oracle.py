@@ -74,10 +74,47 @@ class Oracle(Purse):
         """Value of a merchant's open holds."""
         return sum(e["debit"] for e in self.open_holds() if e["issuer"] == merchant)
 
-    def cycle(self):
-        """Number of the open cycle, 0 before the first."""
-        opened = self.events("cycle_opened")
+    def cycle(self, arrangement=0):
+        """Number of the open cycle of an arrangement (0 is the main one), 0 before the first."""
+        opened = [e for e in self.events("cycle_opened") if e["arrangement"] == arrangement]
         return opened[-1]["cycle"] if opened else 0
+
+    def open_cycles(self):
+        """Numbers of all open cycles."""
+        closed = {event["cycle"] for event in self.events("cycle_closed")}
+        return [e["cycle"] for e in self.events("cycle_opened") if e["cycle"] not in closed]
+
+    def arrangement(self, one, other):
+        """The arrangement of a pair now, and the one that it gets when its cycle turns."""
+        of_cycle = {e["cycle"]: e["arrangement"] for e in self.events("cycle_opened")}
+        seen = set()
+        present = coming = 0
+        for event in self.events("cycle_opened", "cycle_closed", "pair_arranged"):
+            if event["kind"] == "cycle_opened":
+                seen.add(event["arrangement"])
+            elif event["kind"] == "cycle_closed":
+                if of_cycle[event["cycle"]] == present:
+                    present = coming
+            elif {event["issuer"], event["acceptor"]} == {one, other}:
+                coming = event["value"]
+                if present not in seen:
+                    present = coming
+        return present, coming
+
+    def cycle_of(self, one, other):
+        """Number of the cycle that is open for a pair."""
+        return self.cycle(self.arrangement(one, other)[0])
+
+    def room(self, merchant, cycle):
+        """Headroom for an order of one cycle: the other open ones count only where they are owed."""
+        others = [other for other in self.open_cycles() if other != cycle]
+        owed = sum(min(0, self.position(other, merchant)) for other in others)
+        return self.base(merchant) + owed + self.position(cycle, merchant)
+
+    def strict_room(self, merchant):
+        """Headroom without any credit of an open cycle."""
+        owed = sum(min(0, self.position(cycle, merchant)) for cycle in self.open_cycles())
+        return self.base(merchant) + owed
 
     def unsettled_cycles(self):
         """Closed cycles that nobody paid yet."""
@@ -245,19 +282,20 @@ class Oracle(Purse):
             return refused("not_hosted")
         if issuer not in self.merchants() or acceptor not in self.merchants():
             return refused("unknown_merchant")
-        if not self.cycle():
+        cycle = self.cycle_of(issuer, acceptor)
+        if not cycle:
             return refused("cycle_not_open")
-        position = self.position(self.cycle(), issuer)
         if hold:
-            if self.base(issuer) + min(0, position) - debit < 0:
+            if self.strict_room(issuer) - debit < 0:
                 return refused("net_debit_cap_exceeded")
-            return [self.write("accepted", due=self.now + hold, credited=credited, **figures)]
-        if self.base(issuer) + position - debit < 0:
+            due = self.now + hold
+            return [self.write("accepted", due=due, cycle=cycle, credited=credited, **figures)]
+        if self.room(issuer, cycle) - debit < 0:
             return refused("net_debit_cap_exceeded")
-        extra = {}
+        extra = {"cycle": cycle}
         if hosted and credited:
             ends = min(live[0]["expires"], at + self.programmes[acceptor]["valid_days"] * DAY)
-            extra = {"lot": len(self.lots) + 1, "due": ends}
+            extra |= {"lot": len(self.lots) + 1, "due": ends}
         if hosted:
             extra["from"] = self.spend(live, units)
         answer = self.write("cleared", credited=credited, **figures, **extra)
@@ -326,7 +364,9 @@ class Oracle(Purse):
     def finish(self, accepted, how):
         """Write what becomes of an open hold."""
         same = ("caller", "issuer", "acceptor", "units", "debit", "value", "fee", "credited")
-        return self.write(how, order=accepted["order"], **{name: accepted[name] for name in same})
+        cycle = self.cycle_of(accepted["issuer"], accepted["acceptor"])
+        figures = {name: accepted[name] for name in same}
+        return self.write(how, order=accepted["order"], cycle=cycle, **figures)
 
     def expire(self, *, limit=10_000, at=0):
         """End every hold whose time has come."""
@@ -377,24 +417,53 @@ class Oracle(Purse):
         if merchant not in self.merchants():
             return self.refuse_plainly("unknown_merchant", merchant)
         withdrawn = self.collateral(merchant) - collateral
-        position = self.position(self.cycle(), merchant)
-        if withdrawn > 0 and self.base(merchant) + min(0, position) - withdrawn < 0:
+        if withdrawn > 0 and self.strict_room(merchant) - withdrawn < 0:
             return self.refuse_plainly("net_debit_cap_exceeded", merchant)
         return [self.write("collateral_set", order=0, issuer=merchant, value=collateral)]
 
-    def close(self, *, cycle, next_id, at=0):
-        """Close the open cycle and open the next."""
+    def close(self, *, cycle, next_id, at=0, arrangement=0):
+        """Close the open cycle of an arrangement and open its next."""
         if why := self.administrative_time(at):
             return self.refuse_plainly(why)
-        if cycle != self.cycle():
+        made = [event["value"] for event in self.events("arrangement_made")]
+        if cycle != self.cycle(arrangement) or arrangement not in (0, *made):
             return self.refuse_plainly("cycle_not_open")
         if next_id in [event["id"] for event in self.events("cycle_opened")]:
             return self.refuse_plainly("cycle_exists")
         answers = []
         if cycle:
             answers.append(self.write("cycle_closed", order=0, cycle=cycle))
-        answers.append(self.write("cycle_opened", order=0, cycle=cycle + 1, id=next_id))
+        number = len(self.events("cycle_opened")) + 1
+        answers.append(
+            self.write(
+                "cycle_opened", order=0, cycle=number, value=arrangement, id=next_id,
+                arrangement=arrangement,
+            )
+        )  # fmt: skip
         return answers
+
+    def make(self, *, code, model):
+        """Make an arrangement."""
+        if code in [event["id"] for event in self.events("arrangement_made")]:
+            return self.refuse_plainly("arrangement_exists")
+        number = len(self.events("arrangement_made")) + 1
+        return [self.write("arrangement_made", order=0, value=number, fee=model, id=code)]
+
+    def arrange(self, *, one, other, arrangement):
+        """Give a pair an arrangement, once the cycle that is open for it has closed."""
+        for merchant in sorted((one, other)):
+            if merchant not in self.merchants():
+                return self.refuse_plainly("unknown_merchant", merchant)
+        if one == other:
+            return self.refuse_plainly("same_merchant", one)
+        if arrangement and not self.cycle(arrangement):
+            return self.refuse_plainly("cycle_not_open")
+        return [
+            self.write(
+                "pair_arranged", order=0, value=arrangement,
+                issuer=min(one, other), acceptor=max(one, other),
+            )
+        ]  # fmt: skip
 
     # Reversals ----------------------------------------------------------------------------------
 
@@ -436,7 +505,8 @@ class Oracle(Purse):
         fresh = self.give_back(cleared, taken, units, until)
         extra = {"lot": len(self.lots) + 1, "due": until} if fresh else {}
         answer = self.write(
-            "reversed", order=order, issuer=cleared["issuer"], acceptor=cleared["acceptor"],
+            "reversed", order=order, cycle=self.cycle_of(cleared["issuer"], cleared["acceptor"]),
+            issuer=cleared["issuer"], acceptor=cleared["acceptor"],
             units=-units, **{name: -figure for name, figure in part.items()}, **extra,
         )  # fmt: skip
         if fresh:
@@ -454,6 +524,7 @@ class Oracle(Purse):
 
     def adjust(self, *, order, issuer, acceptor, debit, value, fee):
         """Correct what one merchant owes another; of an order, what it leaves must be an order's figures."""
+        cycle = self.cycle_of(issuer, acceptor)
         figures = {
             "issuer": issuer,
             "acceptor": acceptor,
@@ -464,7 +535,7 @@ class Oracle(Purse):
         if not order:
             if issuer not in self.merchants() or acceptor not in self.merchants():
                 return self.refuse_plainly("unknown_merchant", issuer)
-            return [self.write("adjusted", order=0, **figures)]
+            return [self.write("adjusted", order=0, cycle=cycle, **figures)]
         first = [e for e in self.log if e["order"] == order and e["seq"] == order]
         if not first:
             return self.refuse_plainly("order_not_found", issuer)
@@ -483,7 +554,7 @@ class Oracle(Purse):
         }
         if not 0 <= left["fee"] <= left["value"] <= left["debit"]:
             return self.refuse_plainly("adjustment_exceeds_order", issuer)
-        return [self.write("adjusted", order=order, **figures)]
+        return [self.write("adjusted", order=order, cycle=cycle, **figures)]
 
     def give_back(self, cleared, skip, units, ends):
         """Units go back to their lots, the last taken first; how many found too little life there."""
@@ -554,17 +625,17 @@ class Oracle(Purse):
                 "issuer": issuer, "acceptor": merchant, "units": units, "debit": debit,
                 "value": value, "fee": fee, "member": member,
             }  # fmt: skip
-            position = self.position(self.cycle(), issuer)
+            cycle = self.cycle_of(issuer, merchant)
             why = self.unprotected(issuer, member, debit)
-            if not why and not self.cycle():
+            if not why and not cycle:
                 why = "cycle_not_open"
-            if not why and self.base(issuer) + position - debit < 0:
+            if not why and self.room(issuer, cycle) - debit < 0:
                 why = "net_debit_cap_exceeded"
             if why:
                 answers.append(self.write("refused", reason=why, **figures))
                 continue
             gave = self.spend(live, units)
-            answers.append(self.write("cleared", **figures, **{"from": gave}))
+            answers.append(self.write("cleared", cycle=cycle, **figures, **{"from": gave}))
             need -= value
         units = floor(amount_fen * programme["earn"])
         expires = at + programme["valid_days"] * DAY

@@ -17,6 +17,7 @@ class Purse:
     unsettled_cycles: Any
     position: Any
     base: Any
+    strict_room: Any
     write: Any
     refuse_plainly: Any
 
@@ -186,7 +187,7 @@ class Purse:
             spare += sum(min(0, self.position(c, giver)) for c in self.unsettled_cycles())
         if spare < cu:
             return "funds_insufficient"
-        if giver_pot == 1 and self.base(giver) + min(0, self.position(self.cycle(), giver)) < cu:
+        if giver_pot == 1 and self.strict_room(giver) < cu:
             return "net_debit_cap_exceeded"
         if taker == TRANSIT and giver_pot == 0:
             there = sum(self.in_pot(party, 0) for party in self.parties())

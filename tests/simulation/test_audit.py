@@ -21,8 +21,18 @@ from exchange.programme.core.command import (
     TakeBack,
 )
 from exchange.programme.service.audit import audit_lots
+from settlement.core.arrangement import Model
 from settlement.core.audit import AuditReport
-from settlement.core.command import Command, Pin, Reverse, SetCollateral, SettleCycle
+from settlement.core.command import (
+    ArrangePair,
+    CloseCycle,
+    Command,
+    MakeArrangement,
+    Pin,
+    Reverse,
+    SetCollateral,
+    SettleCycle,
+)
 from settlement.service.audit import audit, audit_books
 from settlement.service.batches import CutBatch, cut_batch
 from tests.golden.packages import golden_keyring
@@ -108,6 +118,11 @@ async def _live(house: House, out: Path) -> None:
         Reverse(caller=0, key=new_key(), body=BODY, order_seq=spent.seq, units=3),
         Reverse(caller=4, key=new_key(), body=BODY, order_seq=own.seq, units=2),
     )
+    await house.submit(
+        MakeArrangement(0, new_key(), BODY, "noon", Model.BILATERAL),
+        CloseCycle(0, new_key(), BODY, 0, "noon-first", arrangement_no=1),
+        ArrangePair(0, new_key(), BODY, 1, 2, 1),
+    )
 
 
 def call(kind: type[Take] | type[Credit], units: int) -> Take | Credit:
@@ -144,6 +159,7 @@ async def audit_after(house: House, sql: str) -> AuditReport:
             """
             ALTER TABLE settlement.event DROP CONSTRAINT event_amounts_add_up;
             ALTER TABLE settlement.cycle DROP CONSTRAINT cycle_state_and_times_agree;
+            DROP INDEX settlement.cycle_one_open;
             """
         )
         await owner.execute(sql)
@@ -160,7 +176,7 @@ async def test_an_untouched_ledger_is_clean(house: House):
     """Rule B8: what the writer wrote is what the journal says, batches and lots included."""
     report = await audit(house.pool)
     assert report.differences == []
-    assert (report.cycles, report.batches, report.orders, report.holds) == (3, 2, 5, 3)
+    assert (report.cycles, report.batches, report.orders, report.holds) == (4, 2, 5, 3)
     assert report.reversals == 2
     assert report.events == await house.pool.fetchval("SELECT max(seq) FROM settlement.event")
     assert report.head == await house.pool.fetchval("SELECT digest FROM settlement.partition")
@@ -223,6 +239,15 @@ TAMPERINGS = {
     "UPDATE settlement.cycle SET cycle_id = 'other' WHERE cycle_no = 1": ("settlement.cycle", r"cycle 1", "cycle_id"),
     "UPDATE settlement.cycle SET closed_at = closed_at + interval '1 microsecond' WHERE cycle_no = 1": (
         "settlement.cycle", r"cycle 1", "closed_at"),
+    "UPDATE settlement.cycle SET arrangement_no = 1 WHERE cycle_no = 3": (
+        "settlement.cycle", r"cycle 3", "arrangement_no"),
+    "UPDATE settlement.arrangement SET code = 'other'": ("settlement.arrangement", r"arrangement 1", "code"),
+    "UPDATE settlement.arrangement SET model = 'multilateral'": (
+        "settlement.arrangement", r"arrangement 1", "model"),
+    "UPDATE settlement.pair_arrangement SET next_no = NULL": (
+        "settlement.pair_arrangement", r"merchants 1 and 2", "next_no"),
+    "UPDATE settlement.pair_arrangement SET arrangement_no = 1, next_no = NULL": (
+        "settlement.pair_arrangement", r"merchants 1 and 2", "arrangement_no"),
     "UPDATE settlement.partition SET last_seq = last_seq - 1": ("settlement.partition", r"part 1", "last_seq"),
     "UPDATE settlement.partition SET flush_no = flush_no + 1": ("settlement.partition", r"part 1", "flush_no"),
     "UPDATE settlement.partition SET digest = sha256('')": ("settlement.partition", r"part 1", "digest"),

@@ -1,0 +1,168 @@
+"""Arrangements on real PostgreSQL: timers, calendars, packages of cycles that were open side by side."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from exchange.worker.packager import cut_missing
+from schemas.values.ids import order_id
+from schemas.values.reason import Refusal
+from settlement.core.arrangement import Model
+from settlement.core.calendar import Calendar
+from settlement.core.command import Order
+from settlement.core.event import Kind
+from settlement.core.trail import PROGRAM
+from settlement.service import cycles
+from settlement.service.arrangements import carry_out_arrangement, list_pairs
+from settlement.service.audit import audit
+from settlement.service.proofs import prove_order
+from settlement.service.verification import verify_package, verify_proof
+from tests.golden.packages import golden_keyring
+from tests.simulation.ground import BODY, House, make_writer, new_key, open_house, terms
+
+MERCHANTS = [terms(code, hosted=False) for code in "ABC"]
+BESIDE = ("noon", "month")
+
+
+async def arranged(house: House, code: str, model: Model, *pairs: tuple[str, str]) -> None:
+    """Make an arrangement, or give pairs one that is there."""
+    refused = await carry_out_arrangement(
+        house.pool,
+        house.writer,
+        arrangement=code,
+        model=model,
+        pairs=[(house.numbers[one], house.numbers[other]) for one, other in pairs],
+        body=new_key(),
+    )
+    assert refused is None
+
+
+async def buy(house: House, issuer: str, acceptor: str, debit_cu: int) -> int:
+    """An order that clears; the number of its cycle."""
+    numbers = house.numbers
+    entry = await house.one(
+        Order(
+            numbers[acceptor], new_key(), BODY, numbers[issuer], numbers[acceptor], 1, 1, debit_cu,
+            debit_cu - 3, 2, house.rates[numbers[issuer]],
+        )
+    )  # fmt: skip
+    assert entry.kind == Kind.CLEARED, entry
+    return entry.cycle_no
+
+
+def now(house: House) -> datetime:
+    """The house's clock."""
+    return datetime.fromtimestamp(house.clock.us / 1_000_000, UTC)
+
+
+async def test_timers_close_each_cycle_at_its_own_cut_offs(dsn):
+    """Rules T4, T7 and T8: three calendars in three zones, one with holidays, over a month.
+
+    Each cycle is closed within the tick after the cut-off that its own calendar names, and nothing else closes it. A
+    calendar that is set while a cycle is open moves that cycle's cut-off not at all, and the next one's.
+    """
+    calendars = {
+        "main": Calendar(weekdays=(1, 4)),
+        "noon": Calendar(zone="America/New_York", times=("12:00",), weekdays=(1, 2, 3, 4, 5)),
+        "month": Calendar(
+            zone="Europe/Berlin",
+            times=("02:30",),
+            weekdays=(7,),
+            holidays=(date(2026, 3, 8), date(2026, 3, 15)),
+        ),
+    }
+    async with open_house(dsn, *MERCHANTS, first_cycle=None) as house:
+        for code, calendar in calendars.items():
+            await cycles.set_calendar(
+                house.pool, calendar, by=PROGRAM, now=now(house), effective_at=now(house),
+                arrangement=code,
+            )  # fmt: skip
+        await house.writer.submit([])
+        for code in BESIDE:
+            await arranged(house, code, Model.MULTILATERAL)
+        changed_at = now(house) + timedelta(days=9)
+        daily = Calendar(zone="Asia/Tokyo", times=("09:00",))
+        until = now(house) + timedelta(days=24)
+        while now(house) < until:
+            planned = {row["code"]: row["cut_off_at"] for row in await cycles.list_open(house.pool)}
+            closed = await cycles.close_if_due(house.pool, house.writer, now(house))
+            assert not any(isinstance(each, Refusal) for each in closed)
+            after = {row["code"]: row["cut_off_at"] for row in await cycles.list_open(house.pool)}
+            for code, cut_off in planned.items():
+                due = cut_off is None or cut_off <= now(house)
+                assert (after[code] != cut_off) == due, code
+            if now(house) >= changed_at and calendars["noon"] != daily:
+                calendars["noon"] = daily
+                await cycles.set_calendar(
+                    house.pool, daily, by=PROGRAM, now=now(house), effective_at=now(house),
+                    arrangement="noon",
+                )  # fmt: skip
+            house.clock.us += 6 * 3600 * 1_000_000
+        rows = await cycles.list_cycles(house.pool)
+        assert {row["arrangement"] for row in rows} == set(calendars)
+        for row in rows:
+            old_noon = row["arrangement"] == "noon" and row["opened_at"] < changed_at
+            local = row["cut_off_at"].astimezone(
+                ZoneInfo("America/New_York" if old_noon else calendars[row["arrangement"]].zone)
+            )
+            times = ("12:00",) if old_noon else calendars[row["arrangement"]].times
+            assert local.strftime("%H:%M") in times, row["cycle_id"]
+            assert local.date() not in calendars[row["arrangement"]].holidays
+            prefix = "" if row["arrangement"] == "main" else f"{row['arrangement']}-"
+            assert row["cycle_id"] == f"{prefix}{local:%Y-%m-%dT%H%M}"
+        assert (await audit(house.pool)).differences == []
+
+
+async def test_packages_of_cycles_side_by_side_are_chained_as_they_closed(dsn, tmp_path):
+    """Rules K1, K6 and T6: two daily cycles inside a long one, each with its own lines alone.
+
+    Packages follow each other in the order of the closes, each names its arrangement, verifies, and proves its
+    orders; a writer that starts anew goes on with every open cycle.
+    """
+    keyring = golden_keyring(tmp_path / "keys")
+    async with open_house(dsn, *MERCHANTS) as house:
+        await arranged(house, "month", Model.MULTILATERAL, ("A", "B"))
+        assert await buy(house, "A", "B", 100) == 1
+        [pair] = await list_pairs(house.pool)
+        assert tuple(pair) == ("A", "B", "main", "month")
+        order = ("main", "month", "main")
+        await cycles.close_now(house.pool, house.writer, now(house), by=PROGRAM)
+        assert await buy(house, "B", "A", 70) == 2
+        assert await buy(house, "B", "C", 40) == 3
+        await house.writer.stop()
+        house.writer = make_writer(dsn, house.clock)
+        await house.writer.start()
+        assert await buy(house, "A", "B", 1_000) == 2
+        for code in order:
+            await cycles.close_now(
+                house.pool, house.writer, now(house), by=PROGRAM, arrangement=code
+            )
+        packages = tmp_path / "packages"
+        keys = tmp_path / "keys"
+        assert await cut_missing(house.pool, keys=keys, packages=packages)
+        rows = await house.pool.fetch(
+            "SELECT cycle_no, cycle_id FROM settlement.batch ORDER BY sequence"
+        )
+        assert [row["cycle_no"] for row in rows] == [1, 3, 2, 4]
+        said = []
+        for row in rows:
+            folder = packages / row["cycle_id"]
+            assert verify_package(folder, trusted=keyring.trusted()).ok
+            manifest = json.loads((folder / "manifest.json").read_bytes())
+            said.append(
+                (manifest["cycle"].get("arrangement", "main"), manifest["counts"]["orders"])
+            )
+        assert said == [("main", 1), ("main", 1), ("month", 2), ("main", 0)]
+        first = await house.pool.fetchrow(
+            "SELECT seq, (extract(epoch FROM at) * 1000000)::bigint AS at_us"
+            "  FROM settlement.event WHERE kind = 3 AND cycle_no = 2 ORDER BY seq LIMIT 1"
+        )
+        assert first is not None
+        proof = await prove_order(
+            house.pool, order_id=order_id(first["at_us"], 1, first["seq"]), keyring=keyring
+        )
+        assert isinstance(proof, bytes), proof
+        assert verify_proof(proof, trusted=keyring.trusted()).ok
+        assert (await audit(house.pool)).differences == []
