@@ -1160,6 +1160,36 @@ ALTER TABLE settlement.calendar ALTER COLUMN calendar_no ADD GENERATED ALWAYS AS
     CACHE 1
 );
 
+CREATE TABLE settlement.confirmation (
+    confirmation_no bigint NOT NULL,
+    cycle_no integer NOT NULL,
+    merchant_no integer NOT NULL,
+    verdict text NOT NULL,
+    reason text NOT NULL,
+    orders integer NOT NULL,
+    received_at timestamp with time zone NOT NULL,
+    due_at timestamp with time zone NOT NULL,
+    document text NOT NULL,
+    document_sha256 bytea NOT NULL,
+    public_key bytea NOT NULL,
+    CONSTRAINT confirmation_check CHECK (((length(reason) <= 500) AND ((verdict = 'confirmed'::text) OR (reason <> ''::text)))),
+    CONSTRAINT confirmation_confirmation_no_check CHECK ((confirmation_no > 0)),
+    CONSTRAINT confirmation_document_sha256_check CHECK ((length(document_sha256) = 32)),
+    CONSTRAINT confirmation_orders_check CHECK ((orders >= 0)),
+    CONSTRAINT confirmation_public_key_check CHECK ((length(public_key) = 32)),
+    CONSTRAINT confirmation_verdict_check CHECK ((verdict = ANY (ARRAY['confirmed'::text, 'objected'::text])))
+);
+
+ALTER TABLE ONLY settlement.confirmation
+    ADD CONSTRAINT confirmation_document_sha256_key UNIQUE (document_sha256);
+
+ALTER TABLE ONLY settlement.confirmation
+    ADD CONSTRAINT confirmation_pkey PRIMARY KEY (confirmation_no);
+
+CREATE INDEX confirmation_of ON settlement.confirmation USING btree (cycle_no, merchant_no, confirmation_no);
+
+GRANT SELECT,INSERT ON TABLE settlement.confirmation TO tongdui_app;
+
 CREATE TABLE settlement.contribution (
     part smallint NOT NULL,
     party integer NOT NULL,
@@ -1675,6 +1705,12 @@ ALTER TABLE ONLY settlement.bank_entry
 
 ALTER TABLE ONLY settlement.bank_statement
     ADD CONSTRAINT bank_statement_follows_fkey FOREIGN KEY (follows) REFERENCES settlement.bank_statement(statement_no);
+
+ALTER TABLE ONLY settlement.confirmation
+    ADD CONSTRAINT confirmation_cycle_no_fkey FOREIGN KEY (cycle_no) REFERENCES settlement.batch(cycle_no);
+
+ALTER TABLE ONLY settlement.confirmation
+    ADD CONSTRAINT confirmation_merchant_no_fkey FOREIGN KEY (merchant_no) REFERENCES settlement.merchant(merchant_no);
 
 ALTER TABLE ONLY settlement.instruction
     ADD CONSTRAINT instruction_cycle_no_fkey FOREIGN KEY (cycle_no) REFERENCES settlement.batch(cycle_no);

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from exchange.cli.confirming import confirmations
 from exchange.cli.context import (
     Unusable,
     clearing_of,
@@ -37,7 +38,10 @@ STATES = {"open": "open 进行中", "closed": "closed 已关闭", "settled": "se
 
 @click.group()
 def cycle() -> None:
-    """Close the open cycle, show cycles and their figures, and say when they cut off."""
+    """Close the open cycle, show cycles, their figures and confirmations, and say when they cut off."""
+
+
+cycle.add_command(confirmations)
 
 
 @cycle.command()

@@ -28,7 +28,7 @@ COMMANDS = {
     ),
     "package": (
         "exchange.cli.rendering",
-        "Make the files for people and banks of a settlement package, sign it, show its chain to witnesses.",
+        "Make the files for people and banks of a settlement package; sign, confirm and witness it.",
     ),
     "prove": ("exchange.cli.package", "Write the proof that an order is in a signed package."),
     "audit": (
@@ -82,7 +82,7 @@ COMMANDS = {
     ),
     "cycle": (
         "exchange.cli.cycle",
-        "Close the open cycle, show cycles and their figures, and say when they cut off.",
+        "Close the open cycle, show cycles, their figures and confirmations, and say when they cut off.",
     ),
     "keys": (
         "exchange.cli.keys",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from exchange.cli.confirming import confirm
 from exchange.cli.context import Unusable
 from exchange.cli.output import out, print_json
 from exchange.cli.package import package_trust
@@ -34,10 +35,10 @@ if TYPE_CHECKING:
 
 @click.group()
 def package() -> None:
-    """Make the files for people and banks of a settlement package, sign it, and show its chain to witnesses."""
+    """Make the files for people and banks of a settlement package; sign, confirm and witness it."""
 
 
-for command in (sign, checkpoint, witness):
+for command in (sign, confirm, checkpoint, witness):
     package.add_command(command)
 
 

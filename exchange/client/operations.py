@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode
 
 from schemas.wire import (
     baskets,
+    batches,
     codes,
     cycles,
     events,
@@ -216,6 +217,18 @@ POST_CYCLES_CLOSE: Final = Operation(
 GET_CYCLE: Final = Operation("GET", "/v1/cycles/{cycle}", NoneType, cycles.CycleView)
 POST_CYCLE_SETTLE: Final = Operation(
     "POST", "/v1/cycles/{cycle}/settle", NoneType, cycles.SettleAnswer
+)
+GET_BATCHES: Final = Operation("GET", "/v1/batches", NoneType, batches.BatchesAnswer)
+GET_BATCH: Final = Operation("GET", "/v1/batches/{cycle}", NoneType, batches.BatchAnswer)
+GET_BATCH_FILE: Final = Operation("GET", "/v1/batches/{cycle}/files/{file}", NoneType, bytes)
+GET_CONFIRMATIONS: Final = Operation(
+    "GET", "/v1/batches/{cycle}/confirmations", NoneType, batches.ConfirmationsAnswer
+)
+POST_CONFIRMATIONS: Final = Operation(
+    "POST",
+    "/v1/batches/{cycle}/confirmations",
+    batches.ConfirmationRequest,
+    batches.ConfirmationView,
 )
 GET_PACKAGE: Final = Operation("GET", "/v1/packages/{cycle}", NoneType, bytes)
 POST_SESSION: Final = Operation("POST", "/v1/session", people.SignInRequest, people.SessionAnswer)

@@ -210,6 +210,10 @@ ADVICE: Final[Mapping[str, tuple[str, str]]] = {
     # Cycles, merchants and endpoints.
     "cycle_not_open": ("Look the open cycle up in GET /v1/cycles.", "请查询当前开放的周期。"),
     "cycle_not_closed": ("Settle only a closed cycle, once.", "仅可结算已关闭且未结算的周期。"),
+    "confirmation_invalid": (
+        "Make it anew of this cycle's manifest with a key that is registered and in force: `tongdui package confirm`.",
+        "请使用已注册且有效的密钥，针对本周期清单重新生成确认文件：`tongdui package confirm`。",
+    ),
     "funds_insufficient": (
         "Pay in what is missing; try again under a new key.",
         "请补足资金后使用新的幂等键重试。",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from exchange.gateway import (
+    batch_handlers,
     docs_handlers,
     event_handlers,
     handlers,
@@ -23,6 +24,7 @@ from schemas.values.ids import MERCHANT_CODE_PATTERN
 from schemas.values.reason import Reason
 from schemas.wire import (
     baskets,
+    batches,
     codes,
     cycles,
     events,
@@ -852,6 +854,67 @@ ROUTES: Final = (
         request={},
         response={"application/zip": None},
         parameters=(_CYCLE,),
+    ),
+    Route(
+        method="GET",
+        path="/v1/batches",
+        summary="Signed batches, newest first, and where each stands: confirmed, objected to, waiting or silent.",
+        who=Who.MERCHANT,
+        handler=batch_handlers.get_batches,
+        request={},
+        response={JSON_TYPE: batches.BatchesAnswer},
+        parameters=_PAGED,
+    ),
+    Route(
+        method="GET",
+        path="/v1/batches/{cycle}",
+        summary="One batch, and the files that the caller may fetch of it.",
+        who=Who.MERCHANT,
+        handler=batch_handlers.get_batch,
+        request={},
+        response={JSON_TYPE: batches.BatchAnswer},
+        parameters=(_CYCLE,),
+    ),
+    Route(
+        method="GET",
+        path="/v1/batches/{cycle}/files/{file}",
+        summary="One file of a batch as a stream; a merchant gets what is for all, its own, and what was made of it.",
+        who=Who.MERCHANT,
+        handler=batch_handlers.get_batch_file,
+        request={},
+        response={batch_handlers.FILE_TYPE: None},
+        parameters=(
+            _CYCLE,
+            Parameter(
+                name="file",
+                example="manifest.json",
+                text="Name of the file, as the batch lists it.",
+                pattern=batch_handlers.FILE_PATTERN,
+            ),
+        ),
+    ),
+    Route(
+        method="GET",
+        path="/v1/batches/{cycle}/confirmations",
+        summary="What merchants said about a batch, with the documents that they signed; a merchant sees its own.",
+        who=Who.MERCHANT,
+        handler=batch_handlers.get_confirmations,
+        request={},
+        response={JSON_TYPE: batches.ConfirmationsAnswer},
+        parameters=(_CYCLE, *_PAGED),
+    ),
+    Route(
+        method="POST",
+        path="/v1/batches/{cycle}/confirmations",
+        summary="Confirm a batch, or object to it, in a document that the merchant signed.",
+        who=Who.MERCHANT,
+        handler=batch_handlers.post_confirmations,
+        repeat="the same document is entered once, and a repeat gets its entry.",
+        request={JSON_TYPE: batches.ConfirmationRequest},
+        response={JSON_TYPE: batches.ConfirmationView},
+        status=201,
+        parameters=(_CYCLE,),
+        refusals=(Reason.CONFIRMATION_INVALID,),
     ),
     Route(
         method="POST",

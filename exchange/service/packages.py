@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from schemas.files.manifest import CYCLE_ID_PATTERN
+from schemas.files.renderings import RENDERINGS, read_renderings
+from schemas.values.faults import SchemaError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,3 +44,57 @@ def package_files(packages: Path, *, cycle: str, merchant: str | None) -> list[t
         for name, path in named
         if _FOR_ALL.match(name) or name.rpartition(".")[0] == own
     ]
+
+
+class BatchFile(NamedTuple):
+    """A file that can be fetched.
+
+    Attributes:
+        path: Where it is.
+        size: Its length in bytes.
+        signed: Whether it is part of the signed package; else it was made of it.
+    """
+
+    path: Path
+    size: int
+    signed: bool
+
+
+def batch_files(
+    packages: Path, *, cycle: str, manifest_sha256: str, merchant: str | None
+) -> dict[str, BatchFile]:
+    """List the files of a batch, one by one: those of the package, and what was made of it for a merchant.
+
+    What the house makes for merchants (`tongdui package render`) is handed out if it lies in the folder `renderings`
+    beside that of the packages, under the cycle's id, and names exactly this batch's manifest.
+
+    Args:
+        packages: Folder of all packages.
+        cycle: The cycle's id.
+        manifest_sha256: Digest of the batch's manifest.
+        merchant: Code of the merchant; None for the house.
+
+    Returns:
+        By the last part of its name, which is unique: merchants' codes have capital letters.
+    """
+    found = {
+        name.rpartition("/")[2]: BatchFile(path, path.stat().st_size, signed=True)
+        for name, path in package_files(packages, cycle=cycle, merchant=merchant)
+    }
+    made = packages.parent / "renderings" / cycle
+    if merchant is None or not _made_of(made, manifest_sha256):
+        return found
+    return {
+        path.name: BatchFile(path, path.stat().st_size, signed=False)
+        for path in (made / merchant).glob("*")
+        if path.is_file()
+    } | found
+
+
+def _made_of(folder: Path, manifest_sha256: str) -> bool:
+    """Whether the files in a folder were made of this batch."""
+    try:
+        listed = read_renderings((folder / RENDERINGS).read_bytes())
+    except (OSError, SchemaError):
+        return False
+    return listed.manifest_sha256 == manifest_sha256

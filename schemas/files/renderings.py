@@ -15,7 +15,10 @@ import rfc8785
 from msgspec import Meta
 
 from schemas.files.manifest import Count, CycleId, Positive, Sha256  # noqa: TC001 - msgspec reads the annotations
+from schemas.values.faults import SchemaError
 
+RENDERINGS: Final = "renderings.json"
+"""Name of the list."""
 RENDERINGS_FORMAT: Final = "tongdui-renderings/1"
 Path = Annotated[
     str, Meta(pattern=r"\A(?:(?:[A-Za-z0-9][A-Za-z0-9._-]*|_house)/)?[A-Za-z0-9._-]+\Z")
@@ -44,3 +47,15 @@ class Renderings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 def write_renderings(renderings: Renderings) -> bytes:
     """Canonical bytes: these are signed, if anybody signs."""
     return rfc8785.dumps(msgspec.to_builtins(renderings))
+
+
+def read_renderings(data: bytes) -> Renderings:
+    """Read such a list.
+
+    Raises:
+        SchemaError: It is none.
+    """
+    try:
+        return msgspec.json.decode(data, type=Renderings)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise SchemaError("$", str(error)) from error

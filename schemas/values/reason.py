@@ -397,6 +397,12 @@ class Reason(Enum):
         "What is left of the order after the correction would not be an order.",
         "更正超出订单余额。",
     )
+    CONFIRMATION_INVALID = (
+        140,
+        False,
+        "This is no confirmation of this batch by this merchant.",
+        "该文件不是该商户对本批次的有效确认。",
+    )
 
     def __init__(self, number: int, retryable: bool, english: str, chinese: str) -> None:  # noqa: FBT001 - the table above reads best without keywords
         """Unpack one row of the catalogue."""

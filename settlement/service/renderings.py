@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from schemas.files.renderings import (
+    RENDERINGS,
     RENDERINGS_FORMAT,
     RenderedFile,
     Renderings,
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from settlement.render.rows import Row
     from settlement.service.package_reading import Package
 
-RENDERINGS: Final = "renderings.json"
 HOUSE: Final = "_house"
 """Folder of the house; no merchant's code begins so."""
 DICTIONARY: Final = "dictionary.csv"

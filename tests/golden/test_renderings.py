@@ -14,14 +14,13 @@ import pytest
 
 from schemas.files.parties import parse_parties
 from schemas.files.programmes import parse_programmes
-from schemas.files.renderings import write_renderings
+from schemas.files.renderings import RENDERINGS, write_renderings
 from schemas.files.tables import (
     InstructionRow,
 )
 from schemas.values.faults import SchemaError
 from settlement.core.report import CheckFailed
 from settlement.service.renderings import (
-    RENDERINGS,
     RenderingRefused,
     Wanted,
     plan_renderings,

@@ -1,0 +1,130 @@
+"""SQL of what merchants say about batches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    import asyncpg
+    from asyncpg import Record
+    from asyncpg.pool import PoolConnectionProxy
+
+    from schemas.files.confirmation import Verdict
+
+    Connection = asyncpg.Connection | PoolConnectionProxy
+
+
+async def fetch_batches(
+    conn: Connection, *, before: int, limit: int, cycle_id: str | None = None
+) -> list[Record]:
+    """Read batches whose number is smaller, newest first; one where a cycle is named."""
+    return await conn.fetch(
+        """
+        SELECT b.cycle_no, b.cycle_id, b.sequence, b.manifest, encode(b.manifest_sha256, 'hex') AS manifest_sha256,
+               (SELECT max(c.closed_at) FROM settlement.cycle AS c WHERE c.cycle_no = b.cycle_no) AS closed_at
+          FROM settlement.batch AS b
+         WHERE b.sequence < $1 AND ($3::text IS NULL OR b.cycle_id = $3)
+         ORDER BY b.sequence DESC
+         LIMIT $2
+        """,
+        before,
+        limit,
+        cycle_id,
+    )
+
+
+async def fetch_said(
+    conn: Connection, *, cycle_nos: list[int], merchant_no: int | None
+) -> list[Record]:
+    """Read the entries of batches, oldest first: one merchant's, or all."""
+    return await conn.fetch(
+        """
+        SELECT c.cycle_no, m.code, c.verdict, c.received_at
+          FROM settlement.confirmation AS c
+          JOIN settlement.merchant AS m USING (merchant_no)
+         WHERE c.cycle_no = ANY($1) AND ($2::integer IS NULL OR c.merchant_no = $2)
+         ORDER BY c.confirmation_no
+        """,
+        cycle_nos,
+        merchant_no,
+    )
+
+
+async def fetch_confirmations(
+    conn: Connection, *, cycle_no: int, merchant_no: int | None, after: int, limit: int
+) -> list[Record]:
+    """Read the entries of one batch with their documents, oldest first: one merchant's, or all."""
+    return await conn.fetch(
+        """
+        SELECT c.confirmation_no, m.code, c.verdict, c.reason, c.orders, c.received_at, c.due_at, c.document,
+               c.public_key
+          FROM settlement.confirmation AS c
+          JOIN settlement.merchant AS m USING (merchant_no)
+         WHERE c.cycle_no = $1 AND ($2::integer IS NULL OR c.merchant_no = $2) AND c.confirmation_no > $3
+         ORDER BY c.confirmation_no
+         LIMIT $4
+        """,
+        cycle_no,
+        merchant_no,
+        after,
+        limit,
+    )
+
+
+async def fetch_confirmation(conn: Connection, *, document_sha256: bytes) -> Record | None:
+    """Read the entry of a document."""
+    return await conn.fetchrow(
+        """
+        SELECT c.confirmation_no, m.code, c.verdict, c.reason, c.orders, c.received_at, c.due_at, c.document,
+               c.public_key
+          FROM settlement.confirmation AS c
+          JOIN settlement.merchant AS m USING (merchant_no)
+         WHERE c.document_sha256 = $1
+        """,
+        document_sha256,
+    )
+
+
+async def lock_confirmations(conn: Connection) -> None:
+    """Let entries be added one after the other, until the transaction ends."""
+    await conn.execute(
+        "SELECT pg_advisory_xact_lock(hashtextextended('settlement.confirmation', 0))"
+    )
+
+
+async def insert_confirmation(
+    conn: Connection,
+    *,
+    cycle_no: int,
+    merchant_no: int,
+    verdict: Verdict,
+    reason: str,
+    orders: int,
+    received_at: datetime,
+    due_at: datetime,
+    document: str,
+    document_sha256: bytes,
+    public_key: bytes,
+) -> None:
+    """Add an entry."""
+    await conn.execute(
+        """
+        INSERT INTO settlement.confirmation
+               (confirmation_no, cycle_no, merchant_no, verdict, reason, orders, received_at, due_at, document,
+                document_sha256, public_key)
+        SELECT coalesce(max(confirmation_no), 0) + 1, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10
+          FROM settlement.confirmation
+        """,
+        cycle_no,
+        merchant_no,
+        verdict,
+        reason,
+        orders,
+        received_at,
+        due_at,
+        document,
+        document_sha256,
+        public_key,
+    )
