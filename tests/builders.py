@@ -253,7 +253,16 @@ def small_books() -> BooksBuilder:
     books.clear("SPECTACLES", "AIR", debit=12_345, value=12_300, fee=61, reference="眼镜, “8”")
     books.end(voided, Kind.VOIDED)
     books.end(hold)
-    books.clear("AIR", "SPECTACLES", debit=77, kind=Kind.ADJUSTED, reference="'quoted")
+    books.clear(
+        "AIR",
+        "SPECTACLES",
+        debit=77,
+        units=0,
+        kind=Kind.ADJUSTED,
+        reference="'quoted",
+        order_seq=0,
+        member_no=0,
+    )
     books.close_cycle(settled=True)
     books.open_cycle("2017-01-09")
     books.clear("NOODLES", "AIR", units=3, rate=noodles, debit=27, value=20, reference="-1+1")
