@@ -28,7 +28,7 @@ COMMANDS = {
     ),
     "package": (
         "exchange.cli.rendering",
-        "Make the files for people and banks of a settlement package; sign, confirm and witness it.",
+        "Make the files for people and banks of a settlement package; sign, stamp, confirm and witness it.",
     ),
     "prove": ("exchange.cli.package", "Write the proof that an order is in a signed package."),
     "audit": (

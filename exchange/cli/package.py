@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.x509 import Certificate
 
     from schemas.values.reason import Refusal
     from settlement.core.report import Report, Unreadable
@@ -44,6 +45,13 @@ MARKS = {"passed": "[green]✓[/]", "failed": "[red]✗[/]", "not checked": "[ye
     help="Package before this one. Default: looked for beside it.",
 )
 @click.option(
+    "--tsa-root",
+    "tsa_roots",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    multiple=True,
+    help="Root certificate (PEM) of a time-stamping authority, by which the package must be stamped.",
+)
+@click.option(
     "--checkpoint",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Checkpoint or proof of inclusion in which the package must be.",
@@ -69,6 +77,7 @@ def verify(
     keys_given: tuple[str, ...],
     threshold: int | None,
     previous: Path | None,
+    tsa_roots: tuple[Path, ...],
     checkpoint: Path | None,
     witnesses: tuple[str, ...],
     witnesses_min: int | None,
@@ -102,6 +111,7 @@ def verify(
             checkpoint=None if checkpoint is None else checkpoint.read_bytes(),
             witnesses=tuple(map(read_note_key, witnesses)),
             witnesses_min=witnesses_min,
+            tsa_roots=tuple(read_tsa_roots(tsa_roots)),
         )
         report = verify_package(package, trusted=trust.keys, previous=previous, wanted=wanted)
     show_report(report, str(package), as_json=as_json)
@@ -187,6 +197,23 @@ def package_trust(keys_given: tuple[str, ...]) -> Trust:
         if role:
             roles[key_id(public)] = role
     return Trust(keys=keys, roles=roles)
+
+
+def read_tsa_roots(paths: tuple[Path, ...]) -> list[Certificate]:
+    """Read the certificates of trusted time-stamping authorities.
+
+    Raises:
+        Unusable: A file holds none.
+    """
+    from settlement.signing.timestamp import read_roots
+
+    roots: list[Certificate] = []
+    for path in paths:
+        try:
+            roots += read_roots(path.read_bytes())
+        except ValueError as error:
+            raise Unusable(f"{path} holds no certificate in PEM") from error
+    return roots
 
 
 def verify_all(folders: list[Path], trusted: dict[str, Ed25519PublicKey]) -> bool:

@@ -13,6 +13,7 @@ from exchange.cli.output import out, print_json
 from exchange.cli.package import package_trust
 from exchange.cli.package_checkpoint import checkpoint, witness
 from exchange.cli.package_signing import sign
+from exchange.cli.package_stamping import stamp
 from schemas.files.parties import parse_parties, parties_digest
 from schemas.values.faults import SchemaError
 from settlement.core.report import CheckFailed
@@ -35,10 +36,10 @@ if TYPE_CHECKING:
 
 @click.group()
 def package() -> None:
-    """Make the files for people and banks of a settlement package; sign, confirm and witness it."""
+    """Make the files for people and banks of a settlement package; sign, stamp, confirm and witness it."""
 
 
-for command in (sign, confirm, checkpoint, witness):
+for command in (sign, stamp, confirm, checkpoint, witness):
     package.add_command(command)
 
 

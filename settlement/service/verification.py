@@ -19,6 +19,7 @@ from settlement.core.report import Check, CheckFailed, NotChecked, Report, Unrea
 from settlement.service.package_files import (
     JWS,
     MANIFEST,
+    TIMESTAMP,
     further_signature_name,
     length_and_digest,
     names_in,
@@ -30,11 +31,18 @@ from settlement.service.verify_figures import Figures
 from settlement.service.verify_manifest import ManifestVerifier, NothingThere
 from settlement.service.verify_proof import verify_proof
 from settlement.service.verify_statements import StatementsVerifier
+from settlement.signing.timestamp import (
+    RESPONSE_BYTES_MAX,
+    TimestampInvalid,
+    verify_timestamp,
+)
 from settlement.signing.trust import Trust
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
+
+    from cryptography.x509 import Certificate
 
     from settlement.signing.note import NoteKey
     from settlement.signing.signature import PublicKey
@@ -52,6 +60,8 @@ class Wanted:
         checkpoint: A checkpoint or a proof of inclusion in which the package must be; None for no such check.
         witnesses: Trusted witnesses of checkpoints.
         witnesses_min: How many of them must have cosigned; None for all.
+        tsa_roots: Certificates of trusted time-stamping authorities, by one of which the package must be stamped;
+            none for no such demand.
     """
 
     roles: Mapping[str, str] = field(default_factory=dict)
@@ -59,6 +69,7 @@ class Wanted:
     checkpoint: bytes | None = None
     witnesses: tuple[NoteKey, ...] = ()
     witnesses_min: int | None = None
+    tsa_roots: tuple[Certificate, ...] = ()
 
 
 EVERYTHING_STATED: Final = Wanted()
@@ -161,6 +172,8 @@ class _Verification:
             statements = StatementsVerifier(self.path, manifest, figures)
             for name in StatementsVerifier.CHECKS:
                 self._check(name, statements.checks[name])
+        if self.wanted.tsa_roots or (self.path / TIMESTAMP).exists():
+            self._check("timestamp", self._timestamp)
         if self.wanted.checkpoint is not None:
             self._check("checkpoint", self._checkpoint)
         return Report(
@@ -180,7 +193,7 @@ class _Verification:
         own = {MANIFEST, JWS, *(signature_name(keys, name) for name in keys)}
         later = {further_signature_name(name) for name in self.signed.further()}
         found = names_in(self.path)
-        added = found - listed.keys() - own - later
+        added = found - listed.keys() - own - later - {TIMESTAMP}
         problems = [f"{name} was added" for name in sorted(added)]
         problems += [f"{name} is missing" for name in sorted((listed.keys() | own) - found)]
         for name in sorted(listed.keys() & found):
@@ -240,6 +253,23 @@ class _Verification:
             )
         self.previous = previous
         return f"It follows the package of {before.cycle_id}.", f"承接结算包 {before.cycle_id}。"
+
+    def _timestamp(self) -> tuple[str, str]:
+        if not self.wanted.tsa_roots:
+            raise NotChecked(
+                "It has a timestamp, and no authority to believe was named.",
+                "有时间戳，但未指定受信任的时间戳机构，未核对。",
+            )
+        response = read_whole(self.path / TIMESTAMP, limit=RESPONSE_BYTES_MAX)
+        try:
+            at = verify_timestamp(response, self.signed.data, roots=self.wanted.tsa_roots)
+        except TimestampInvalid as error:
+            raise CheckFailed(
+                f"{TIMESTAMP} is no trusted authority's timestamp of this manifest: {error}.",
+                f"{TIMESTAMP} 不是受信任机构对该清单的时间戳（{error}）。",
+            ) from error
+        told = at.strftime("%Y-%m-%d %H:%M:%S UTC")
+        return f"The manifest was there at {told}.", f"清单于 {told} 已存在。"
 
     def _checkpoint(self) -> tuple[str, str]:
         wanted = self.wanted

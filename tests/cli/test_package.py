@@ -14,6 +14,7 @@ from settlement.service.package_folder import PackageDiffers
 from tests.builders import small_books
 from tests.cli.conftest import Command, assert_one_sentence
 from tests.golden.packages import KEY_ID, PROVEN, files_of, golden_keyring
+from tests.tsa import Authority
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "packages"
 KEY = GOLDEN / f"{KEY_ID}.pub.pem"
@@ -192,6 +193,32 @@ def test_a_witness_cosigns_the_chain_and_a_merchant_believes_it(books, home, dsn
     assert_one_sentence(books("package", "checkpoint", "--since", 3))
     file.write_bytes(cosigned.read_bytes().replace(b"\n2\n", b"\n1\n"))
     assert_one_sentence(books("package", "checkpoint", "--of", file, "--since", 0), status=1)
+
+
+def test_a_package_is_stamped_over_http(private_tongdui, tmp_path):
+    """Rules K43 and K44: the authority is asked over a socket; what it answers is checked before it is kept."""
+    folder = shutil.copytree(GOLDEN / "2017-01-02", tmp_path / "packages" / "2017-01-02")
+    authority = Authority.make(tmp_path / "tsa")
+    other = Authority.make(tmp_path / "other")
+    words = ("package", "stamp", folder, "--trust", KEY, "--tsa-root", authority.root, "--tsa")
+    with authority.serving() as url:
+        dry = private_tongdui.json(*words, url, "--dry-run")
+        assert (dry["written"], (folder / "manifest.tsr").exists()) == (False, False)
+        assert private_tongdui(*words, url).returncode == 0
+        assert "already" in assert_one_sentence(private_tongdui(*words, url))
+    checked = ("verify", folder, "--key", KEY, "--tsa-root")
+    assert private_tongdui(*checked, authority.root).returncode == 0
+    report = private_tongdui.json(*checked, other.root, status=1)
+    assert report["failed"] == ["timestamp"]
+    assert_one_sentence(private_tongdui(*checked, KEY))
+    (folder / "manifest.tsr").unlink()
+    answers = {"500": lambda _: None, "not a time-stamp": lambda _: b"hello", "local": other.answer}
+    for sentence, answer in answers.items():
+        with other.serving(answer) as url:
+            done = private_tongdui(*words, url)
+            assert sentence in assert_one_sentence(done, status=2 if sentence == "500" else 1)
+    assert "does not answer" in assert_one_sentence(private_tongdui(*words, url))
+    assert not (folder / "manifest.tsr").exists()
 
 
 def test_the_packager_begins_nothing_once_it_is_told_to_stop(books, home, dsn):

@@ -1,7 +1,7 @@
 """A small package with several signers, and a checkpoint with its witness: committed bytes, and how they are made.
 
 `python -m tests.golden.signed` writes it anew. Its keys are made of published sentences, so the signatures prove
-nothing but that the bytes are the same. SM2 signs differently every time.
+nothing but that the bytes are the same. SM2 and the time-stamping authority sign differently every time.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from adapters.kit import sm2
 from settlement.service.checkpoints import ask_witness, make_checkpoint, prove_inclusion
 from settlement.service.signatures import Added, sign_package
+from settlement.service.timestamps import ask_stamp, take_stamp
 from settlement.service.witness import Witness
 from settlement.signing.note import NoteKind, note_key
 from settlement.signing.signature import key_id, public_pem
 from settlement.signing.signer import SigningKey, Sm2SigningKey
 from settlement.signing.trust import Trust
 from tests.golden.packages import FIRST, FOLDER, KEY, KEY_ID, SECOND, TRUSTED, resign
+from tests.tsa import Authority
 
 SIGNED = Path(__file__).parent / "signed"
 PACKAGE = SIGNED / FIRST
@@ -76,6 +78,11 @@ def _regenerate() -> None:
     for name, public in ((KEY_ID, KEY.public_key()), (TREASURER.key_id, TREASURER.public)):
         (SIGNED / f"{name}.pub.pem").write_bytes(public_pem(public))
     write_checkpoint(SIGNED)
+    with tempfile.TemporaryDirectory() as folder:
+        authority = Authority.make(Path(folder))
+        asked = ask_stamp(PACKAGE, Trust(keys=TRUSTED))
+        take_stamp(asked, authority.answer(asked.body), roots=())
+        shutil.copy(authority.root, SIGNED / "tsa-root.pem")
 
 
 if __name__ == "__main__":
