@@ -30,6 +30,7 @@ from schemas.wire import (
     proposals,
     purchases,
     quotes,
+    reports,
     reversals,
     trail,
 )
@@ -246,6 +247,10 @@ POST_PERSON_DISABLE: Final = Operation(
     "POST", "/v1/admin/people/{name}/disable", NoneType, people.EndedAnswer
 )
 GET_TRAIL: Final = Operation("GET", "/v1/admin/trail", NoneType, trail.TrailAnswer)
+GET_ADMIN_REPORT: Final = Operation(
+    "GET", "/v1/admin/reports/{report}", NoneType, reports.ReportAnswer
+)
+GET_REPORT: Final = Operation("GET", "/v1/reports/{report}", NoneType, reports.ReportAnswer)
 POST_PROPOSALS: Final = Operation(
     "POST", "/v1/admin/proposals", proposals.ProposalRequest, proposals.ProposalView
 )

@@ -320,7 +320,7 @@ def _signed_and_limited(route: Route) -> tuple[str, ...]:
 
 def _faults(route: Route) -> list[problems.Fault]:
     """Faults that can come before any business on this route."""
-    names = ("cycle", "key_id", "endpoint", "code", "file")
+    names = ("cycle", "key_id", "endpoint", "code", "file", "report")
     faults = []
     if any(f"{{{name}}}" in route.path for name in names) or route.path == "/v1/positions":
         faults.append(problems.NOT_FOUND)

@@ -15,11 +15,13 @@ from exchange.gateway import (
     limit_handlers,
     people,
     proposals,
+    report_handlers,
     trail_handlers,
 )
 from exchange.gateway.formats import JSON_TYPE, MSGPACK_TYPE, RECORD_TYPES
 from exchange.gateway.gate import BODY_BYTES_MAX, BULK_BYTES_MAX, MEMBERS_BYTES_MAX, Who
 from exchange.gateway.paging import CURSOR_PATTERN
+from exchange.service.report_desk import OF_ONE, TAKES
 from schemas.values.ids import MERCHANT_CODE_PATTERN
 from schemas.values.reason import Reason
 from schemas.wire import (
@@ -39,6 +41,7 @@ from schemas.wire import (
     problems,
     purchases,
     quotes,
+    reports,
     reversals,
     trail,
 )
@@ -262,6 +265,60 @@ _PAGED = (
     ),
     _LIMIT,
 )
+
+
+_REPORT_FORMS: dict[str, object] = {
+    JSON_TYPE: reports.ReportAnswer,
+    trail_handlers.CSV_TYPE: None,
+    report_handlers.BOOK_TYPE: None,
+}
+
+
+def _instant(name: str, text: str) -> Parameter:
+    """An instant in the query."""
+    return Parameter(
+        name=name,
+        text=text,
+        pattern=trail_handlers.INSTANT_PATTERN,
+        query=True,
+        example="2026-11-01T00:00:00Z",
+    )
+
+
+_REPORT_OF = (
+    _instant("at", "As it stood at this instant; now where left out."),
+    _instant("from", "Where the period begins; cycles that closed then or later."),
+    Parameter(
+        name="cycle",
+        text="As it stood when this cycle closed; fees and savings of this cycle alone.",
+        pattern=_CYCLE.pattern,
+        query=True,
+        example="2026-11-22",
+    ),
+    Parameter(
+        name="price",
+        text="The rate at which points are valued: `spend` (usual) or `issue`.",
+        pattern=f"^({'|'.join(report_handlers.PRICES)})$",
+        query=True,
+        example="spend",
+    ),
+    Parameter(
+        name=report_handlers.TABLE,
+        text="The one table of a CSV; the first where left out, `facts` for what was checked.",
+        pattern=report_handlers.TABLE_PATTERN,
+        query=True,
+    ),
+)
+
+
+def _report(names: Sequence[str]) -> Parameter:
+    """The report in the path."""
+    return Parameter(
+        name="report",
+        text="The report; parameters that mean nothing to it are refused.",
+        pattern=f"^({'|'.join(names)})$",
+        example=names[0],
+    )
 
 
 def _choice(name: str, text: str, words: Sequence[str]) -> Parameter:
@@ -847,6 +904,16 @@ ROUTES: Final = (
     ),
     Route(
         method="GET",
+        path="/v1/reports/{report}",
+        summary="The caller's own balances, or points liability and breakage, now or at an instant.",
+        who=Who.MERCHANT,
+        handler=report_handlers.get_report,
+        request={},
+        response=_REPORT_FORMS,
+        parameters=(_report(OF_ONE), *_REPORT_OF),
+    ),
+    Route(
+        method="GET",
         path="/v1/packages/{cycle}",
         summary="A cycle's signed settlement package as a ZIP stream; a merchant gets its own part.",
         who=Who.MERCHANT,
@@ -1058,6 +1125,20 @@ ROUTES: Final = (
                 example="2026-12-01T00:00:00Z",
             ),
             *_PAGED,
+        ),
+    ),
+    Route(
+        method="GET",
+        path="/v1/admin/reports/{report}",
+        summary="A report for finance: tables with the facts and checks to read them by; as CSV or workbook too.",
+        who=Who.PERSON,
+        handler=report_handlers.get_admin_report,
+        request={},
+        response=_REPORT_FORMS,
+        parameters=(
+            _report(tuple(TAKES)),
+            *_REPORT_OF,
+            _instant("to", "Cycles that closed before this instant."),
         ),
     ),
     Route(

@@ -27,6 +27,7 @@ from exchange.service.passwords import Passwords
 from exchange.service.proposals import ProposalDesk
 from exchange.service.purchases import PurchaseDesk
 from exchange.service.quote_keys import open_quote_keys
+from exchange.service.report_desk import ReportDesk
 from exchange.service.reports import Reports
 from exchange.service.reversals import ReversalDesk
 from exchange.service.sessions import Sessions
@@ -79,6 +80,7 @@ class Services:
         transfers: Transfers between them.
         purchases: Purchases and accruals.
         reports: Everything that is only read.
+        report_desk: Reports for finance.
         feed: The stream of events.
         endpoints: Where webhooks are sent.
         key_folder: Folder of the house's keys.
@@ -110,6 +112,7 @@ class Services:
     codes: CodeDesk
     purchases: PurchaseDesk
     reports: Reports
+    report_desk: ReportDesk
     feed: Feed
     endpoints: EndpointDesk
     key_folder: Path
@@ -234,6 +237,7 @@ def make_services(
         codes=CodeDesk(shelf=shelf, members=members, quote_keys=quote_keys, now_us=now_us),
         purchases=PurchaseDesk(clearing=clearing, shelf=shelf, members=members, door=door),
         reports=Reports(pool=pool, shelf=shelf, members=members, packages=packages, now_us=now_us),
+        report_desk=ReportDesk(pool, clock),
         feed=Feed(pool),
         endpoints=EndpointDesk(
             pool,

@@ -45,8 +45,8 @@ async def get_trail(call: Call) -> web.StreamResponse:
         who=_text(call, "who", TEXT_PATTERN),
         action=_text(call, "action", ACTION_PATTERN),
         subject=_text(call, "subject", TEXT_PATTERN),
-        since=_instant(call, "since"),
-        until=_instant(call, "until"),
+        since=query_instant(call, "since"),
+        until=query_instant(call, "until"),
     )
     found = await find_entries(call.services.pool, sought, after=after or 0, limit=limit + 1)
     log.info(
@@ -82,7 +82,7 @@ def _text(call: Call, name: str, pattern: str) -> str | None:
     return text
 
 
-def _instant(call: Call, name: str) -> datetime | None:
+def query_instant(call: Call, name: str) -> datetime | None:
     """An instant from the query; None where it is left out.
 
     Raises:

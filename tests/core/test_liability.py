@@ -65,7 +65,7 @@ def reckon(all_flows: list[LotFlow]) -> tuple[Fraction, dict[int, tuple[int, ...
     ]
     rights = sum(redeemed[month] + lapsed[month] + left[month] for month in over)
     ratio = Fraction(sum(lapsed[month] for month in over), rights) if rights else Fraction(0)
-    found = {}
+    found: dict[int, tuple[int, ...]] = {}
     for month in left:
         used, gone, rest = redeemed[month], lapsed[month], left[month]
         whole = used + gone + rest

@@ -153,6 +153,8 @@ def test_every_list_has_pages():
         "get_session_oidc_callback": "roles",
         "get_jwks": "the house's keys",
         "get_webhook_keys": "the house's keys",
+        "get_report": "parties and cycles that are not settled",
+        "get_admin_report": "parties, pairs and cycles",
     }
     for route in ROUTES:
         if route.method != "GET" or "application/json" not in route.response:

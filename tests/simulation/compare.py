@@ -208,7 +208,7 @@ async def assert_same_reports(pool: asyncpg.Pool, oracle: Oracle, *, now: dateti
         for (cycle, *_), figures in told[kind].items():
             earned[told["cycles"][cycle][0]] += sign * figures[3]
     for row in fees(found).tables[0].rows:
-        earned[row[0]] -= row[9]
+        earned[str(row[0])] -= int(row[9] or 0)
     assert not any(earned.values())
     await assert_same_points(pool, oracle, now=now)
     for event in oracle.events("cycle_closed"):
