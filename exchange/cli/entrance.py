@@ -92,6 +92,14 @@ COMMANDS = {
         "exchange.cli.reconciling",
         "Match what banks and merchants say with what the books say, and show and resolve what differs.",
     ),
+    "fund": (
+        "exchange.cli.fund",
+        "Show whose the money at the bank is, book what the bank shows, move money with two people.",
+    ),
+    "settle": (
+        "exchange.cli.settle",
+        "Settle a closed cycle with the money that is there, or take the steps of a default.",
+    ),
     "report": (
         "exchange.cli.report",
         "Make reports for finance: trial balance, balances, liability, ageing, fees, savings.",

@@ -33,10 +33,10 @@ from schemas.wire import proposals as wire
 from schemas.wire.plain import check_plain
 from settlement.core.arrangement import MAIN_CODE, Model
 from settlement.core.calendar import CalendarChange
-from settlement.core.command import SetCap, SetCollateral
+from settlement.core.command import Pot, SetCap, SetCollateral
 from settlement.core.event import Kind
 from settlement.core.trail import By, Change
-from settlement.service import cycles, parties, trail
+from settlement.service import cycles, funding, parties, settling, trail
 from settlement.service.arrangements import carry_out_arrangement, enact_arrangement, list_pairs
 from settlement.service.trail import BODY_BYTES
 from settlement.signing.keyring import Keyring
@@ -493,6 +493,74 @@ class _Settle(_Change):
         return Refusal(Reason.CYCLE_NOT_CLOSED, f"there is no cycle {terms.cycle}")
 
 
+class _Default(_Change):
+    """A merchant's default: the entry allows `tongdui settle --default`, which takes the steps."""
+
+    terms = wire.DefaultTerms
+
+    def subject(self, terms: wire.DefaultTerms) -> str:
+        return terms.cycle
+
+    async def current(self, pool: Pool, terms: wire.DefaultTerms, now: datetime) -> Terms | None:
+        del now
+        await _merchant(pool, terms.debtor)
+        state = await settling.standing(pool, cycle_id=terms.cycle)
+        if state is None or state.state != "closed":
+            raise SchemaError("$.terms.cycle", f"there is no closed cycle {terms.cycle}")
+        return {"state": "closed"}
+
+    async def enact(self, approval: Approval, terms: wire.DefaultTerms) -> bytes | Refusal:
+        change = settling.default_change(terms.cycle, terms.debtor)
+        return await trail.record(approval.conn, approval.by, change, at=approval.now)
+
+
+class _Funds(_Change):
+    terms = wire.FundsMove
+
+    def subject(self, terms: wire.FundsMove) -> str:
+        return terms.giver
+
+    async def current(self, pool: Pool, terms: wire.FundsMove, now: datetime) -> Terms | None:
+        del now
+        await self._wanted(pool, terms)
+        return None
+
+    async def enact(self, approval: Approval, terms: wire.FundsMove) -> bytes | Refusal:
+        wanted = await self._wanted(approval.pool, terms)
+        names = {wanted.giver: terms.giver, wanted.taker: terms.taker}
+        change = funding.move_change(wanted, names)
+        return await trail.record(approval.conn, approval.by, change, at=approval.now)
+
+    async def carry_out(
+        self,
+        pool: Pool,
+        clearing: Clearing,
+        terms: wire.FundsMove,
+        *,
+        proposal_no: int,
+        body: bytes,
+    ) -> Refusal | None:
+        wanted = await self._wanted(pool, terms)
+        return await funding.move(
+            clearing, wanted, key=key_bytes(f"proposal:{proposal_no}"), body=body
+        )
+
+    async def _wanted(self, pool: Pool, terms: wire.FundsMove) -> funding.Moved:
+        if terms.cu == "0":
+            raise SchemaError("$.terms.cu", "Expected an amount above 0")
+        numbers = {**(await fetch_catalogue(pool)).by_code, **funding.PARTY_OF_WORD}
+        for field in ("giver", "taker"):
+            if getattr(terms, field) not in numbers:
+                raise SchemaError(f"$.terms.{field}", f"nobody is called {getattr(terms, field)}")
+        return funding.Moved(
+            giver=numbers[terms.giver],
+            giver_pot=Pot[terms.giver_pot.upper()],
+            taker=numbers[terms.taker],
+            taker_pot=Pot[terms.taker_pot.upper()],
+            cu=int(terms.cu),
+        )
+
+
 class _Key(_Change):
     terms = wire.KeyTerms
 
@@ -622,6 +690,8 @@ ACTIONS: Final[Mapping[str, Controlled]] = {
     "calendar.set": _Calendar(),
     "arrangement.set": _Arrangement(),
     "cycle.settle": _Settle(),
+    "cycle.default": _Default(),
+    "funds.move": _Funds(),
     "api_key.issue": _Key(),
     "caller_key.register": _CallerKey(),
     "person.add": _Person(),
@@ -633,7 +703,12 @@ ACTIONS: Final[Mapping[str, Controlled]] = {
 
 INVITING: Final = frozenset({"person.add", "person.invite"})
 """Those whose checker gets the second part of an invitation."""
-MONEY: Final = frozenset({"rate.set", "tariff.set", "cap.set", "collateral.set", "cycle.settle"})
+MONEY: Final = frozenset(
+    {
+        *("rate.set", "tariff.set", "cap.set", "collateral.set"),
+        *("cycle.settle", "cycle.default", "funds.move"),
+    }
+)
 """Those that a treasurer must approve."""
 
 

@@ -100,6 +100,31 @@ class SettleTerms(_Terms, frozen=True, kw_only=True):
     cycle: Annotated[str, msgspec.Meta(pattern=r"\A[0-9A-Za-z][0-9A-Za-z_.-]{0,63}\Z")]
 
 
+class DefaultTerms(_Terms, frozen=True, kw_only=True):
+    """`cycle.default`: a merchant does not pay in for a closed cycle; what follows is the published waterfall."""
+
+    cycle: Annotated[str, msgspec.Meta(pattern=r"\A[0-9A-Za-z][0-9A-Za-z_.-]{0,63}\Z")]
+    debtor: MerchantCode
+
+
+PotName = Literal["funds", "collateral", "default_fund"]
+PartyName = Annotated[str, msgspec.Meta(pattern=r"\A[0-9A-Za-z][0-9A-Za-z._:-]{0,63}\Z")]
+
+
+class FundsMove(_Terms, frozen=True, kw_only=True):
+    """`funds.move`: money at the bank is counted for somebody else, or in another pot.
+
+    `BANK` is what is in transit: a withdrawal goes there, a movement that nobody claimed comes from there. `HOUSE` is
+    the house in the default fund, `HOUSE:fees` and `HOUSE:rounding` are its own accounts.
+    """
+
+    giver: PartyName
+    taker: PartyName
+    cu: CuDigits
+    giver_pot: PotName = "funds"
+    taker_pot: PotName = "funds"
+
+
 class KeyTerms(_Terms, frozen=True, kw_only=True):
     """`api_key.issue`: the digest of a key that its maker has generated; nobody else ever sees the key."""
 

@@ -348,7 +348,7 @@ def _discharge(books: Books, command: Discharge) -> Answer:
     for pair in pairs:
         if (
             not 0 < pair.one < pair.other
-            or sum(cu for _, cu in pair.legs())
+            or sum(cu for _, cu in pair.legs()) != 0
             or any(abs(cu) >= BALANCE_LIMIT for _, cu in pair.legs())
         ):
             raise ValueError(f"no pair of a cycle: {pair}")

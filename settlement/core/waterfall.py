@@ -101,7 +101,7 @@ def plan(figures: Figures, debtor: int) -> list[Planned]:
     used = max(0, min(had, -figures.residual.get(debtor, 0)))
     steps = [Planned(kind=StepKind.PREFUNDED, cu=used, missing_cu=left + used)]
     balances = dict(figures.balances)
-    sources = (
+    sources: tuple[tuple[StepKind, Pot, dict[int, int]], ...] = (
         (StepKind.COLLATERAL, Pot.COLLATERAL, {debtor: figures.collateral.get(debtor, 0)}),
         (StepKind.LIQUIDITY, Pot.FUNDS, {}),
         (StepKind.OWN_SHARE, Pot.DEFAULT_FUND, _only(figures.shares, debtor)),

@@ -27,7 +27,9 @@ def figures(books: Books, *, run: bool = False) -> Figures:
         collateral={number: account.collateral for number, account in books.accounts.items()},
         shares=books.funds.contributions,
         pairs=tuple(
-            Discharged(*pair, *legs, 0) for pair, legs in sorted(sums.items()) if pair not in done
+            Discharged(*pair, legs[0], legs[1], legs[2], 0)
+            for pair, legs in sorted(sums.items())
+            if pair not in done
         ),
         run=run,
     )

@@ -34,9 +34,11 @@ from exchange.store.people import fetch_person, insert_session, set_credentials
 from schemas.wire.merchants import MerchantRequest, RateTerms
 from settlement.core.calendar import Calendar
 from settlement.core.trail import CONTROLLED, PROGRAM, By, SecondPersonNeeded
-from settlement.service import cycles
+from settlement.service import cycles, trail
 from settlement.service.arrangements import list_pairs
 from settlement.service.clearing import Writer
+from settlement.service.funding import Moved, move_asked
+from settlement.service.settling import default_change
 from settlement.service.trail import audit_trail
 from settlement.signing.keyring import Keyring
 from tests.gateway.conftest import House, merchant
@@ -112,7 +114,9 @@ async def test_every_controlled_change_is_made_by_two(house: House):
         ("member_rules.set", {"merchant": "NEW", "daily_orders": 3}),
         CAP,
         ("collateral.set", {"merchant": "AIR", "collateral_cu": "50"}),
+        ("cycle.default", {"cycle": "c1", "debtor": "AIR"}),
         ("cycle.settle", {"cycle": "c1"}),
+        ("funds.move", {"giver": "BANK", "taker": "AIR", "cu": "500", "taker_pot": "collateral"}),
         ("api_key.issue", {"merchant": "EYE", "sha256": KEY[::-1], "label": "till"}),
         ("caller_key.register", {"csr": csr(), "label": "till"}),
         ("person.add", {"name": "dora", "roles": ["support"], "invitation_sha256": KEY}),
@@ -221,6 +225,10 @@ def _ways(house: House, by: By) -> dict[str, Callable[[], Awaitable[object]]]:
         ),
         "cycle.settle": lambda: cycles.settle_asked(
             pool, writer, by=by, now=now, cycle_no=1, cycle_id="c1"
+        ),
+        "cycle.default": lambda: trail.ask(pool, by, default_change("c1", "AIR"), at=now),
+        "funds.move": lambda: move_asked(
+            pool, writer, Moved(-4, 0, 1, 0, 500), names={1: "AIR"}, by=by, now=now
         ),
         "api_key.issue": lambda: issue_api_key(
             pool, merchant_no=1, code="AIR", label="x", by=by, now=now

@@ -1,0 +1,125 @@
+"""What funding reads beside the books: movements of the bank that are not booked, alert levels, steps of a default."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    import asyncpg
+    from asyncpg import Record
+    from asyncpg.pool import PoolConnectionProxy
+
+    Connection = asyncpg.Connection | PoolConnectionProxy
+
+
+async def fetch_unbooked(
+    conn: Connection | asyncpg.Pool, *, part: int, account: str
+) -> list[Record]:
+    """Movements of an account that no event books, with the match that holds each, oldest first.
+
+    The key of a booking is made of the numbers of statement and entry; see `settlement.service.funding.booking_key`.
+    """
+    rows: list[Record] = await conn.fetch(
+        """
+        SELECT e.statement_no, e.entry_no, s.number AS statement, e.amount_fen, e.reference, e.party_name,
+               e.party_account, m.match_no,
+               coalesce(m.difference IS NOT NULL AND m.accepted_at IS NULL, false) AS differs,
+               m.match_no IS NULL AND EXISTS (
+                   SELECT FROM settlement.match_entry AS u
+                    WHERE u.statement_no = e.statement_no AND u.entry_no = e.entry_no) AS released
+          FROM settlement.bank_entry AS e
+          JOIN settlement.bank_statement AS s USING (statement_no)
+          LEFT JOIN settlement.match_entry AS h
+            ON h.statement_no = e.statement_no AND h.entry_no = e.entry_no AND h.holds
+          LEFT JOIN settlement.match AS m ON m.match_no = h.match_no
+         WHERE s.account = $1
+           AND e.amount_fen <> 0
+           AND NOT EXISTS (
+               SELECT FROM settlement.event AS v
+                WHERE v.key = ('62616e6b00008000' || lpad(to_hex(e.statement_no), 8, '0')
+                                                  || lpad(to_hex(e.entry_no), 8, '0'))::uuid
+                  AND v.caller = 0 AND v.step = 0 AND v.part = $2 AND v.kind IN (23, 24))
+         ORDER BY e.statement_no, e.entry_no
+        """,
+        account,
+        part,
+    )
+    return rows
+
+
+async def fetch_closing_fen(conn: Connection | asyncpg.Pool, *, account: str) -> int:
+    """Closing balance of an account's last statement; 0 before the first."""
+    fen: int | None = await conn.fetchval(
+        """
+        SELECT closing_fen
+          FROM settlement.bank_statement AS s
+         WHERE account = $1
+           AND NOT EXISTS (SELECT FROM settlement.bank_statement AS n WHERE n.follows = s.statement_no)
+        """,
+        account,
+    )
+    return fen or 0
+
+
+async def fetch_collateral(conn: Connection | asyncpg.Pool, *, part: int) -> list[Record]:
+    """Collateral by merchant."""
+    rows: list[Record] = await conn.fetch(
+        "SELECT merchant_no, collateral_cu FROM settlement.account WHERE part = $1", part
+    )
+    return rows
+
+
+async def fetch_closed_nets(conn: Connection | asyncpg.Pool, *, part: int) -> list[Record]:
+    """Positions of all cycles that are closed and not settled."""
+    rows: list[Record] = await conn.fetch(
+        """
+        SELECT p.cycle_no, p.merchant_no, p.net_cu
+          FROM settlement.position AS p
+          JOIN settlement.cycle AS c ON c.part = p.part AND c.cycle_no = p.cycle_no
+         WHERE p.part = $1 AND c.state = 'closed' AND p.net_cu <> 0
+         ORDER BY p.cycle_no, p.merchant_no
+        """,
+        part,
+    )
+    return rows
+
+
+async def fetch_steps(conn: Connection | asyncpg.Pool, *, part: int, cycle_no: int) -> list[Record]:
+    """Events that moved money for a cycle after it closed, in their order."""
+    rows: list[Record] = await conn.fetch(
+        """
+        SELECT e.seq, e.kind, (extract(epoch FROM e.at) * 1000000)::bigint AS at_us, e.issuer, e.acceptor,
+               e.units, e.credited_units, e.debit_cu, e.value_cu, e.fee_cu
+          FROM settlement.event AS e
+          JOIN settlement.cycle AS c ON c.part = e.part AND c.cycle_no = e.cycle_no
+         WHERE e.part = $1 AND e.cycle_no = $2 AND e.kind IN (15, 25, 26) AND e.seq > c.last_seq
+         ORDER BY e.seq
+        """,
+        part,
+        cycle_no,
+    )
+    return rows
+
+
+async def fetch_levels(conn: Connection | asyncpg.Pool) -> list[Record]:
+    """The alert level of each merchant that has one, as it is now."""
+    rows: list[Record] = await conn.fetch(
+        """
+        SELECT DISTINCT ON (merchant_no) merchant_no, level_cu
+          FROM settlement.funds_level
+         ORDER BY merchant_no, set_at DESC
+        """
+    )
+    return rows
+
+
+async def insert_level(conn: Connection, *, merchant_no: int, level_cu: int, at: datetime) -> None:
+    """Set a merchant's alert level; what it was before stays."""
+    await conn.execute(
+        "INSERT INTO settlement.funds_level (merchant_no, set_at, level_cu) VALUES ($1, $2, $3)",
+        merchant_no,
+        at,
+        level_cu,
+    )
