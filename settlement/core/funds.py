@@ -171,33 +171,30 @@ def decide(books: Books, command: FundsCommand) -> Answer:
     ]
 
 
-def missing_for(
-    books: Books, cycle_no: int, beside: Mapping[int, int] | None = None
-) -> dict[int, int]:
+def missing_for(books: Books, cycle_no: int) -> dict[int, int]:
     """Who lacks the money to settle a closed cycle, and how much, CU.
-
-    Args:
-        books: The books.
-        cycle_no: A closed, unsettled cycle.
-        beside: Money that somebody gets or gives besides, by merchant.
 
     Source: settlement/RULES.md, rule U6.
     """
     left = books.funds.residual(cycle_no, books.unsettled[cycle_no])
-    return missing_of(left, books.funds.balances, beside or {})
+    return missing_of(left, books.funds.balances)
 
 
-def missing_of(
-    residual: Mapping[int, int], balances: Mapping[int, int], beside: Mapping[int, int]
-) -> dict[int, int]:
+def missing_of(residual: Mapping[int, int], balances: Mapping[int, int]) -> dict[int, int]:
     """Who pays more than the funds at hand, lowest number first, and how much more, at most what it pays; CU."""
-    missing = {}
-    for party in sorted(residual.keys() | beside.keys()):
-        left = residual.get(party, 0) + beside.get(party, 0)
-        after = balances.get(party, 0) + left
-        if party > 0 and left < 0 and after < -SLACK_CU:
-            missing[party] = min(-after, -left)
-    return missing
+    return {
+        party: needed_of(residual, balances, party)
+        for party in sorted(residual)
+        if party > 0
+        and residual[party] < 0
+        and balances.get(party, 0) + residual[party] < -SLACK_CU
+    }
+
+
+def needed_of(residual: Mapping[int, int], balances: Mapping[int, int], party: int) -> int:
+    """What a party's funds lack for what it pays, to the last CU; at most what it pays."""
+    left = residual.get(party, 0)
+    return max(0, min(-left - balances.get(party, 0), -left))
 
 
 def settle(books: Books, cycle_no: int, nets: Mapping[int, int]) -> int:
@@ -291,7 +288,9 @@ def _why_no_help(books: Books, command: Transfer) -> Reason | None:
         raise ValueError("nobody's collateral pays for another")
     if _in_pot(books, command.giver, command.giver_pot) < command.cu:
         return Reason.FUNDS_INSUFFICIENT
-    if missing_for(books, command.cycle_no).get(command.taker, 0) < command.cu:
+    left = books.funds.residual(command.cycle_no, books.unsettled[command.cycle_no])
+    # What is below one fen is no reason to settle nothing, but it may be paid all the same.
+    if needed_of(left, books.funds.balances, command.taker) < command.cu:
         return Reason.FUNDS_MOVED
     return None
 
@@ -393,7 +392,7 @@ def _unwind(books: Books, command: Unwind) -> Answer:
         creditor == command.debtor or cu < 1 for creditor, cu in shares.items()
     ):
         raise ValueError(f"no shares: {command.shares}")
-    missing = missing_of(left, books.funds.balances, {})
+    missing = missing_of(left, books.funds.balances)
     if missing.keys() != {command.debtor}:
         return [books.refuse(command, Reason.FUNDS_INSUFFICIENT, merchant_no=command.debtor)]
     if missing[command.debtor] != sum(shares.values()) or any(

@@ -54,7 +54,7 @@ class Figures:
 
     def missing(self) -> dict[int, int]:
         """Who lacks money, and how much."""
-        return missing_of(self.residual, self.balances, {})
+        return missing_of(self.residual, self.balances)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,14 +118,12 @@ def plan(figures: Figures, debtor: int) -> list[Planned]:
                 for party, cu in pair.legs():
                     balances[party] = balances.get(party, 0) + cu
                     residual[party] = residual.get(party, 0) - cu
-            left = missing_of(residual, balances, {}).get(debtor, 0)
         else:
             step = _help(kind, pot, has, left)
-            if step:
-                left -= step.cu
-                balances[debtor] = balances.get(debtor, 0) + step.cu
+            balances[debtor] = balances.get(debtor, 0) + (step.cu if step else 0)
         if step:
             steps.append(step)
+        left = missing_of(residual, balances).get(debtor, 0)
     if not left:
         return [*steps, Planned(kind=StepKind.SETTLE, cu=0, missing_cu=0)]
     credit = {party: cu for party, cu in residual.items() if cu > 0 and party != debtor}

@@ -176,7 +176,9 @@ class Purse:
                 return "cycle_not_closed"
             if inside < cu:
                 return "funds_insufficient"
-            return "" if self.lacking(cycle).get(taker, 0) >= cu else "funds_moved"
+            left = self.residual(cycle, taker)
+            needed = min(-left - self.in_pot(taker, 0), -left)
+            return "" if needed >= cu else "funds_moved"
         own = max(0, giver) == max(0, taker) or TRANSIT in (giver, taker)
         if not own and self.debts().get((giver, taker), 0) < cu:
             return "amount_above_maximum"
