@@ -559,6 +559,8 @@ CREATE UNIQUE INDEX event_end ON settlement.event USING btree (order_seq, part) 
 
 CREATE INDEX event_of_calls ON settlement.event USING btree (issuer, at, part) WHERE (kind = ANY (ARRAY[16, 17, 18, 19]));
 
+CREATE INDEX event_of_money ON settlement.event USING btree (cycle_no, part) WHERE (kind = ANY (ARRAY[15, 25, 26]));
+
 CREATE INDEX event_reversal ON settlement.event USING btree (order_seq, part) WHERE (kind = 20);
 
 CREATE INDEX event_transfer ON settlement.event USING btree (member_no, at, part) WHERE (kind = ANY (ARRAY[21, 22]));
@@ -1303,6 +1305,18 @@ ALTER TABLE ONLY settlement.funds
 
 GRANT SELECT,INSERT,UPDATE ON TABLE settlement.funds TO tongdui_app;
 
+CREATE TABLE settlement.funds_level (
+    merchant_no integer NOT NULL,
+    set_at timestamp with time zone NOT NULL,
+    level_cu bigint NOT NULL,
+    CONSTRAINT funds_level_level_cu_check CHECK (((level_cu >= 0) AND (level_cu < '1000000000000000'::bigint)))
+);
+
+ALTER TABLE ONLY settlement.funds_level
+    ADD CONSTRAINT funds_level_pkey PRIMARY KEY (merchant_no, set_at);
+
+GRANT SELECT,INSERT ON TABLE settlement.funds_level TO tongdui_app;
+
 CREATE TABLE settlement.hold (
     part smallint NOT NULL,
     order_seq bigint NOT NULL,
@@ -1711,6 +1725,9 @@ ALTER TABLE ONLY settlement.confirmation
 
 ALTER TABLE ONLY settlement.confirmation
     ADD CONSTRAINT confirmation_merchant_no_fkey FOREIGN KEY (merchant_no) REFERENCES settlement.merchant(merchant_no);
+
+ALTER TABLE ONLY settlement.funds_level
+    ADD CONSTRAINT funds_level_merchant_no_fkey FOREIGN KEY (merchant_no) REFERENCES settlement.merchant(merchant_no);
 
 ALTER TABLE ONLY settlement.instruction
     ADD CONSTRAINT instruction_cycle_no_fkey FOREIGN KEY (cycle_no) REFERENCES settlement.batch(cycle_no);

@@ -116,7 +116,7 @@ async def test_every_controlled_change_is_made_by_two(house: House):
         ("collateral.set", {"merchant": "AIR", "collateral_cu": "50"}),
         ("cycle.default", {"cycle": "c1", "debtor": "AIR"}),
         ("cycle.settle", {"cycle": "c1"}),
-        ("funds.move", {"giver": "BANK", "taker": "AIR", "cu": "500", "taker_pot": "collateral"}),
+        ("funds.move", {"giver": "BANK", "taker": "AIR", "cu": "500"}),
         ("api_key.issue", {"merchant": "EYE", "sha256": KEY[::-1], "label": "till"}),
         ("caller_key.register", {"csr": csr(), "label": "till"}),
         ("person.add", {"name": "dora", "roles": ["support"], "invitation_sha256": KEY}),

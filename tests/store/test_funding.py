@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,9 +89,15 @@ async def shown(house: House, entries: Sequence[BankEntry], *, opening_fen: int 
     )
 
 
-async def booked(house: House, **rest) -> BankBooked:
+async def booked(house: House, **rest: Any) -> BankBooked:
     """Book what the bank shows."""
-    given = {"account": ACCOUNT, "holders": HOLDERS, "by": TINA, "at": NOW, "said": {}}
+    given: dict[str, Any] = {
+        "account": ACCOUNT,
+        "holders": HOLDERS,
+        "by": TINA,
+        "at": NOW,
+        "said": {},
+    }
     return await book_bank(house.pool, house.writer, **(given | rest))
 
 
@@ -132,7 +139,9 @@ async def test_a_cycle_is_paid_in_settled_and_paid_out_as_the_bank_shows(house, 
     assert [one.parts for one in rehearsed.booked] == [((1, Pot.FUNDS, 800_000),)]
     assert (await booked(house)).booked == ()
     assert await settled(house) is None
-    assert (await settled(house)).reason is Reason.CYCLE_NOT_CLOSED
+    again = await settled(house)
+    assert again is not None
+    assert again.reason is Reason.CYCLE_NOT_CLOSED
     paid_out = [
         moved(due[party].amount_fen, reference=due[party].payment_id, day=2) for party in (2, 3)
     ]
@@ -269,7 +278,9 @@ async def test_others_who_lack_money_too_stop_a_default(house):
     refused = await plan_default(house.pool, state, debtor=2, codes=CODES)
     assert isinstance(refused, Refusal)
     assert refused.detail == "A lack money for first too"
-    assert (await why_not(house.pool, state, CODES)).reason is Reason.FUNDS_INSUFFICIENT
+    told = await why_not(house.pool, state, CODES)
+    assert told is not None
+    assert told.reason is Reason.FUNDS_INSUFFICIENT
 
 
 KILLED = """
