@@ -23,7 +23,8 @@ from schemas.files.merchant_file import parse_merchant_mapping, read_merchant_cs
 from settlement.core.matching import BreakKind
 from settlement.core.trail import By
 from settlement.service.batches import CutBatch, cut_batch
-from settlement.service.merchant_files import Lines, MerchantFile, import_file
+from settlement.service.merchant_files import MerchantFile, import_file
+from settlement.service.open_lines import Lines
 from tests.builders import BooksBuilder
 from tests.golden.packages import golden_keyring
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from schemas.files.line_breaks import LineBreakRow
     from settlement.core.own_lines import LineBreak
-    from settlement.service.merchant_files import FileReconciled, Lines, MerchantFile
+    from settlement.service.merchant_files import FileReconciled, MerchantFile
+    from settlement.service.open_lines import Lines
 
 _merchant = click.option("--merchant", required=True, metavar="CODE", help="Whose lines.")
 _cycle = click.option("--cycle", "cycle_id", required=True, metavar="ID", help="Of which cycle.")
@@ -63,7 +64,8 @@ def merchant(
     Status 1 if there are breaks.
     """
     from schemas.values.faults import SchemaError
-    from settlement.service.merchant_files import FileRefused, import_file
+    from settlement.service.merchant_files import import_file
+    from settlement.service.open_lines import FileRefused
 
     try:
         brought = _bring(file, mapping, merchant=merchant, cycle_id=cycle_id)
@@ -112,7 +114,7 @@ def lines(
     Status 1 if there is anything.
     """
     from schemas.files.line_breaks import write_line_breaks
-    from settlement.service.merchant_files import FileRefused, list_line_breaks
+    from settlement.service.open_lines import FileRefused, list_line_breaks
 
     async def work(dsn: str) -> tuple[LineBreak, ...]:
         async with pool_of(dsn) as pool:
@@ -145,7 +147,8 @@ def pair_lines(
     *, merchant: str, cycle_id: str, leaves: tuple[int, ...], entries: tuple[str, ...]
 ) -> None:
     """Say by hand which lines of ours and of a merchant's belong together; needs --why."""
-    from settlement.service.merchant_files import FileRefused, match_lines_by_hand
+    from settlement.service.merchant_files import match_lines_by_hand
+    from settlement.service.open_lines import FileRefused
 
     named = [numbers_of(each, "--line", "FILE/LINE") for each in entries]
 
@@ -182,7 +185,7 @@ def withdraw(file_no: int) -> None:
 
 
 def _lines(merchant: str, cycle_id: str) -> Lines:
-    from settlement.service.merchant_files import Lines
+    from settlement.service.open_lines import Lines
 
     return Lines(merchant=merchant, cycle_id=cycle_id, packages=this_home().packages)
 

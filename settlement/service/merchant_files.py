@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import tempfile
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import date
 from itertools import islice
@@ -20,50 +20,42 @@ from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import msgspec
 
-from schemas.files.manifest import read_manifest
 from schemas.files.merchant_file import Basis, FileLine
 from schemas.files.msgpack_stream import read_objects
-from settlement.core.matching import BreakKind, Outcome, Step, match
-from settlement.core.own_lines import (
-    LineBreak,
-    Names,
-    OurLine,
-    TheirLine,
-    items,
-    name_line_break,
-    names_of,
-    our_line,
-)
+from settlement.core.matching import BreakKind, Outcome, Step
 from settlement.core.trail import Change
-from settlement.render.batch import Batch
-from settlement.service.package_reading import Package
+from settlement.service.open_lines import (
+    LINE_DAYS_MAX,
+    FileRefused,
+    Lines,
+    OpenLines,
+    Place,
+    basis_of,
+    breaks_of,
+    find_place,
+    match_open,
+    open_lines,
+)
 from settlement.service.reconciliation import MatchRefused, need_why
 from settlement.service.trail import record
 from settlement.store import bank as matches
 from settlement.store import merchant_files as store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
-    from pathlib import Path
 
-    from asyncpg import Connection, Pool, Record
+    from asyncpg import Connection, Pool
     from asyncpg.pool import PoolConnectionProxy
 
-    from settlement.core.matching import Match
+    from settlement.core.own_lines import LineBreak, OurLine, TheirLine
     from settlement.core.trail import By
 
     AnyConnection = Connection | PoolConnectionProxy
 
-LINE_DAYS_MAX: Final = 1
-"""A merchant's day may be one before or after ours: tills run over midnight, and exports in other zones."""
 _COPIED_AT_ONCE: Final = 10_000
 _SPOOLED_BYTES: Final = 16 * 1024 * 1024
 """Of a longer file, what was read waits on the disk."""
-
-
-class FileRefused(Exception):  # noqa: N818 - it is what the sender is told
-    """A file contradicts what is known; nothing has changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,21 +71,6 @@ class MerchantFile:
     name: str
     basis: Basis
     lines: Callable[[], Iterator[FileLine]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lines:
-    """Whose lines of which batch.
-
-    Attributes:
-        merchant: Code of the merchant.
-        cycle_id: Id of the cycle.
-        packages: Folder of the settlement packages.
-    """
-
-    merchant: str
-    cycle_id: str
-    packages: Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,35 +134,6 @@ async def import_file(
     return replace(done, file_no=None) if rehearse else done
 
 
-async def list_line_breaks(
-    pool: Pool, of: Lines, *, at: datetime, days_max: int = LINE_DAYS_MAX
-) -> tuple[LineBreak, ...]:
-    """List everything that differs now between a merchant's files and its lines; nothing is matched.
-
-    Args:
-        pool: Database.
-        of: Whose lines of which batch.
-        at: Now.
-        days_max: As for an import.
-
-    Returns:
-        Breaks; none where no file was imported, for then there is nothing to compare.
-
-    Raises:
-        FileRefused: There is no such merchant, batch or statement.
-    """
-    async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
-        place = await _place(conn, of)
-        files = await store.fetch_files(
-            conn, cycle_no=place.cycle_no, merchant_no=place.merchant_no
-        )
-        if not files:
-            return ()
-        still = await _open(conn, place, _basis(files[0]))
-        outcome = await _match(still, days_max)
-        return await _breaks(conn, place, still, outcome, at)
-
-
 async def match_lines_by_hand(
     pool: Pool,
     of: Lines,
@@ -215,11 +163,11 @@ async def match_lines_by_hand(
     need_why(by)
     async with pool.acquire() as conn, conn.transaction():
         await matches.lock_bank(conn)
-        place = await _place(conn, of)
+        place = await find_place(conn, of)
         files = await store.fetch_files(
             conn, cycle_no=place.cycle_no, merchant_no=place.merchant_no
         )
-        still = await _open(conn, place, _basis(files[0]) if files else Basis())
+        still = await open_lines(conn, place, basis_of(files[0]) if files else Basis())
         ours = {one.leaf_index: one for one in still.ours}
         theirs = {(one.file_no, one.line_no): one for one in (*still.theirs, *still.released)}
         for leaf in leaves:
@@ -334,12 +282,12 @@ async def _import(
     days_max: int,
 ) -> FileReconciled:
     await matches.lock_bank(conn)
-    place = await _place(conn, of)
+    place = await find_place(conn, of)
     files = await store.fetch_files(conn, cycle_no=place.cycle_no, merchant_no=place.merchant_no)
     for each in files:
-        if _basis(each) != file.basis:
+        if basis_of(each) != file.basis:
             raise FileRefused(
-                f"file {each['file_no']} of this batch holds {_words(_basis(each))}, this one {_words(file.basis)}: "
+                f"file {each['file_no']} of this batch holds {_words(basis_of(each))}, this one {_words(file.basis)}: "
                 "withdraw it, or bring both in one form"
             )
     repeated = next(
@@ -348,13 +296,13 @@ async def _import(
     file_no: int | None = repeated
     if repeated is None:
         file_no = await _add(conn, file, survey, place, at)
-    still = await _open(conn, place, file.basis)
+    still = await open_lines(conn, place, file.basis)
     steps: Counter[Step] = Counter()
-    while (outcome := await _match(still, days_max)).matches:
+    while (outcome := await match_open(still, days_max)).matches:
         await _keep(conn, place, still, outcome, at, by)
         steps.update(one.step for one in outcome.matches)
         still = still.without(outcome.matches)
-    breaks = await _breaks(conn, place, still, outcome, at)
+    breaks = await breaks_of(conn, place, still, outcome, at)
     if repeated is None:
         change = Change(
             action="merchant_file.import",
@@ -380,7 +328,7 @@ async def _import(
 
 
 async def _add(
-    conn: AnyConnection, file: MerchantFile, survey: _Survey, place: _Place, at: datetime
+    conn: AnyConnection, file: MerchantFile, survey: _Survey, place: Place, at: datetime
 ) -> int:
     """Write a file and its lines, some thousands at a time."""
     file_no = await store.insert_file(
@@ -401,157 +349,15 @@ async def _add(
     return file_no
 
 
-def _basis(row: Record) -> Basis:
-    return Basis(figure=row["figure"], clock=row["clock"], rounding=row["rounding"])
-
-
 def _words(basis: Basis) -> str:
     return f"{basis.figure} amounts by {basis.clock} time, rounding {basis.rounding}"
-
-
-class _Place(NamedTuple):
-    """A merchant's lines of a batch, found.
-
-    Attributes:
-        cycle_no: Number of the cycle.
-        merchant_no: Number of the merchant.
-        merchant: Its code.
-        package: The signed package, of which this statement alone was checked.
-    """
-
-    cycle_no: int
-    merchant_no: int
-    merchant: str
-    package: Package
-
-
-async def _place(conn: AnyConnection, of: Lines) -> _Place:
-    """Find the signed statement, and see that it is the one that was signed."""
-    batch = await store.fetch_batch_of(conn, cycle_id=of.cycle_id)
-    if batch is None:
-        raise FileRefused(f"cycle {of.cycle_id} has no package")
-    merchant_no = await store.fetch_merchant_no(conn, code=of.merchant)
-    if merchant_no is None:
-        raise FileRefused(f"there is no merchant {of.merchant}")
-    package = Package(
-        folder=of.packages / of.cycle_id,
-        batch=Batch(
-            manifest=read_manifest(batch["manifest"]),
-            manifest_sha256=batch["manifest_sha256"],
-            instructions={},
-            parties=None,
-        ),
-    )
-    if of.merchant not in package.merchants:
-        raise FileRefused(f"{of.merchant} has no line in cycle {of.cycle_id}")
-    await asyncio.to_thread(package.require, f"statements/{of.merchant}.msgpack")
-    return _Place(batch["cycle_no"], merchant_no, of.merchant, package)
-
-
-class _Open(NamedTuple):
-    """What no match holds.
-
-    Attributes:
-        ours: Lines of the statement.
-        theirs: Lines of the merchant's files.
-        released: Likewise, but a person took them out of a match, so only a person matches them.
-        inside: Lines of ours in matches in which something differs.
-        known: Names and amounts of what was matched before.
-    """
-
-    ours: list[OurLine]
-    theirs: list[TheirLine]
-    released: list[TheirLine]
-    inside: dict[int, OurLine]
-    known: set[tuple[str, int]]
-
-    def without(self, matched: Sequence[Match]) -> _Open:
-        """What is left, and what is known then."""
-        mine = {place for one in matched for place in one.ours}
-        other = {place for one in matched for place in one.theirs}
-        known = {
-            (name, line.amount_cu)
-            for one in matched
-            if one.step in {Step.EXACT, Step.REFERENCE} and len(one.ours) == len(one.theirs) == 1
-            for line in (self.theirs[one.theirs[0]],)
-            for name in names_of(line.order, line.reference)
-        }
-        return self._replace(
-            ours=[line for place, line in enumerate(self.ours) if place not in mine],
-            theirs=[line for place, line in enumerate(self.theirs) if place not in other],
-            inside=self.inside | {self.ours[place].leaf_index: self.ours[place] for place in mine},
-            known=self.known | known,
-        )
-
-
-async def _open(conn: AnyConnection, place: _Place, basis: Basis) -> _Open:
-    """Read it."""
-    of = {"cycle_no": place.cycle_no, "merchant_no": place.merchant_no}
-    theirs: list[TheirLine] = []
-    released: list[TheirLine] = []
-    async for row in store.stream_open_lines(conn, **of):
-        (released if row["released"] else theirs).append(_their_line(row))
-    named = {name for line in theirs for name in names_of(line.order, line.reference)}
-    known = {
-        (name, row["amount_cu"])
-        async for row in store.stream_matched_names(conn, **of)
-        for name in names_of(row["order_id"], row["reference"])
-        if name in named
-    }
-    held = await store.fetch_held_leaves(conn, **of)
-    differing = [row["match_no"] for row in await store.fetch_differing(conn, **of)]
-    wanted = {
-        row["leaf_index"] for row in await store.fetch_matched_leaves(conn, match_nos=differing)
-    }
-    ours, inside = await asyncio.to_thread(_read_ours, place, basis, held, wanted)
-    return _Open(ours, theirs, released, inside, known)
-
-
-def _read_ours(
-    place: _Place, basis: Basis, held: Collection[int], wanted: Collection[int]
-) -> tuple[list[OurLine], dict[int, OurLine]]:
-    """Stream the statement, and keep what no match holds and what is wanted."""
-    ours: list[OurLine] = []
-    inside: dict[int, OurLine] = {}
-    for line in place.package.lines(place.merchant):
-        if line.leaf_index in wanted:
-            inside[line.leaf_index] = our_line(line, basis)
-        elif line.leaf_index not in held:
-            told = our_line(line, basis)
-            if told.amount_cu:
-                ours.append(told)
-    return ours, inside
-
-
-def _their_line(row: Record) -> TheirLine:
-    return TheirLine(
-        row["file_no"],
-        row["line_no"],
-        row["place"],
-        row["order_id"],
-        row["reference"],
-        row["day"].toordinal(),
-        row["amount_cu"],
-        row["units"],
-        row["counterparty"],
-    )
-
-
-async def _match(still: _Open, days_max: int) -> Outcome:
-    """Match what is open, in a thread: a hundred thousand lines take seconds."""
-
-    def work() -> Outcome:
-        ours, theirs = items(still.ours, still.theirs, Names(still.ours, still.theirs))
-        return match(ours, theirs, days_max=days_max, known=still.known)
-
-    return await asyncio.to_thread(work)
 
 
 _Found = tuple[Step, "BreakKind | None", "Sequence[OurLine]", "Sequence[TheirLine]"]
 
 
 async def _keep(
-    conn: AnyConnection, place: _Place, still: _Open, outcome: Outcome, at: datetime, by: By
+    conn: AnyConnection, place: Place, still: OpenLines, outcome: Outcome, at: datetime, by: By
 ) -> None:
     """Write down what was matched."""
     differs = {(one.ours, one.theirs): one.kind for one in outcome.differences}
@@ -568,7 +374,7 @@ async def _keep(
 
 
 async def _write(
-    conn: AnyConnection, place: _Place, found: Sequence[_Found], at: datetime, by: By
+    conn: AnyConnection, place: Place, found: Sequence[_Found], at: datetime, by: By
 ) -> list[int]:
     """Add matches with what they hold."""
     numbers = await matches.insert_matches(
@@ -592,55 +398,3 @@ async def _write(
         ],
     )
     return numbers
-
-
-async def _breaks(
-    conn: AnyConnection, place: _Place, still: _Open, outcome: Outcome, at: datetime
-) -> tuple[LineBreak, ...]:
-    """What differs: in matches that stand, and outside of them."""
-    differing = await store.fetch_differing(
-        conn, cycle_no=place.cycle_no, merchant_no=place.merchant_no
-    )
-    numbers = [row["match_no"] for row in differing]
-    ours, theirs = defaultdict[int, list[OurLine]](list), defaultdict[int, list[TheirLine]](list)
-    for row in await store.fetch_matched_leaves(conn, match_nos=numbers):
-        ours[row["match_no"]].append(still.inside[row["leaf_index"]])
-    for row in await store.fetch_matched_lines(conn, match_nos=numbers):
-        theirs[row["match_no"]].append(_their_line(row))
-    matched = {(one.ours, one.theirs) for one in outcome.matches}
-    today = at.date()
-
-    def name(
-        kind: BreakKind,
-        mine: Sequence[OurLine],
-        told: Sequence[TheirLine],
-        candidates: int = 0,
-        match_no: int | None = None,
-    ) -> LineBreak:
-        return name_line_break(
-            kind,
-            mine,
-            told,
-            merchant=place.merchant,
-            today=today,
-            candidates=candidates,
-            match_no=match_no,
-        )
-
-    inside = [
-        name(BreakKind(row["difference"]), ours[number], theirs[number], match_no=number)
-        for row in differing
-        for number in (row["match_no"],)
-    ]
-    alone = [
-        name(
-            one.kind,
-            [still.ours[each] for each in one.ours],
-            [still.theirs[each] for each in one.theirs],
-            one.candidates,
-        )
-        for one in outcome.differences
-        if (one.ours, one.theirs) not in matched
-    ]
-    released = [name(BreakKind.EXTRA, [], [one]) for one in still.released]
-    return (*inside, *alone, *released)

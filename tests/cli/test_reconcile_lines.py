@@ -54,6 +54,20 @@ def test_a_merchants_file_is_tried_brought_in_and_resolved(with_batch, planted, 
     again = with_batch(*bring)
     assert (again.returncode, "known before as file 1" in again.stdout) == (1, True)
 
+    ways = with_batch.json("reconcile", "cycle", CYCLE, status=1)
+    [side] = [each for each in ways if each["merchant"] == MERCHANT]
+    assert (side["differs"], side["own"]["unexplained_cu"]) == (["money", "file"], "0")
+    assert "商户文件" in with_batch("reconcile", "cycle", CYCLE).stdout
+    table = tmp_path / "ways.csv"
+    assert with_batch("reconcile", "cycle", CYCLE, "--out", table).returncode == 1
+    [row] = [
+        each
+        for each in csv.DictReader(table.read_text("utf-8-sig").splitlines())
+        if each["merchant"] == MERCHANT
+    ]
+    assert (row["agrees"], row["their_lines"]) == ("no", str(len(planted.rows)))
+    assert_one_sentence(with_batch("reconcile", "cycle", "none"))
+
     target = tmp_path / "breaks.csv"
     assert with_batch("reconcile", "lines", *OF, "--out", target).returncode == 1
     rows = list(csv.DictReader(target.read_text("utf-8-sig").splitlines()))

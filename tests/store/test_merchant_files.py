@@ -19,14 +19,12 @@ from settlement.core.report import CheckFailed
 from settlement.core.trail import By
 from settlement.service.merchant_files import (
     FileReconciled,
-    FileRefused,
-    Lines,
     MerchantFile,
     import_file,
-    list_line_breaks,
     match_lines_by_hand,
     withdraw_file,
 )
+from settlement.service.open_lines import FileRefused, Lines, list_line_breaks
 from settlement.service.reconciliation import MatchRefused, accept_difference, undo_match
 from settlement.service.trail import entries
 from tests.merchant_files import CYCLE, MAPPING, MERCHANT, TREASURER, Planted, csv_file, cut, plant
