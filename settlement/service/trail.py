@@ -52,6 +52,9 @@ ACTION_OF: Final = {
 """What the entry is called that asks the writer for such an event."""
 ADJUSTING: Final = frozenset({"dispute.decide", "corrections.take", "remainders.return"})
 """Entries that ask for adjustments; one may ask for many."""
+MOVING: Final = frozenset({"funds.book", "funds.move", "cycle.default"})
+"""Entries that ask for money to move; one may ask for much."""
+_MONEY: Final = frozenset({Kind.DEPOSITED, Kind.PAID_OUT, Kind.TRANSFERRED, Kind.DISCHARGED})
 _FIGURES: Final = {
     Kind.JOINED: "cap_cu",
     Kind.CAP_SET: "cap_cu",
@@ -196,7 +199,7 @@ async def audit_trail(conn: Connection | PoolConnectionProxy) -> tuple[AuditRepo
             and entry.who != PROGRAM.who
         ):
             report.differ("settlement.trail", key, "second", "a second person", None)
-        if entry.action in ADJUSTING or entry.action in ACTION_OF.values():
+        if entry.action in ADJUSTING | MOVING or entry.action in ACTION_OF.values():
             asked[stored[:BODY_BYTES]] = entry
     for row in await store.fetch_administration(conn):
         kind = Kind(row["kind"])
@@ -205,6 +208,21 @@ async def audit_trail(conn: Connection | PoolConnectionProxy) -> tuple[AuditRepo
         if kind is Kind.ADJUSTED:
             if told is None or told.action not in ADJUSTING:
                 report.differ("settlement.trail", key, "row", " or ".join(sorted(ADJUSTING)), told)
+            continue
+        if kind in _MONEY:
+            if told is None or told.action not in MOVING:
+                report.differ("settlement.trail", key, "row", " or ".join(sorted(MOVING)), told)
+            continue
+        if told is not None and told.action == "cycle.default":
+            # The last step of a default settles its cycle.
+            if (kind, told.subject) != (Kind.CYCLE_SETTLED, row["cycle_id"]):
+                report.differ(
+                    "settlement.trail",
+                    key,
+                    "change",
+                    f"{kind.name.lower()} asked for",
+                    told.subject,
+                )
             continue
         if told is None:
             # Cut-offs turn cycles by themselves; accounts change because somebody asked.

@@ -155,7 +155,7 @@ async def fetch_administration(conn: Connection | PoolConnectionProxy | Pool) ->
           LEFT JOIN settlement.trail_base AS b ON b.part = e.part
           LEFT JOIN settlement.merchant AS m ON m.merchant_no = e.issuer
           LEFT JOIN settlement.cycle AS c ON c.part = e.part AND c.cycle_no = e.cycle_no
-         WHERE e.kind IN (6, 10, 11, 12, 14, 15) AND e.seq > coalesce(b.last_seq, 0)
+         WHERE e.kind IN (6, 10, 11, 12, 14, 15, 23, 24, 25, 26) AND e.seq > coalesce(b.last_seq, 0)
          ORDER BY e.seq
         """
     )

@@ -15,6 +15,7 @@ import pytest
 from schemas.files.bank_statement import BankEntry, BankStatement
 from schemas.values.reason import Reason, Refusal
 from settlement.core.command import Deposit, Pot
+from settlement.core.event import Kind
 from settlement.core.trail import By
 from settlement.core.waterfall import StepKind
 from settlement.service import trail
@@ -113,6 +114,15 @@ async def whole(house: House) -> None:
     await assert_audits_clean(house.pool)
 
 
+async def untold(house: House) -> set[int]:
+    """Kinds of events that the trail does not tell of as they are."""
+    async with house.pool.acquire() as conn:
+        report, _, _ = await trail.audit_trail(conn)
+    seqs = [int(each.key.removeprefix("event ")) for each in report.differences]
+    rows = await house.pool.fetch("SELECT kind FROM settlement.event WHERE seq = ANY($1)", seqs)
+    return {row["kind"] for row in rows}
+
+
 async def test_a_cycle_is_paid_in_settled_and_paid_out_as_the_bank_shows(house, keyring, tmp_path):
     """Rules U5, U6 and U12: matched payments are booked once; the cycle settles when all is there; then money goes out.
 
@@ -150,6 +160,7 @@ async def test_a_cycle_is_paid_in_settled_and_paid_out_as_the_bank_shows(house, 
     found = await purses(house.pool)
     assert [one.funds_cu for one in found.merchants] == [0, 0, 0]
     assert (await custody(house.pool)).why_not() == ""
+    assert await untold(house) == set()
     await whole(house)
 
 
@@ -240,6 +251,8 @@ async def test_the_waterfall_pays_what_it_can_and_names_the_rest(house, keyring,
     )  # fmt: skip
     assert all(one.funds_cu >= -99 for one in found.merchants)
     assert found.house[-3] == found.house[0] == 0
+    # The deposits above were asked for by nobody; every step of the default was.
+    assert await untold(house) == {Kind.DEPOSITED}
     await whole(house)
     third = folder / "003.json"
     good = third.read_bytes()
