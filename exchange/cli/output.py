@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def out() -> Console:
-    """Console for results, on stdout; wide enough for a table also where nothing is a terminal."""
+def out(*, wide: bool = False) -> Console:
+    """Console for results, on stdout; wide enough for a table also where nothing is a terminal, or for a wide one."""
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=False, width=None if sys.stdout.isatty() else 110)
+    width = 240 if wide else 110
+    return Console(highlight=False, soft_wrap=False, width=None if sys.stdout.isatty() else width)
 
 
 def err() -> Console:

@@ -360,7 +360,7 @@ def _print_table(table: ReportTable) -> None:
     if totals is not None:
         shown.add_section()
         shown.add_row(*_cells(table, totals), style="bold")
-    out().print(shown)
+    out(wide=True).print(shown)
 
 
 def _cells(table: ReportTable, row: tuple[Any, ...]) -> list[str]:

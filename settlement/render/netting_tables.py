@@ -138,5 +138,6 @@ def savings_by_merchant_table(
 
 
 def _percent(part: int, whole: int) -> str:
-    """A share with one decimal, cut off; nothing of nothing."""
-    return f"{part * 1000 // whole / 10:.1f} %" if whole else ""
+    """A share with one decimal, rounded half up; nothing of nothing."""
+    tenths = (2000 * part + whole) // (2 * whole) if whole else 0
+    return f"{tenths // 10}.{tenths % 10} %" if whole else ""

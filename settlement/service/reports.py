@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
     AnyConnection = Connection | PoolConnectionProxy
 
+STRETCH_EVENTS: Final = 5_000_000
+"""Events that one statement sums; a million takes less than a second."""
 JOURNAL: Final = "summed from the journal 由日记账汇总"
 STORED: Final = "as the projections have it 取自余额表"
 
@@ -175,11 +177,16 @@ async def codes_of(conn: AnyConnection) -> dict[int, str]:
 
 
 async def _from_journal(conn: AnyConnection, through_seq: int) -> Ledger:
-    moved = await store.fetch_moved(conn, part=PART, through_seq=through_seq)
-    administered = await store.fetch_administered(conn, part=PART, through_seq=through_seq)
-    return fold_journal(
-        (Moved(*row) for row in moved), (Administered(*row) for row in administered)
-    )
+    """Sum the journal, stretch by stretch, so that no statement takes longer than one may."""
+    moved: list[Moved] = []
+    administered: list[Administered] = []
+    for after in range(0, through_seq, STRETCH_EVENTS):
+        through = min(after + STRETCH_EVENTS, through_seq)
+        rows = await store.fetch_moved(conn, part=PART, after_seq=after, through_seq=through)
+        moved += (Moved(*row) for row in rows)
+        rows = await store.fetch_administered(conn, part=PART, after_seq=after, through_seq=through)
+        administered += (Administered(*row) for row in rows)
+    return fold_journal(moved, administered)
 
 
 async def _from_projections(conn: AnyConnection) -> Ledger:

@@ -49,8 +49,10 @@ async def fetch_last_seq_at(conn: AnyConnection, *, part: int, at_us: int) -> in
     return seq or 0
 
 
-async def fetch_moved(conn: AnyConnection, *, part: int, through_seq: int) -> list[Record]:
-    """Sums of all that moved or held value through an event, in one pass over the journal.
+async def fetch_moved(
+    conn: AnyConnection, *, part: int, after_seq: int, through_seq: int
+) -> list[Record]:
+    """Sums of all that moved or held value in a stretch of the journal, in one pass over it.
 
     Lines by cycle and pair; acceptances of holds, and their ends, by issuer.
     """
@@ -65,25 +67,30 @@ async def fetch_moved(conn: AnyConnection, *, part: int, through_seq: int) -> li
                         WHEN kind IN (3, 4, 5) AND order_seq <> seq THEN -debit_cu
                         ELSE 0 END)::bigint AS held_cu
           FROM settlement.event
-         WHERE part = $1 AND seq <= $2 AND kind IN (1, 3, 4, 5, 6, 20)
+         WHERE part = $1 AND seq > $2 AND seq <= $3 AND kind IN (1, 3, 4, 5, 6, 20)
          GROUP BY 1, 2, 3, 4
         """,
         part,
+        after_seq,
         through_seq,
     )
     return rows
 
 
-async def fetch_administered(conn: AnyConnection, *, part: int, through_seq: int) -> list[Record]:
-    """Accounts opened, caps, cycles and money that moved, through an event, oldest first."""
+async def fetch_administered(
+    conn: AnyConnection, *, part: int, after_seq: int, through_seq: int
+) -> list[Record]:
+    """Accounts opened, caps, cycles and money that moved, in a stretch of the journal, oldest first."""
     rows: list[Record] = await conn.fetch(
         """
         SELECT kind, cycle_no, issuer, acceptor, units, credited_units, debit_cu, value_cu, fee_cu, reference
           FROM settlement.event
-         WHERE part = $1 AND seq <= $2 AND kind IN (10, 11, 12, 13, 14, 15, 23, 24, 25, 26)
+         WHERE part = $1 AND seq > $2 AND seq <= $3
+               AND kind IN (10, 11, 12, 13, 14, 15, 23, 24, 25, 26)
          ORDER BY seq
         """,
         part,
+        after_seq,
         through_seq,
     )
     return rows

@@ -82,7 +82,8 @@ async def test_a_merchant_sees_its_own_alone(shared_house: House):
         "AIR", "10000", "10", "9990",
     )  # fmt: skip
     (owed,) = table(points, "liability")
-    assert (owed["liability_cu"], owed["ratio"]) == (str(9990 * 333), "0/1")
+    assert owed["liability_cu"] == str(9990 * 333)
+    assert [row["ratio"] for row in table(points, "breakage")] == ["0/1"]
     whole = await house.call("GET", "/v1/reports/balances")
     assert {"AIR", "EYE", "HOUSE:fees"} <= {row["party"] for row in table(whole, "balances")}
     for path in ("/v1/reports/trial-balance", "/v1/reports/fees", f"{ADMIN}/nothing"):

@@ -2,6 +2,7 @@
 
 import copy
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +11,7 @@ import asyncpg
 from exchange.programme.core.liability import Flow
 from exchange.programme.service.audit import audit_lots
 from exchange.programme.service.liability import Asked, liability
+from schemas.files.report import Report
 from settlement.core.balances import Account
 from settlement.service.audit import audit_books, audit_snapshot
 from settlement.service.netting_reports import Span, fees, netted, savings
@@ -224,6 +226,13 @@ async def assert_same_reports(pool: asyncpg.Pool, oracle: Oracle, *, now: dateti
         assert reported_ledger(stand) == till(stand.last_seq)
 
 
+def table(report: Report, name: str) -> Sequence[tuple[Any, ...]]:
+    """Rows of one table of a report."""
+    found = report.table(name)
+    assert found is not None
+    return found.rows
+
+
 async def assert_same_points(pool: asyncpg.Pool, oracle: Oracle, *, now: datetime) -> None:
     """The roll-forward of each programme ends with the oracle's lots, and what was issued or lapsed is its events'.
 
@@ -235,7 +244,7 @@ async def assert_same_points(pool: asyncpg.Pool, oracle: Oracle, *, now: datetim
     }
     whole = await liability(pool, Asked(), now=now)
     assert whole.ok, whole.checks
-    for code, opening, *moved, closing in whole.tables[1].rows:
+    for code, opening, *moved, closing in table(whole, "roll-forward"):
         lots = [lot for lot in oracle.lots if lot["merchant"] == codes[code]]
         told = dict(zip((flow.english for flow in Flow), moved, strict=True))
         assert (opening, closing) == (0, sum(lot["left"] for lot in lots))
@@ -248,5 +257,9 @@ async def assert_same_points(pool: asyncpg.Pool, oracle: Oracle, *, now: datetim
     ]
     assert first.ok
     assert second.ok
-    assert [row[-1] for row in first.tables[1].rows] == [row[1] for row in second.tables[1].rows]
-    assert [row[-1] for row in second.tables[1].rows] == [row[-1] for row in whole.tables[1].rows]
+    assert [row[-1] for row in table(first, "roll-forward")] == [
+        row[1] for row in table(second, "roll-forward")
+    ]
+    assert [row[-1] for row in table(second, "roll-forward")] == [
+        row[-1] for row in table(whole, "roll-forward")
+    ]

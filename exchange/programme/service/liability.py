@@ -86,6 +86,7 @@ async def liability(pool: Pool, asked: Asked, *, now: datetime) -> Report:
         head = await head_of(conn)
         if head is None:
             return empty_liability(now, asked)
+        await store.allow_long_sums(conn)
         as_of_us = head.clock_us if asked.at is None else microseconds(asked.at)
         through = head.last_seq if asked.at is None else await last_seq_at(conn, as_of_us)
         opening_us = None if asked.since is None else microseconds(asked.since)
@@ -140,19 +141,22 @@ _PROGRAMME: Final = ReportColumn(name="programme", chinese="积分计划")
 _LIABILITY: Final = (
     _PROGRAMME,
     _units("outstanding", "未使用积分"),
+    _units("earned_ahead", "已确认失效"),
+    _units("liability_units", "负债积分"),
+    ReportColumn(name="price", chinese="计价(CU/单位)"),
+    _yuan("outstanding_value", "未使用价值"),
+    _yuan("earned_value", "其中已确认"),
+    _yuan("liability", "合同负债"),
+)
+_BREAKAGE: Final = (
+    _PROGRAMME,
     ReportColumn(name="ratio", chinese="失效率"),
     _units("history", "历史批次数"),
     _units("expected_redemption", "预计核销"),
-    _units("breakage_ahead", "已确认未失效"),
-    _units("liability_units", "负债积分"),
-    ReportColumn(name="price", chinese="计价(CU/单位)"),
-    _yuan("gross", "未使用积分价值"),
-    _yuan("breakage_of_outstanding", "其中已确认失效收入"),
-    _yuan("liability", "合同负债"),
-    _units("breakage_before", "期初累计确认"),
-    _units("breakage_total", "期末累计确认"),
-    _units("breakage_period", "本期确认"),
-    _yuan("breakage_period_value", "本期失效收入"),
+    _units("earned_before", "期初累计确认"),
+    _units("earned_total", "期末累计确认"),
+    _units("earned", "本期确认"),
+    _yuan("revenue", "本期失效收入"),
 )
 _ROLL: Final = (
     _PROGRAMME,
@@ -187,13 +191,16 @@ def _report(found: _Read, asked: Asked) -> Report:
     flows = by_programme(found.flows)
     ordered = sorted(hosted.items(), key=lambda item: item[1])
     rows: list[tuple[Cell, ...]] = []
+    breakage: list[tuple[Cell, ...]] = []
     rolls: list[tuple[Cell, ...]] = []
     cohorts: list[tuple[Cell, ...]] = []
     off: list[str] = []
     for merchant_no, code in ordered:
         mine = flows.get(merchant_no, [])
         now, before = _estimates(mine, found, asked)
-        rows.append(_liability_row(code, now, before, _price(found, asked, merchant_no)))
+        price = _price(found, asked, merchant_no)
+        rows.append(_liability_row(code, now, price))
+        breakage.append(_breakage_row(code, now, before, price))
         opening, moved = roll_forward(mine)
         closing = opening + sum(flow.sign * units for flow, units in moved.items())
         rolls.append((code, opening, *moved.values(), closing))
@@ -241,6 +248,7 @@ def _report(found: _Read, asked: Asked) -> Report:
         ),
         tables=(
             ReportTable(name="liability", chinese="合同负债", columns=_LIABILITY, rows=rows),
+            ReportTable(name="breakage", chinese="失效收入", columns=_BREAKAGE, rows=breakage),
             ReportTable(name="roll-forward", chinese="变动表", columns=_ROLL, rows=rolls),
             ReportTable(name="cohorts", chinese="到期批次", columns=_COHORTS, rows=cohorts),
             ReportTable(name="own-systems", chinese="自有系统", columns=_PASSED, rows=passed),
@@ -273,24 +281,30 @@ def _price(found: _Read, asked: Asked, merchant_no: int) -> Rate | None:
     return None if in_force is None else in_force.rate
 
 
-def _liability_row(
-    code: str, now: Estimate, before: Estimate, price: Rate | None
-) -> tuple[Cell, ...]:
+def _liability_row(code: str, now: Estimate, price: Rate | None) -> tuple[Cell, ...]:
     gross_cu, ahead_cu = value_cu(now, price)
-    period = now.earned - before.earned
-    num, den = now.ratio
     return (
         code,
         now.outstanding,
-        f"{num}/{den}",
-        now.history,
-        now.to_be_redeemed,
         now.ahead,
         now.outstanding - now.ahead,
         f"{price.num}/{price.den}" if price else "",
         gross_cu,
         ahead_cu,
         gross_cu - ahead_cu,
+    )
+
+
+def _breakage_row(
+    code: str, now: Estimate, before: Estimate, price: Rate | None
+) -> tuple[Cell, ...]:
+    period = now.earned - before.earned
+    num, den = now.ratio
+    return (
+        code,
+        f"{num}/{den}",
+        now.history,
+        now.to_be_redeemed,
         before.earned,
         now.earned,
         period,

@@ -11,6 +11,12 @@ if TYPE_CHECKING:
     AnyConnection = Connection | PoolConnectionProxy
 
 
+async def allow_long_sums(conn: AnyConnection) -> None:
+    """Let statements of this transaction take minutes, and 64 MB of memory before they spill to disk."""
+    await conn.execute("SET LOCAL statement_timeout = '5min'")
+    await conn.execute("SET LOCAL work_mem = '64MB'")
+
+
 async def fetch_flows(
     conn: AnyConnection, *, part: int, opening_seq: int, through_seq: int, merchant_no: int | None
 ) -> list[Record]:
