@@ -1265,6 +1265,93 @@ ALTER TABLE ONLY settlement.discharge
 
 GRANT SELECT,INSERT ON TABLE settlement.discharge TO tongdui_app;
 
+CREATE TABLE settlement.dispute (
+    dispute_no integer NOT NULL,
+    part smallint NOT NULL,
+    order_seq bigint NOT NULL,
+    cycle_no integer NOT NULL,
+    issuer integer NOT NULL,
+    acceptor integer NOT NULL,
+    opener integer NOT NULL,
+    match_no integer,
+    debit_cu bigint NOT NULL,
+    value_cu bigint NOT NULL,
+    fee_cu bigint NOT NULL,
+    text text NOT NULL,
+    who text NOT NULL,
+    opened_at timestamp with time zone NOT NULL,
+    answer_due_at timestamp with time zone NOT NULL,
+    deadline timestamp with time zone NOT NULL,
+    key uuid NOT NULL,
+    body bytea NOT NULL,
+    CONSTRAINT dispute_body_check CHECK (((length(body) >= 16) AND (length(body) <= 32))),
+    CONSTRAINT dispute_check CHECK (((cycle_no = 0) = (order_seq = 0))),
+    CONSTRAINT dispute_check1 CHECK (((acceptor > 0) AND (acceptor <> issuer))),
+    CONSTRAINT dispute_check2 CHECK (((opener = 0) OR (opener = issuer) OR (opener = acceptor))),
+    CONSTRAINT dispute_check3 CHECK ((answer_due_at >= opened_at)),
+    CONSTRAINT dispute_check4 CHECK ((deadline >= answer_due_at)),
+    CONSTRAINT dispute_claims CHECK ((((0 <= fee_cu) AND (fee_cu <= value_cu) AND (value_cu <= debit_cu) AND (value_cu > 0)) OR ((debit_cu <= 0) AND (value_cu <= 0) AND (fee_cu <= 0) AND (((debit_cu + value_cu) + fee_cu) < 0)))),
+    CONSTRAINT dispute_dispute_no_check CHECK ((dispute_no > 0)),
+    CONSTRAINT dispute_issuer_check CHECK ((issuer > 0)),
+    CONSTRAINT dispute_order_seq_check CHECK ((order_seq >= 0)),
+    CONSTRAINT dispute_text_check CHECK (((length(text) >= 1) AND (length(text) <= 2000))),
+    CONSTRAINT dispute_who_check CHECK ((who <> ''::text))
+);
+
+ALTER TABLE ONLY settlement.dispute
+    ADD CONSTRAINT dispute_key UNIQUE (key, opener);
+
+ALTER TABLE ONLY settlement.dispute
+    ADD CONSTRAINT dispute_pkey PRIMARY KEY (dispute_no);
+
+CREATE INDEX dispute_acceptor ON settlement.dispute USING btree (acceptor, dispute_no);
+
+CREATE INDEX dispute_issuer ON settlement.dispute USING btree (issuer, dispute_no);
+
+CREATE INDEX dispute_order ON settlement.dispute USING btree (order_seq, part) WHERE (order_seq > 0);
+
+GRANT SELECT,INSERT ON TABLE settlement.dispute TO tongdui_app;
+
+CREATE TABLE settlement.dispute_step (
+    dispute_no integer NOT NULL,
+    step_no integer NOT NULL,
+    step text NOT NULL,
+    party integer NOT NULL,
+    who text NOT NULL,
+    text text NOT NULL,
+    file_sha256 bytea,
+    file_bytes bigint,
+    debit_cu bigint DEFAULT 0 NOT NULL,
+    value_cu bigint DEFAULT 0 NOT NULL,
+    fee_cu bigint DEFAULT 0 NOT NULL,
+    asked bytea,
+    at timestamp with time zone NOT NULL,
+    key uuid NOT NULL,
+    body bytea NOT NULL,
+    CONSTRAINT dispute_step_asked_check CHECK ((length(asked) = 16)),
+    CONSTRAINT dispute_step_body_check CHECK (((length(body) >= 16) AND (length(body) <= 32))),
+    CONSTRAINT dispute_step_check CHECK (((file_sha256 IS NULL) = (file_bytes IS NULL))),
+    CONSTRAINT dispute_step_check1 CHECK (((step = ANY (ARRAY['accept'::text, 'reject'::text])) = (asked IS NOT NULL))),
+    CONSTRAINT dispute_step_check2 CHECK (((step = 'accept'::text) OR ((debit_cu = 0) AND (value_cu = 0) AND (fee_cu = 0)))),
+    CONSTRAINT dispute_step_file_bytes_check CHECK (((file_bytes >= 0) AND (file_bytes <= 100000000))),
+    CONSTRAINT dispute_step_file_sha256_check CHECK ((length(file_sha256) = 32)),
+    CONSTRAINT dispute_step_party_check CHECK ((party >= 0)),
+    CONSTRAINT dispute_step_step_check CHECK ((step = ANY (ARRAY['answer'::text, 'evidence'::text, 'accept'::text, 'reject'::text, 'withdraw'::text]))),
+    CONSTRAINT dispute_step_step_no_check CHECK ((step_no > 0)),
+    CONSTRAINT dispute_step_text_check CHECK (((length(text) >= 1) AND (length(text) <= 2000))),
+    CONSTRAINT dispute_step_who_check CHECK ((who <> ''::text))
+);
+
+ALTER TABLE ONLY settlement.dispute_step
+    ADD CONSTRAINT dispute_step_key UNIQUE (key, party);
+
+ALTER TABLE ONLY settlement.dispute_step
+    ADD CONSTRAINT dispute_step_pkey PRIMARY KEY (dispute_no, step_no);
+
+CREATE UNIQUE INDEX dispute_ends_once ON settlement.dispute_step USING btree (dispute_no) WHERE (step = ANY (ARRAY['accept'::text, 'reject'::text, 'withdraw'::text]));
+
+GRANT SELECT,INSERT ON TABLE settlement.dispute_step TO tongdui_app;
+
 CREATE TABLE settlement.flush (
     part smallint NOT NULL,
     flush_no bigint NOT NULL,
@@ -1725,6 +1812,12 @@ ALTER TABLE ONLY settlement.confirmation
 
 ALTER TABLE ONLY settlement.confirmation
     ADD CONSTRAINT confirmation_merchant_no_fkey FOREIGN KEY (merchant_no) REFERENCES settlement.merchant(merchant_no);
+
+ALTER TABLE ONLY settlement.dispute
+    ADD CONSTRAINT dispute_match_no_fkey FOREIGN KEY (match_no) REFERENCES settlement.match(match_no);
+
+ALTER TABLE ONLY settlement.dispute_step
+    ADD CONSTRAINT dispute_step_dispute_no_fkey FOREIGN KEY (dispute_no) REFERENCES settlement.dispute(dispute_no);
 
 ALTER TABLE ONLY settlement.funds_level
     ADD CONSTRAINT funds_level_merchant_no_fkey FOREIGN KEY (merchant_no) REFERENCES settlement.merchant(merchant_no);

@@ -103,6 +103,58 @@ def close(context: click.Context, *, settle: bool, arrangement: str, as_json: bo
 
 
 @cycle.command()
+@click.option("--quarter", required=True, help="A quarter that is over, for example 2026Q3.")
+@click.option("--dry-run", is_flag=True, help="Show what would go back; change nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; amounts are strings of CU.")
+@accountable
+@click.pass_context
+def remainders(context: click.Context, quarter: str, *, dry_run: bool, as_json: bool) -> None:
+    """Give what the rounding account collected back to the issuers it came from, once a quarter.
+
+    Booked in the open cycle. Where two people are needed, propose it:
+    `tongdui proposal make remainders.return '{"quarter": "2026Q3"}'`.
+    """
+    from schemas.values.amounts import yuan_text
+    from schemas.values.reason import Refusal
+    from settlement.core.remainders import Quarter
+    from settlement.service import trail
+    from settlement.service.parties import list_parties
+    from settlement.service.remainders import Return, book_return, plan_return
+
+    home, wanted = this_home(), Quarter.parse(quarter)
+
+    async def work(dsn: str) -> tuple[Return | Refusal, dict[int, str]]:
+        async with pool_of(dsn) as pool:
+            now = datetime.now(UTC)
+            planned = await plan_return(pool, quarter=wanted, now=now)
+            codes = {row["merchant_no"]: row["code"] for row in await list_parties(pool)}
+            if dry_run or isinstance(planned, Refusal):
+                return planned, codes
+            by = await acting(pool, "treasurer")
+            body = await trail.ask(pool, by, planned.change, at=now)
+            async with clearing_of(home, dsn) as clearing:
+                refused = await book_return(clearing, planned, body=body)
+            return refused or planned, codes
+
+    with database(home) as dsn:
+        planned, codes = run(work(dsn))
+    if isinstance(planned, Refusal):
+        click.echo(f"tongdui: {planned.reason.code}: {planned.detail}", err=True)
+        context.exit(1)
+    rows = [
+        {"issuer": codes[issuer], "acceptor": codes[acceptor], "cu": str(cu)}
+        for (issuer, acceptor), cu in planned.amounts.items()
+    ]
+    told = {"quarter": quarter, "total_cu": str(planned.total_cu), "kept_cu": str(planned.kept_cu)}
+    if as_json:
+        print_json(told | {"before": planned.done, "dry_run": dry_run, "amounts": rows})
+        return
+    for row in rows:
+        print(f"{row['issuer']} {yuan_text(int(row['cu']))} ({row['acceptor']})")
+    print(f"{quarter}: {yuan_text(planned.total_cu)} yuan" + (" (dry run)" if dry_run else ""))
+
+
+@cycle.command()
 @click.option("--zone", help="IANA name of the time zone, e.g. Asia/Shanghai.")
 @click.option(
     "--at", "times", multiple=True, help="A local time of a cut-off, HH:MM; may be given again."

@@ -56,6 +56,10 @@ COMMANDS = {
         "exchange.cli.person",
         "Add, invite and shut out the people of this clearing house, and sign in.",
     ),
+    "dispute": (
+        "exchange.cli.dispute",
+        "Open, hear and decide disputes about lines; take files of corrections.",
+    ),
     "proposal": (
         "exchange.cli.proposal",
         "Propose changes that need a second person, and approve or reject those of others.",

@@ -199,6 +199,38 @@ ADVICE: Final[Mapping[str, tuple[str, str]]] = {
         "Look up what is left of the order and correct no more than that.",
         "请查询订单余额，更正不得超过剩余金额。",
     ),
+    "remainders_not_due": (
+        "Wait for the quarter's end, and return quarters in their order.",
+        "请等待季度结束，并按季度先后顺序退还。",
+    ),
+    "dispute_not_found": (
+        "Check the number; list your disputes.",
+        "请核对编号，或查询争议列表。",
+    ),
+    "dispute_exists": (
+        "Bring evidence to the open dispute instead.",
+        "请向已有争议补充证据。",
+    ),
+    "dispute_ended": (
+        "Look at its outcome; another fact needs a new dispute.",
+        "请查看结果；新的事实请另行提出争议。",
+    ),
+    "dispute_not_heard": (
+        "Wait for the answer or for its due date.",
+        "请等待对方答复或答复期满。",
+    ),
+    "dispute_step_not_yours": (
+        "Answer what others opened; withdraw what you opened.",
+        "对方提出的请答复；自己提出的可撤回。",
+    ),
+    "dispute_full": (
+        "Put further evidence into one file.",
+        "请将其余证据合并为一个文件。",
+    ),
+    "dispute_grant_exceeds_claim": (
+        "Grant the claim or a part of it.",
+        "请按主张全部或部分支持。",
+    ),
     "points_spent": (
         "The member has spent what was credited; settle it at the till.",
         "会员已使用入账积分，请在门店另行处理。",

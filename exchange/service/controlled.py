@@ -19,6 +19,7 @@ from exchange.service.access import enact_key
 from exchange.service.certification import check_certificate
 from exchange.service.connecting import connection_terms, enact_connection
 from exchange.service.connections import open_connection
+from exchange.service.correcting import DecideDispute, ReturnRemainders, TakeCorrections
 from exchange.service.signing_keys import enact_registration
 from exchange.service.terms import merchant_terms
 from exchange.signing.keys import read_csr
@@ -698,6 +699,9 @@ ACTIONS: Final[Mapping[str, Controlled]] = {
     "person.invite": _Invite(),
     "person.link": _Link(),
     "person.set_roles": _Roles(),
+    "dispute.decide": DecideDispute(),
+    "corrections.take": TakeCorrections(),
+    "remainders.return": ReturnRemainders(),
 }
 """Every change that can be proposed, by its name in the trail."""
 
@@ -707,6 +711,7 @@ MONEY: Final = frozenset(
     {
         *("rate.set", "tariff.set", "cap.set", "collateral.set"),
         *("cycle.settle", "cycle.default", "funds.move"),
+        *("dispute.decide", "corrections.take", "remainders.return"),
     }
 )
 """Those that a treasurer must approve."""

@@ -397,6 +397,54 @@ class Reason(Enum):
         "What is left of the order after the correction would not be an order.",
         "更正超出订单余额。",
     )
+    REMAINDERS_NOT_DUE = (
+        131,
+        False,
+        "The remainders of this quarter cannot go back now.",
+        "本季度尾差现在不能退还。",
+    )
+    DISPUTE_NOT_FOUND = (
+        132,
+        False,
+        "No such dispute is known to this merchant.",
+        "争议不存在。",
+    )
+    DISPUTE_EXISTS = (
+        133,
+        True,
+        "A dispute about this line is open already.",
+        "该明细已有未结争议。",
+    )
+    DISPUTE_ENDED = (
+        134,
+        False,
+        "The dispute has ended.",
+        "争议已结束。",
+    )
+    DISPUTE_NOT_HEARD = (
+        135,
+        True,
+        "The other side has not answered, and still has time to.",
+        "对方尚未答复且仍在答复期内。",
+    )
+    DISPUTE_STEP_NOT_YOURS = (
+        136,
+        False,
+        "This step is for the other side or for the house.",
+        "该步骤应由对方或平台进行。",
+    )
+    DISPUTE_FULL = (
+        137,
+        False,
+        "The dispute has as many steps as it may.",
+        "争议步骤已达上限。",
+    )
+    DISPUTE_GRANT_EXCEEDS_CLAIM = (
+        138,
+        False,
+        "The decision goes beyond what was claimed.",
+        "裁定超出主张。",
+    )
     CONFIRMATION_INVALID = (
         140,
         False,

@@ -77,9 +77,7 @@ def find(books: Books, command: Adjust) -> Cleared | Reason | None:
         return Reason.AMOUNT_ABOVE_MAXIMUM
     if command.order_seq:
         return _order_of(books, command)
-    if command.issuer == command.acceptor or not (
-        owed or is_taken_back_alone(command.debit_cu, command.value_cu, command.fee_cu)
-    ):
+    if command.issuer == command.acceptor or not (owed or is_taken_back_alone(*figures)):
         raise ValueError(f"no adjustment between {pair}: {figures} CU")
     if any(number not in books.accounts for number in pair):
         return Reason.UNKNOWN_MERCHANT

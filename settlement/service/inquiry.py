@@ -14,11 +14,16 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from asyncpg import Connection, Pool, Record
+    from asyncpg.pool import PoolConnectionProxy
 
     from settlement.core.command import Entry
+    from settlement.core.reversal import Cleared, Past
+
+READ_ORDERS = 1_000
+"""Orders in one read."""
 
 
-async def find_order(pool: Pool, order: uuid.UUID) -> list[Record]:
+async def find_order(pool: Pool | PoolConnectionProxy, order: uuid.UUID) -> list[Record]:
     """The first event of an order and its end, if it has one; empty if there is no such order."""
     try:
         part, seq = order_place(order)
@@ -30,6 +35,28 @@ async def find_order(pool: Pool, order: uuid.UUID) -> list[Record]:
     if not rows or order_id(rows[0]["at_us"], part, seq) != order:
         return []
     return rows
+
+
+async def find_many(
+    pool: Pool, order_seqs: Collection[int]
+) -> tuple[dict[int, int], dict[int, Cleared], dict[int, Past]]:
+    """Orders as the books would see them, by the number of their first event.
+
+    Returns:
+        When each was first written (microseconds since 1970); those that cleared; how the others stand.
+    """
+    at_us: dict[int, int] = {}
+    cleared: dict[int, Cleared] = {}
+    past: dict[int, Past] = {}
+    wanted = sorted(order_seqs)
+    async with pool.acquire() as conn:
+        for start in range(0, len(wanted), READ_ORDERS):
+            some = wanted[start : start + READ_ORDERS]
+            at_us |= await orders.fetch_instants(conn, part=PART, order_seqs=some)
+            found = await journal.fetch_reversible(conn, part=PART, order_seqs=some)
+            cleared |= found[0]
+            past |= found[1]
+    return at_us, cleared, past
 
 
 async def find_reversals(pool: Pool, order_seq: int) -> list[Record]:

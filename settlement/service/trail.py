@@ -128,6 +128,13 @@ async def ask(pool: Pool, by: By, change: Change, *, at: datetime) -> bytes:
         return (digest or await record(conn, by, change, at=at))[:BODY_BYTES]
 
 
+async def was_asked(pool: Pool, change: Change) -> bool:
+    """Whether an entry says this very change."""
+    after = msgspec.json.encode(change.after).decode()
+    digest = await store.fetch_same(pool, action=change.action, subject=change.subject, after=after)
+    return digest is not None
+
+
 def entries(
     conn: Connection | PoolConnectionProxy | Pool, *, after: int = 0
 ) -> AsyncIterator[tuple[TrailEntry, bytes]]:

@@ -569,7 +569,7 @@ async def fetch_orders(
 
 
 async def fetch_reversible(
-    conn: Connection, *, part: int, order_seqs: list[int]
+    conn: Connection | PoolConnectionProxy, *, part: int, order_seqs: list[int]
 ) -> tuple[dict[int, Cleared], dict[int, Past]]:
     """Read orders that somebody wants to reverse or to correct, by the number of their first event.
 

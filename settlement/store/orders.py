@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
+    from asyncpg.pool import PoolConnectionProxy
 
 
-async def fetch_order(conn: Connection | Pool, *, part: int, order_seq: int) -> list[Record]:
+async def fetch_order(
+    conn: Connection | Pool | PoolConnectionProxy, *, part: int, order_seq: int
+) -> list[Record]:
     """The first event of an order and, where there is one, its end; with the rate it was priced at."""
     rows: list[Record] = await conn.fetch(
         """
@@ -76,3 +79,19 @@ async def fetch_standing(conn: Connection | Pool, *, part: int, cycle_no: int) -
         cycle_no,
     )
     return rows
+
+
+async def fetch_instants(
+    conn: Connection | PoolConnectionProxy, *, part: int, order_seqs: list[int]
+) -> dict[int, int]:
+    """Instants of orders' first events, microseconds since 1970, by number; those that there are."""
+    rows: list[Record] = await conn.fetch(
+        """
+        SELECT e.seq, (extract(epoch FROM e.at) * 1000000)::bigint AS at_us
+          FROM settlement.event AS e
+         WHERE e.part = $1 AND e.seq = ANY($2::bigint[]) AND e.order_seq = e.seq AND e.kind IN (1, 2, 3)
+        """,
+        part,
+        order_seqs,
+    )
+    return {row["seq"]: row["at_us"] for row in rows}

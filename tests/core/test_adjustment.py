@@ -17,9 +17,11 @@ ORDER = Cleared(
 )
 
 
-def adjust(order_seq: int, *figures: int, issuer: int = 1, acceptor: int = 2) -> Adjust:
+def adjust(
+    order_seq: int, debit: int, value: int, fee: int, *, issuer: int = 1, acceptor: int = 2
+) -> Adjust:
     """A correction of what 1 owes 2."""
-    return Adjust(0, new_key(), BODY, order_seq, issuer, acceptor, *figures, "D1")
+    return Adjust(0, new_key(), BODY, order_seq, issuer, acceptor, debit, value, fee, "D1")
 
 
 @pytest.mark.parametrize(

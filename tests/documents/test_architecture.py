@@ -11,6 +11,7 @@ import pytest
 from exchange.core import order
 from exchange.gateway.routes import ROUTES
 from schemas.values.reason import REASON_BY_NUMBER, Reason
+from settlement.core import dispute
 from settlement.core.books import Books
 from settlement.core.command import End, Entry, Join, Order, Pin
 from settlement.core.event import Kind
@@ -205,5 +206,6 @@ def test_the_life_of_an_order_between_systems_is_the_table():
     assert f"```mermaid\n{order.diagram()}```" in TEXT
     states = table(DOCUMENT, "Orders between merchants' own systems")
     assert states == [[state.name, order.MEANING[state]] for state in order.State]
+    assert f"```mermaid\n{dispute.diagram()}```" in TEXT
     time_outs = table(DOCUMENT, "Time-outs of such an order")
     assert time_outs == [[name, does] for name, _, does in order.TIME_OUTS]

@@ -25,23 +25,31 @@ from exchange.service.access import issue_api_key
 from exchange.service.certification import certify
 from exchange.service.connecting import connect_merchant
 from exchange.service.controlled import ACTIONS, INVITING, set_alone
+from exchange.service.corrections import take_file
 from exchange.service.proposals import LIFE, ProposalDesk
 from exchange.service.sessions import LIFE as SESSION_LIFE
 from exchange.service.sessions import SESSION_PREFIX
 from exchange.service.terms import merchant_terms
 from exchange.store.connections import fetch_connections
 from exchange.store.people import fetch_person, insert_session, set_credentials
+from schemas.files.corrections import COLUMNS, read_corrections
+from schemas.values.ids import key_bytes
+from schemas.values.reason import Refusal
 from schemas.wire.merchants import MerchantRequest, RateTerms
 from settlement.core.calendar import Calendar
-from settlement.core.trail import CONTROLLED, PROGRAM, By, SecondPersonNeeded
-from settlement.service import cycles, trail
+from settlement.core.command import Order
+from settlement.core.dispute import Figures
+from settlement.core.event import Kind
+from settlement.core.remainders import ZONE
+from settlement.core.trail import CONTROLLED, PROGRAM, By, Change, SecondPersonNeeded
+from settlement.service import cycles, disputes, trail
 from settlement.service.arrangements import list_pairs
 from settlement.service.clearing import Writer
 from settlement.service.funding import Moved, move_asked
 from settlement.service.settling import default_change
 from settlement.service.trail import audit_trail
 from settlement.signing.keyring import Keyring
-from tests.gateway.conftest import House, merchant
+from tests.gateway.conftest import House, fresh_key, merchant
 from tests.gateway.test_people import added, session_of
 
 if TYPE_CHECKING:
@@ -96,10 +104,39 @@ def csr() -> str:
 CAP = ("cap.set", {"merchant": "AIR", "cap_cu": "7000000"})
 
 
+FILE = f"{','.join(COLUMNS)}\nadjust,,AIR,EYE,,7,7,1,CNY,\nTOTAL,1,,,0,7,7,1,CNY,\n".encode()
+
+
+async def open_case(house: House) -> None:
+    """A case of the house, whose other sides had their time to answer."""
+    case = disputes.Opening(
+        opener=0, order=None, issuer=1, acceptor=2, claim=Figures(-9, -9, 0), text="see match 7",
+        key=key_bytes(fresh_key()), body=bytes(16),
+    )  # fmt: skip
+    before = house.services.now() - timedelta(days=8)
+    opened = await disputes.open_dispute(house.pool, case, by=By(who="local:root"), at=before)
+    assert not isinstance(opened, Refusal)
+
+
+async def a_quarter_before(house: House) -> str:
+    """An order leaves a remainder in a cycle that closes; then its quarter passes. Returns the quarter."""
+    order = Order(
+        2, key_bytes(fresh_key()), bytes(16), 1, 2, 7, units=10, debit_cu=1_000, value_cu=990,
+        fee_cu=0, rate_no=1,
+    )  # fmt: skip
+    [[entry]] = await house.writer.submit([order])
+    assert entry.kind == Kind.CLEARED
+    await cycles.close_cycle(house.writer, cycle_no=1, next_id="c2")
+    day = house.services.now().astimezone(ZONE)
+    house.clock.advance(100 * 86_400)
+    return f"{day.year}Q{(day.month + 2) // 3}"
+
+
 async def test_every_controlled_change_is_made_by_two(house: House):
     """Each kind of change is proposed by one, approved by another, is in force then, and in the trail with both."""
+    quarter = await a_quarter_before(house)
     await staff(house)
-    await cycles.close_cycle(house.writer, cycle_no=1, next_id="c2")
+    await open_case(house)
     joining = merchant("NEW", 100) | {"earn_units": "5"}
     wanted: list[tuple[str, dict[str, Any]]] = [
         ("merchant.join", {"merchant": joining, "api_key_sha256": KEY}),
@@ -123,6 +160,9 @@ async def test_every_controlled_change_is_made_by_two(house: House):
         ("person.invite", {"name": "dora", "invitation_sha256": KEY[::-1]}),
         ("person.link", {"name": "dora", "subject": "dora@id"}),
         ("person.set_roles", {"name": "dora", "roles": ["auditor"]}),
+        ("dispute.decide", {"dispute": "D1", "outcome": "accept"}),
+        ("corrections.take", {"merchant": "HOUSE", "file": FILE.decode()}),
+        ("remainders.return", {"quarter": quarter}),
     ]
     assert {action for action, _ in wanted} == set(ACTIONS) - {"merchant.connect"}
     for wrong in ({"times": ["24:00"]}, {"zone": "Asia/Nowhere"}, {"weekdays": [0]}):
@@ -250,6 +290,15 @@ def _ways(house: House, by: By) -> dict[str, Callable[[], Awaitable[object]]]:
         "person.set_roles": lambda: in_transaction(
             lambda conn: people.set_roles(conn, name=CARL, roles=["treasurer"], by=by, now=now)
         ),
+        "dispute.decide": lambda: in_transaction(
+            lambda conn: disputes.decide(conn, 1, granted=None, by=by, at=now)
+        ),
+        "corrections.take": lambda: take_file(
+            pool, writer, read_corrections(FILE), sender="HOUSE", by=by, at=now
+        ),
+        "remainders.return": lambda: trail.ask(
+            pool, by, Change(action="remainders.return", subject="2020Q1", after={}), at=now
+        ),
     }  # fmt: skip
 
 
@@ -273,6 +322,7 @@ async def test_no_other_way_leads_to_a_controlled_change(house: House):
     assert set(_ways(house, PROGRAM)) == CONTROLLED - {"cap.set", "collateral.set"}
     assert set(ACTIONS) == CONTROLLED
     await staff(house)
+    await open_case(house)
     await cycles.close_cycle(house.writer, cycle_no=1, next_id="c2")
     before = await _everything(house)
     for who in ("local:root", "key:0123456789ab", "person:anna"):

@@ -41,8 +41,10 @@ async def test_a_closed_package_never_changes_and_the_next_one_names_what_it_cor
     async with open_house(dsn, terms("air", hosted=False), terms("eye")) as house:
         air, eye = house.numbers["air"], house.numbers["eye"]
 
-        def adjust(order_seq: int, *figures: int, reference: str = "D1") -> Adjust:
-            return Adjust(0, new_key(), BODY, order_seq, air, eye, *figures, reference)
+        def adjust(
+            order_seq: int, debit: int, value: int, fee: int, reference: str = "D1"
+        ) -> Adjust:
+            return Adjust(0, new_key(), BODY, order_seq, air, eye, debit, value, fee, reference)
 
         order = await house.one(
             order_of(house, "air", "eye", 1_001, units=10, value_cu=999, fee_cu=5, reference="till")
