@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import hashlib
 import textwrap
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -47,8 +48,9 @@ def public_bytes(public: PublicKey) -> bytes:
     return public.point if isinstance(public, sm2.PublicKey) else public.public_bytes_raw()
 
 
+@functools.lru_cache(maxsize=64)
 def public_from_bytes(raw: bytes) -> PublicKey:
-    """Read what `public_bytes` wrote.
+    """Read what `public_bytes` wrote; each key once, since to see that a point is one of SM2's takes 40 ms.
 
     Raises:
         ValueError: It is no public key.
