@@ -273,7 +273,7 @@ def _check(home: Home, weeks: list[str], result: DemoResult) -> bool:
     keyring = keyring_of(home)
     _public_key(home).write_bytes(keyring.export(keyring.keys[-1].key_id))
     folders = [home.packages / week for week in weeks]
-    if not verify_all(folders, keyring.trusted()):
+    if not verify_all(folders, keyring.package_trust()):
         return False
     result.cycles = [figures_of_package(folder) for folder in folders]
     rows = sorted(

@@ -216,13 +216,13 @@ def read_tsa_roots(paths: tuple[Path, ...]) -> list[Certificate]:
     return roots
 
 
-def verify_all(folders: list[Path], trusted: dict[str, Ed25519PublicKey]) -> bool:
+def verify_all(folders: list[Path], trust: Trust) -> bool:
     """Verify packages, and print the report of each that is not good."""
-    from settlement.service.verification import verify_package
+    from settlement.service.verification import Wanted, verify_package
 
     good = True
     for folder in folders:
-        report = verify_package(folder, trusted=trusted)
+        report = verify_package(folder, trusted=trust.keys, wanted=Wanted(roles=trust.roles))
         if not report.ok:
             show_report(report, str(folder), as_json=False)
             good = False

@@ -48,7 +48,7 @@ def test_a_further_signer_is_named_with_its_role(keyring):
         ("treasurer", treasurer),
     ]
     assert added.package_signers(AT) == [operator]
-    assert set(added.trusted()) == {operator}
+    assert set(added.add(SUCCESSOR, role="auditor", at=AT).trusted()) == {operator}
     assert added.package_trust().roles == {operator: "operator", treasurer: "treasurer"}
     with pytest.raises(KeyringUnusable, match="lies with its signer"):
         added.signing_key(treasurer)

@@ -157,6 +157,12 @@ def test_a_line_that_lies_spoils_the_note() -> None:
     stranger = NoteSignature(name="stranger", key_hash=b"abcd", signature=b"whatever")
     with_stranger = Note(text=TEXT, signatures=(stranger, *note.signatures, note.signatures[0]))
     assert signers_of(with_stranger, [LOG, WITNESS]) == [LOG, WITNESS]
+    late = 2**63
+    beyond = OTHER.sign(f"cosignature/v1\ntime {late}\n{TEXT}".encode())
+    never = NoteSignature(
+        name=WITNESS.name, key_hash=WITNESS.key_hash, signature=late.to_bytes(8) + beyond
+    )
+    assert signers_of(Note(text=TEXT, signatures=(never,)), [WITNESS]) == never
     short = NoteSignature(name=WITNESS.name, key_hash=WITNESS.key_hash, signature=b"x")
     assert signers_of(Note(text=TEXT, signatures=(short,)), [WITNESS]) == short
 

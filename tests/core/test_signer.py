@@ -227,3 +227,17 @@ def test_a_key_in_a_module_signs_a_jws_too(softhsm, monkeypatch):
     token = sign_jws(key, DATA)
     assert is_jws_signed(key.public, DATA, token)
     assert not is_jws_signed(key.public, DATA + b" ", token)
+
+
+def test_a_module_whose_keys_do_not_belong_together_signs_nothing(softhsm, monkeypatch):
+    """What a token signs is held against the public key that it showed before it is believed."""
+    monkeypatch.setenv("TONGDUI_PIN", softhsm.pin)
+    softhsm.make_ed25519("other half")
+    uri = softhsm.make_ed25519("half")
+    with softhsm.session() as (pkcs11, session):
+        private = pkcs11.ObjectClass.PRIVATE_KEY
+        session.get_key(object_class=private, label="half").destroy()
+        moved = session.get_key(object_class=private, label="other half")
+        moved[pkcs11.Attribute.LABEL] = "half"
+    with pytest.raises(ModuleUnusable, match="does not sign with the key that it shows"):
+        ModuleKey.open(uri).sign(DATA)

@@ -9,7 +9,7 @@ import pytest
 
 from schemas.files.note import Note, read_note, write_note
 from settlement.core.report import Report
-from settlement.service.checkpoints import make_checkpoint
+from settlement.service.checkpoints import make_checkpoint, prove_inclusion
 from settlement.service.verification import Wanted, verify_package
 from settlement.signing.note import NoteKind, cosign_text, note_key
 from settlement.signing.signer import SigningKey, make_key
@@ -71,6 +71,10 @@ def test_a_package_that_is_not_in_the_log_is_found_out(packages):
         failed, sentence = told(packages / SECOND, signed, witnesses=())
         assert failed == ["checkpoint"], known
         assert sentence.endswith("does not hold this package as number 2.")
+    turned = digests()[::-1]
+    signed = make_checkpoint(turned, [SigningKey.of(KEY)], origin=ORIGIN)
+    elsewhere = prove_inclusion(turned, signed, sequence=1)
+    assert told(packages / SECOND, elsewhere, witnesses=())[0] == ["checkpoint"]
 
 
 def test_a_package_with_another_manifest_is_not_in_the_log(packages):

@@ -9,6 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from settlement.core.report import CheckFailed, Report, Unreadable
+from settlement.service.package_adding import add_file
 from settlement.service.package_folder import PackageFolder
 from settlement.service.signatures import (
     Added,
@@ -166,6 +167,8 @@ def test_signing_adds_one_file_and_changes_nothing(stated):
     after = files_of(stated)
     assert set(after) - set(before) == {told.file_name}
     assert {name: after[name] for name in before} == before
+    with pytest.raises(CheckFailed, match="another package by now"):
+        add_file(stated, "manifest.tsr", b"", over=b"what stood there when it was asked")
     again = sign_package(stated, TREASURER, TRUST)
     assert isinstance(again, Added)
     assert again.again

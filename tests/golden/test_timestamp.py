@@ -10,6 +10,7 @@ import pytest
 from settlement.core.report import CheckFailed, Report
 from settlement.service.timestamps import ask_stamp, standing_stamp, take_stamp
 from settlement.service.verification import Wanted, verify_package
+from settlement.signing.signature import read_public_key
 from settlement.signing.timestamp import (
     RESPONSE_BYTES_MAX,
     TimestampInvalid,
@@ -20,7 +21,7 @@ from settlement.signing.timestamp import (
 )
 from settlement.signing.trust import Trust
 from tests.golden.packages import FIRST, FOLDER, TRUSTED, files_of
-from tests.golden.signed import SIGNED
+from tests.golden.signed import SIGNED, TREASURER
 from tests.tsa import Authority, in_the_past
 
 TRUST = Trust(keys=TRUSTED)
@@ -156,13 +157,19 @@ def test_no_byte_of_a_token_changes_what_it_says(authority, answer):
     assert len(taken) <= 5
 
 
-def test_the_committed_token_is_good():
-    """The token in the committed package, made by an authority that is no more, verifies with its root."""
+def test_the_committed_package_has_both_signers_and_a_good_token():
+    """Rules K35 and K44: two roles of two algorithms, and a token of an authority that is no more."""
     roots = tuple(read_roots((SIGNED / "tsa-root.pem").read_bytes()))
-    package = SIGNED / FIRST
-    report = verify_package(package, trusted=TRUSTED, wanted=Wanted(threshold=1, tsa_roots=roots))
+    pem = (SIGNED / f"{TREASURER.key_id}.pub.pem").read_bytes()
+    treasurer = read_public_key(pem)
+    assert treasurer is not None
+    report = verify_package(
+        SIGNED / FIRST,
+        trusted=TRUSTED | {TREASURER.key_id: treasurer},
+        wanted=Wanted(tsa_roots=roots),
+    )
     assert report.failed == []
-    assert [each.name for each in report.checks][-1] == "timestamp"
+    assert {"threshold", "timestamp"} <= {each.name for each in report.checks}
 
 
 def test_roots_are_certificates():
