@@ -8,6 +8,7 @@ from importlib.resources import files
 PURCHASES = "purchases.csv.xz"
 PROGRAMMES = "programmes.toml"
 POSITIONS = "positions.csv"
+PARTIES = "parties.toml"
 
 
 def purchases_text() -> str:
@@ -23,3 +24,8 @@ def programmes_text() -> str:
 def positions_text() -> str:
     """What the four cycles must come to: `cycle,party,net_cu`, sorted."""
     return (files(__name__) / POSITIONS).read_text("utf-8")
+
+
+def parties_bytes() -> bytes:
+    """Who the house and the programmes are for banks, tax offices and ledgers, as TOML."""
+    return (files(__name__) / PARTIES).read_bytes()

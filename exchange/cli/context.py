@@ -113,6 +113,11 @@ class Home:
         return self.folder / "packages"
 
     @property
+    def parties(self) -> Path:
+        """File that says who the house and its merchants are for banks, if somebody put one there."""
+        return self.folder / "parties.toml"
+
+    @property
     def operator_key(self) -> Path:
         """File with the API key that the command line itself uses."""
         return self.folder / "operator.key"

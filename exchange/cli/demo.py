@@ -7,7 +7,7 @@ import itertools
 import secrets
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic
@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Final
 import click
 
 from exchange.cli.context import Home, Unusable, exclusive, keyring_of, pool_of, run, this_home
+from exchange.cli.demo_money import money_json, print_money, treasury
 from exchange.cli.figures import (
     CycleFigures,
     figures_json,
@@ -26,15 +27,16 @@ from exchange.cli.figures import (
 from exchange.cli.log import log_to
 from exchange.cli.output import err, out, print_json, progress_bar
 from exchange.cli.package import verify_all
+from schemas.values.amounts import yuan_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from exchange.cli.client import Client
+    from exchange.cli.demo_money import CycleMoney, Treasury
     from exchange.cli.serve import ClearingHouse
     from schemas.files.programmes import ProgrammeFile
     from schemas.files.purchases import PurchaseLine
-    from schemas.wire.cycles import CloseRequest
 
 CHUNK_LINES: Final = 1_000
 PACKAGE_SECONDS_MAX: Final = 60.0
@@ -56,7 +58,10 @@ class DemoResult:
         seconds_sending: From the first request to the last answer.
         seconds: Everything, from the start of the database on.
         cycles: The figures, read back from the verified packages.
-        good: Whether every package verified and the figures are the expected ones.
+        money: What moved at the bank for each cycle.
+        bank_cu: What lies in the house's account at the end, as the bank says.
+        books_cu: The same, as the books say.
+        good: Whether every package verified, the figures are the expected ones, and books and bank agree.
     """
 
     home: Home
@@ -67,6 +72,9 @@ class DemoResult:
     seconds_sending: float = 0.0
     seconds: float = 0.0
     cycles: list[CycleFigures]
+    money: list[CycleMoney] = field(default_factory=list)
+    bank_cu: int = 0
+    books_cu: int = 0
     good: bool = False
 
 
@@ -139,13 +147,18 @@ async def _demo(home: Home, gateways: int, log_file: IO[bytes], *, shown: bool) 
         async with client_of(home, house.url) as client:
             await _register(house, client, programmes)
             say(f"{len(programmes.programme)} programmes registered over HTTP.")
-            sending = monotonic()
-            with progress_bar("purchases 消费记录", total=len(lines), shown=shown) as advance:
-                weeks = await _send(
-                    client, lines, {p.code for p in programmes.programme}, result, advance
-                )
-            result.seconds_sending = monotonic() - sending
-            await _wait_for_packages(client, weeks)
+            async with treasury(home, house.dsn) as money:
+                with progress_bar("purchases 消费记录", total=len(lines), shown=shown) as advance:
+                    weeks = await _send(
+                        client,
+                        money,
+                        lines,
+                        {p.code for p in programmes.programme},
+                        result,
+                        advance,
+                    )
+                result.money = money.cycles
+                result.bank_cu, result.books_cu = await money.balances()
     result.lines = len(lines)
     result.good = _check(home, weeks, result)
     result.seconds = monotonic() - began
@@ -189,6 +202,7 @@ async def _register(house: ClearingHouse, client: Client, programmes: ProgrammeF
 
 async def _send(
     client: Client,
+    money: Treasury,
     lines: list[PurchaseLine],
     merchants: set[str],
     result: DemoResult,
@@ -199,31 +213,35 @@ async def _send(
     Returns:
         Ids of the cycles that were closed.
     """
-    from schemas.wire.cycles import CloseRequest
-
     weeks: list[str] = []
     for week, group in itertools.groupby(lines, key=lambda line: line.week):
-        await _turn(
-            client, CloseRequest(cycle=weeks[-1] if weeks else None, next_id=week, at=_monday(week))
-        )
+        await _turn(client, money, weeks, next_id=week, at=_monday(week))
         weeks.append(week)
         bought = list(group)
+        began = monotonic()
         await client.enrol(sorted({line.member for line in bought}))
         for chunk in _chunks(bought):
             await _send_chunk(
                 client, [line for line in chunk if line.merchant in merchants], result
             )
             advance(len(chunk))
+        result.seconds_sending += monotonic() - began
     after = _monday(weeks[-1]) + timedelta(days=7)
-    await _turn(client, CloseRequest(cycle=weeks[-1], next_id=f"{after:%Y-%m-%d}", at=after))
+    await _turn(client, money, weeks, next_id=f"{after:%Y-%m-%d}", at=after)
     return weeks
 
 
-async def _turn(client: Client, wanted: CloseRequest) -> None:
-    """Close one cycle and open the next; in this demo a closed cycle counts as paid at once."""
-    closed = await client.close_cycle(wanted)
-    if closed.closed is not None:
-        await client.settle_cycle(closed.closed)
+async def _turn(
+    client: Client, money: Treasury, weeks: list[str], *, next_id: str, at: datetime
+) -> None:
+    """Close the open cycle and open the next; what was closed is paid in, settled and paid out before anything else."""
+    from schemas.wire.cycles import CloseRequest
+
+    closed = weeks[-1] if weeks else None
+    await client.close_cycle(CloseRequest(cycle=closed, next_id=next_id, at=at))
+    if closed is not None:
+        await _wait_for_package(client, closed)
+        await money.settle(closed, f"{at + timedelta(days=1):%Y-%m-%d}")
 
 
 async def _send_chunk(client: Client, lines: list[PurchaseLine], result: DemoResult) -> None:
@@ -256,14 +274,13 @@ async def _send_chunk(client: Client, lines: list[PurchaseLine], result: DemoRes
     result.sent += len(lines)
 
 
-async def _wait_for_packages(client: Client, weeks: list[str]) -> None:
-    """Wait until the packager has cut every closed cycle; it works beside the sending."""
+async def _wait_for_package(client: Client, cycle_id: str) -> None:
+    """Wait until the packager has cut a closed cycle."""
     deadline = monotonic() + PACKAGE_SECONDS_MAX
-    for week in weeks:
-        while not (await client.cycle(week)).package:
-            if monotonic() > deadline:
-                raise Unusable(f"the package of {week} was not cut in time; demo.log says why")
-            await asyncio.sleep(0.05)
+    while not (await client.cycle(cycle_id)).package:
+        if monotonic() > deadline:
+            raise Unusable(f"the package of {cycle_id} was not cut in time; demo.log says why")
+        await asyncio.sleep(0.05)
 
 
 def _check(home: Home, weeks: list[str], result: DemoResult) -> bool:
@@ -284,7 +301,8 @@ def _check(home: Home, weeks: list[str], result: DemoResult) -> bool:
     )
     found = "cycle,party,net_cu\n" + "".join(f"{a},{b},{c}\n" for a, b, c in rows)
     (home.folder / "positions.csv").write_text(found)
-    return found == data.positions_text()
+    reconciled = result.bank_cu == result.books_cu and not any(one.breaks for one in result.money)
+    return reconciled and found == data.positions_text()
 
 
 def _show(result: DemoResult) -> None:
@@ -303,11 +321,16 @@ def _show(result: DemoResult) -> None:
     console.print()
     print_parties(console, result.cycles)
     console.print()
+    print_money(console, result.money)
+    console.print(
+        f"At the bank 银行余额 {yuan_text(result.bank_cu)}, in the books 账面 {yuan_text(result.books_cu)}."
+    )
+    console.print()
     console.print(
         f"[green]✓[/] {len(result.cycles)} packages verified offline; every figure equals deploy/demo/positions.csv.\n"
         "  全部结算包验证通过，数字与预期一致。"
         if result.good
-        else "[red]✗ A package does not verify, or the figures are not the expected ones. 验证未通过。[/]"
+        else "[red]✗ A package does not verify, or the figures or the bank are not as expected. 验证未通过。[/]"
     )
     program = "python3 run.py" if Path("run.py").is_file() else "tongdui"
     last = result.cycles[-1].cycle_id if result.cycles else ""
@@ -315,12 +338,16 @@ def _show(result: DemoResult) -> None:
         f"\n[bold]Files 文件[/]\n"
         f"  packages 结算包    {home.packages}/<cycle>\n"
         f"  positions 净额     {home.folder / 'positions.csv'}\n"
+        f"  orders 付款指令    {home.folder}/files/<cycle>\n"
+        f"  bank 银行对账单    {home.folder}/bank\n"
         f"  public key 公钥    {_public_key(home)}\n"
         f"  log 日志           {home.folder / 'demo.log'}\n"
         f"[bold]Next 下一步[/]\n"
         f"  {program} verify {home.packages / last} --key {_public_key(home)}\n"
         f"  TONGDUI_HOME={home.folder} {program} audit\n"
         f"  TONGDUI_HOME={home.folder} {program} cycle show {last}\n"
+        f"  TONGDUI_HOME={home.folder} {program} reconcile bank {home.folder}/bank/{last}-out.camt.053.xml --dry-run\n"
+        f"  TONGDUI_HOME={home.folder} {program} report trial-balance\n"
         f"  {program} serve\n"
         f"Done in {result.seconds:.1f} s.",
         soft_wrap=True,
@@ -341,6 +368,9 @@ def _as_json(result: DemoResult) -> dict[str, object]:
         "seconds_sending": round(result.seconds_sending, 3),
         "seconds": round(result.seconds, 3),
         "cycles": [figures_json(each) for each in result.cycles],
+        "money": [money_json(each) for each in result.money],
+        "bank_cu": str(result.bank_cu),
+        "books_cu": str(result.books_cu),
     }
 
 

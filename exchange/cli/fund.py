@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from exchange.cli.accounts import house_accounts, parties_option
 from exchange.cli.context import Unusable, clearing_of, database, number_of, pool_of, run, this_home
 from exchange.cli.merchant import read_yuan
 from exchange.cli.output import out, print_json
-from exchange.cli.reconcile import house_accounts
 from exchange.cli.who import accountable, acting
 
 if TYPE_CHECKING:
@@ -59,13 +59,7 @@ def list_funds(context: click.Context, *, as_json: bool) -> None:
 
 
 @fund.command()
-@click.option(
-    "--parties",
-    "parties_file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    required=True,
-    help="TOML file with the house's and the merchants' bank accounts (schemas/FORMAT.md, Parties).",
-)
+@parties_option
 @click.option("--entry", metavar="STATEMENT/ENTRY", help="A movement about which you decide.")
 @click.option("--to", "merchant", metavar="MERCHANT", help="Whose it is; BANK keeps it in transit.")
 @_pot
@@ -76,7 +70,7 @@ def list_funds(context: click.Context, *, as_json: bool) -> None:
 def bank(
     context: click.Context,
     *,
-    parties_file: Path,
+    parties_file: Path | None,
     entry: str | None,
     merchant: str | None,
     pot: str,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from exchange.cli.accounts import house_accounts, parties_option
 from exchange.cli.context import Unusable, database, pool_of, run, this_home
 from exchange.cli.output import out, print_json
 from exchange.cli.who import accountable, acting
@@ -41,18 +42,9 @@ def reconcile() -> None:
     """Match what banks and merchants say with what the books say, and show and resolve what differs."""
 
 
-_parties = click.option(
-    "--parties",
-    "parties_file",
-    type=EXISTING,
-    required=True,
-    help="TOML file with the house's and the merchants' bank accounts (schemas/FORMAT.md, Parties).",
-)
-
-
 @reconcile.command()
 @click.argument("file", type=EXISTING)
-@_parties
+@parties_option
 @click.option("--mapping", type=EXISTING, help="TOML file that names the columns of a CSV.")
 @click.option(
     "--days",
@@ -69,7 +61,7 @@ def bank(
     context: click.Context,
     file: Path,
     *,
-    parties_file: Path,
+    parties_file: Path | None,
     mapping: Path | None,
     days: int,
     dry_run: bool,
@@ -112,12 +104,12 @@ def bank(
 
 
 @reconcile.command()
-@_parties
+@parties_option
 @click.option("--out", "target", type=click.Path(dir_okay=False, path_type=Path), help="Write CSV.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; amounts are strings of fen.")
 @click.pass_context
 def breaks(
-    context: click.Context, *, parties_file: Path, target: Path | None, as_json: bool
+    context: click.Context, *, parties_file: Path | None, target: Path | None, as_json: bool
 ) -> None:
     """List or export everything that is open, with its age and who must act.
 
@@ -146,12 +138,12 @@ def breaks(
 
 
 @reconcile.command("match")
-@_parties
+@parties_option
 @click.option("--payment", "payments", multiple=True, required=True, metavar="ID")
 @click.option("--entry", "entries", multiple=True, required=True, metavar="STATEMENT/ENTRY")
 @accountable
 def match_entries(
-    *, parties_file: Path, payments: tuple[str, ...], entries: tuple[str, ...]
+    *, parties_file: Path | None, payments: tuple[str, ...], entries: tuple[str, ...]
 ) -> None:
     """Say by hand which payments and entries belong together; needs --why."""
     from settlement.service.reconciliation import match_by_hand
@@ -215,22 +207,6 @@ def decide(work: Any) -> Any:
 
 
 # --- what comes in ---
-
-
-def house_accounts(parties_file: Path) -> tuple[str, dict[str, str]]:
-    """The house's settlement account, and the merchant behind each other account."""
-    from schemas.files.parties import parse_parties
-    from schemas.values.faults import SchemaError
-    from settlement.core.breaks import plain_account
-    from settlement.core.instruction import HOUSE_LEG_CODE
-
-    try:
-        parties = parse_parties(parties_file.read_bytes())
-    except SchemaError as error:
-        raise Unusable(f"{parties_file}: {error}") from error
-    holders = {plain_account(one.account.number): one.code for one in parties.merchant}
-    holders[plain_account(parties.house.own_account.number)] = HOUSE_LEG_CODE
-    return plain_account(parties.house.account.number), holders
 
 
 def _read(file: Path, mapping: Path | None) -> list[BankStatement]:

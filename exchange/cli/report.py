@@ -168,7 +168,7 @@ def savings(context: click.Context, /, **options: Any) -> None:
 @click.pass_context
 def ageing(context: click.Context, /, *, parties_file: Path | None, **options: Any) -> None:
     """Show open breaks by age, kind and owner."""
-    from exchange.cli.reconcile import house_accounts
+    from exchange.cli.accounts import house_accounts
     from settlement.service import ageing_report
 
     now = datetime.now(UTC)

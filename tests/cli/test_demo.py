@@ -52,6 +52,9 @@ def test_a_killed_demo_leaves_nothing_that_stops_the_next(private_tongdui: Comma
     assert sum(int(each["multilateral_net_cu"]) for each in result["cycles"]) == 24_580_194
     for cycle in result["cycles"]:
         assert sum(int(each["pay_fen"]) for each in cycle["payments"]) == 0
+    assert result["bank_cu"] == result["books_cu"] == "0"
+    assert [each["breaks"] for each in result["money"]] == [0] * 4
+    assert sum(int(each["paid_in_fen"]) for each in result["money"]) == 245_794
     for package in result["packages"]:
         assert private_tongdui("verify", package, "--key", result["public_key"]).returncode == 0
     assert not (home / "demo" / "database" / "data" / "postmaster.pid").exists()

@@ -104,6 +104,8 @@ def test_what_the_demo_says_to_run_next_runs(demo_output, home):
         "verify",
         "audit",
         "cycle",
+        "reconcile",
+        "report",
         "serve",
     ]
     for line in commands[:-1]:
