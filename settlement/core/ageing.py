@@ -1,4 +1,4 @@
-"""Breaks by age: how many, whose, of what kind, and for how much.
+"""Breaks and open disputes by age: how many, whose, of what kind, and for how much.
 
 Source: settlement/RULES.md, rules X14 and Y7.
 """
@@ -9,10 +9,15 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from schemas.values.ids import HOUSE
+from settlement.core.dispute import State, Step
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
 
     from settlement.core.breaks import Break
+    from settlement.core.dispute import Case
 
 BUCKETS: Final = ((7, "0-7"), (30, "8-30"), (90, "31-90"))
 """Most days of each bucket but the last, and its name."""
@@ -71,3 +76,39 @@ def age(breaks: Iterable[Break]) -> list[Aged]:
             sums.items(), key=lambda item: (order.index(item[0][0]), item[0][1:])
         )
     ]  # fmt: skip
+
+
+def must_act(case: Case, now: datetime) -> int:
+    """Who must act in an open dispute: whoever has not answered and still may, else the house (0)."""
+    if case.is_heard(now):
+        return HOUSE
+    answered = {taken.party for taken in case.steps if taken.step is Step.ANSWER}
+    return min({case.issuer, case.acceptor} - {case.opener} - answered)
+
+
+def age_disputes(
+    cases: Iterable[tuple[datetime, Case]], now: datetime
+) -> list[tuple[str, str, int, int, int]]:
+    """Sum open disputes by bucket, state and who must act; those that have ended are left out.
+
+    Args:
+        cases: When each was opened, and the case.
+        now: The instant that ages are counted to.
+
+    Returns:
+        Bucket, state, who must act, how many, and what they claim as debit, CU, owed less taken back.
+    """
+    sums: defaultdict[tuple[str, str, int], list[int]] = defaultdict(lambda: [0, 0])
+    for opened_at, case in cases:
+        state = case.state(now)
+        if state in (State.OPENED, State.ANSWERED):
+            row = sums[bucket_of((now - opened_at).days), state.value, must_act(case, now)]
+            row[0] += 1
+            row[1] += case.claim.debit_cu
+    order = [*(name for _, name in BUCKETS), OLDEST]
+    return [
+        (bucket, state, party, count, claimed_cu)
+        for (bucket, state, party), (count, claimed_cu) in sorted(
+            sums.items(), key=lambda item: (order.index(item[0][0]), item[0])
+        )
+    ]

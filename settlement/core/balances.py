@@ -142,15 +142,11 @@ class Ledger:
     settled: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
 
     def balances(self) -> list[Balance]:
-        """Every account that holds something, and those that each party always has also at zero."""
+        """Every account that holds something; funds and collateral, which each party always has, also at zero."""
         always = (*self.caps, HOUSE_FEES, HOUSE_ROUNDING)
-        keys = {key for key, cu in self.positions.items() if cu}
-        for cycle_no, (_, state) in self.cycles.items():
-            if state is CycleState.OPEN:
-                keys.update((cycle_no, party) for party in always)
         found = [
             Balance(Account.POSITION, cycle_no, party, self.positions[cycle_no, party])
-            for cycle_no, party in sorted(keys)
+            for cycle_no, party in sorted(key for key, cu in self.positions.items() if cu)
         ]
         for account, pot, owners in (
             (Account.FUNDS, self.funds, always),

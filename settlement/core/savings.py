@@ -56,10 +56,14 @@ class PartySaving:
     bilateral_cu: int
     multilateral_cu: int
 
-    @property
-    def saved_cu(self) -> int:
-        """What netting saves the party, CU."""
-        return self.gross_cu - self.multilateral_cu
+    def moved_cu(self, model: str) -> int:
+        """What the party pays by a model, CU."""
+        return moved(model, self.gross_cu, self.bilateral_cu, self.multilateral_cu)
+
+
+def moved(model: str, gross_cu: int, bilateral_cu: int, multilateral_cu: int) -> int:
+    """Which of three figures is paid by a model of payment (rule T6), CU."""
+    return {"gross": gross_cu, "bilateral": bilateral_cu}.get(model, multilateral_cu)
 
 
 def pair_fees(obligations: Iterable[Obligation]) -> list[PairFees]:

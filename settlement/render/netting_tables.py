@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from schemas.files.report import Form, ReportColumn, ReportTable
 from settlement.core.balances import PARTY_CODES
-from settlement.core.savings import pair_fees, party_savings
+from settlement.core.savings import moved, pair_fees, party_savings
 from settlement.render.tables import party_order
 
 if TYPE_CHECKING:
@@ -20,12 +20,21 @@ _MERCHANT: Final = ReportColumn(name="merchant", chinese="商户")
 
 
 class NettedCycle(NamedTuple):
-    """One cycle with what it owes and how that nets."""
+    """One cycle with what it owes and how that nets; `model` says which of the figures is paid."""
 
     cycle_id: str
     state: str
+    model: str
     obligations: Sequence[Obligation]
     netting: Netting
+
+    @property
+    def moved_cu(self) -> int:
+        """What the cycle moves by its model, CU."""
+        figures = self.netting
+        return moved(
+            self.model, figures.gross_cu, figures.bilateral_net_cu, figures.multilateral_net_cu
+        )
 
 
 def _yuan(name: str, chinese: str) -> ReportColumn:
@@ -85,9 +94,9 @@ def savings_table(cycles: Sequence[NettedCycle]) -> ReportTable:
     """What each cycle would move gross and bilaterally, what it moves, and what that saves."""
     rows = [
         (
-            cycle.cycle_id, cycle.state, net.orders, net.gross_cu, net.bilateral_net_cu,
-            net.multilateral_net_cu, net.saved_bilateral_cu, net.saved_multilateral_cu,
-            _percent(net.gross_cu - net.multilateral_net_cu, net.gross_cu),
+            cycle.cycle_id, cycle.state, cycle.model, net.orders, net.gross_cu, net.bilateral_net_cu,
+            net.multilateral_net_cu, cycle.moved_cu, net.gross_cu - cycle.moved_cu,
+            _percent(net.gross_cu - cycle.moved_cu, net.gross_cu),
         )
         for cycle in cycles
         for net in (cycle.netting,)
@@ -95,13 +104,14 @@ def savings_table(cycles: Sequence[NettedCycle]) -> ReportTable:
     columns = (
         _CYCLE,
         _STATE,
+        ReportColumn(name="model", chinese="模式"),
         _count("lines", "笔数"),
         _yuan("gross", "总额"),
         _yuan("bilateral", "双边净额"),
         _yuan("multilateral", "多边净额"),
-        _yuan("saved_bilateral", "双边节省"),
-        _yuan("saved_multilateral", "多边再节省"),
-        ReportColumn(name="saved", chinese="节省比例"),
+        _yuan("moved", "实际收付"),
+        _yuan("saved", "节省"),
+        ReportColumn(name="share", chinese="节省比例"),
     )
     return ReportTable(name="cycles", chinese="按周期", columns=columns, rows=rows)
 
@@ -118,7 +128,8 @@ def savings_by_merchant_table(
             one.gross_cu,
             one.bilateral_cu,
             one.multilateral_cu,
-            one.saved_cu,
+            one.moved_cu(cycle.model),
+            one.gross_cu - one.moved_cu(cycle.model),
         )
         for cycle in cycles
         for one in sorted(
@@ -132,6 +143,7 @@ def savings_by_merchant_table(
         _yuan("gross", "逐笔应付"),
         _yuan("bilateral", "双边应付"),
         _yuan("multilateral", "多边应付"),
+        _yuan("moved", "实际应付"),
         _yuan("saved", "节省"),
     )
     return ReportTable(name="parties", chinese="按参与方", columns=columns, rows=rows)

@@ -1,4 +1,4 @@
-"""The report of open breaks by age.
+"""The report of open breaks and disputes by age.
 
 Source: settlement/RULES.md, rules X14 and Y7.
 """
@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Final
 from schemas.files.instant import microseconds
 from schemas.files.report import Fact, Form, Report, ReportCheck, ReportColumn, ReportTable
 from schemas.values.amounts import fen_text
-from settlement.core.ageing import age, bucket_of, figures_of
+from settlement.core.ageing import age, age_disputes, bucket_of, figures_of
+from settlement.service.disputes import list_disputes
+from settlement.service.parties import list_parties
 from settlement.service.reconciliation import list_breaks
 from settlement.store.bank import fetch_last_account
 
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
 
     from asyncpg import Pool
 
+    from schemas.files.report import Cell
     from settlement.core.breaks import Break
+    from settlement.core.dispute import Case
 
 
 def _fen(name: str, chinese: str) -> ReportColumn:
@@ -40,6 +44,13 @@ _AGED: Final = (
     _OWNER,
     ReportColumn(name="breaks", chinese="差异数", form=Form.COUNT, summed=True),
     *_FIGURES,
+)
+_DISPUTED: Final = (
+    ReportColumn(name="days", chinese="账龄(天)"),
+    ReportColumn(name="state", chinese="状态"),
+    _OWNER,
+    ReportColumn(name="disputes", chinese="争议数", form=Form.COUNT, summed=True),
+    ReportColumn(name="claimed", chinese="主张金额", form=Form.YUAN, summed=True),
 )
 _BREAKS: Final = (
     ReportColumn(name="days", chinese="账龄(天)"),
@@ -73,14 +84,38 @@ async def ageing(
         holders=holders or {},
         at=now,
     )
-    return ageing_of(found, now=now, parties=holders is not None)
+    codes = {row["merchant_no"]: row["code"] for row in await list_parties(pool)}
+    disputed = [
+        (bucket, state, codes.get(party, "HOUSE"), *figures)
+        for bucket, state, party, *figures in age_disputes(await _cases(pool, now), now)
+    ]
+    return ageing_of(found, disputed, now=now, parties=holders is not None)
 
 
-def ageing_of(breaks: Sequence[Break], *, now: datetime, parties: bool) -> Report:
+async def _cases(pool: Pool, now: datetime) -> list[tuple[datetime, Case]]:
+    """Every case that may still be open, newest first: behind a page of lapsed ones there is none."""
+    cases: list[tuple[datetime, Case]] = []
+    below = None
+    while page := await list_disputes(pool, at=now, below=below):
+        cases += ((one.row["opened_at"], one.case) for one in page)
+        if all(one.case.deadline <= now for one in page):
+            break
+        below = page[-1].row["dispute_no"]
+    return cases
+
+
+def ageing_of(
+    breaks: Sequence[Break],
+    disputed: Sequence[tuple[Cell, ...]] = (),
+    *,
+    now: datetime,
+    parties: bool,
+) -> Report:
     """Make the report.
 
     Args:
         breaks: What differs.
+        disputed: Rows of open disputes.
         now: The instant that it is of.
         parties: Whether accounts of merchants were known.
     """
@@ -105,8 +140,8 @@ def ageing_of(breaks: Sequence[Break], *, now: datetime, parties: bool) -> Repor
     )
     return Report(
         name="ageing",
-        title="Ageing of breaks",
-        chinese="差异账龄表",
+        title="Ageing of breaks and disputes",
+        chinese="差异与争议账龄表",
         as_of_us=microseconds(now),
         facts=(
             Fact(
@@ -129,6 +164,7 @@ def ageing_of(breaks: Sequence[Break], *, now: datetime, parties: bool) -> Repor
         ),
         tables=(
             ReportTable(name="ageing", chinese="账龄", columns=_AGED, rows=aged),
+            ReportTable(name="disputes", chinese="争议", columns=_DISPUTED, rows=disputed),
             ReportTable(name="breaks", chinese="差异明细", columns=_BREAKS, rows=single),
         ),
     )

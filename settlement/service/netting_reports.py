@@ -26,6 +26,7 @@ from settlement.store import audit as snapshots
 from settlement.store import balances as store
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     from asyncpg import Pool
@@ -100,7 +101,9 @@ async def netted(pool: Pool, span: Span, *, now: datetime) -> Netted:
         positions = await snapshots.fetch_positions(conn, part=PART, cycle_nos=list(found))
         return Netted(
             cycles=tuple(
-                NettedCycle(row["cycle_id"], row["state"], owed[cycle_no], net(owed[cycle_no]))
+                NettedCycle(
+                    row["cycle_id"], row["state"], row["model"], owed[cycle_no], net(owed[cycle_no])
+                )
                 for cycle_no, row in found.items()
             ),
             positions={
@@ -157,10 +160,10 @@ def savings(found: Netted) -> Report:
     by_party = savings_by_merchant_table(found.cycles, found.codes)
     differences = {
         name: cu
-        for name, place in (("gross", 2), ("bilateral", 3), ("multilateral", 4))
+        for name, place, figure in _NETTED
         if (
             cu := sum(int(row[place] or 0) for row in by_party.rows)
-            - sum(getattr(one.netting, _NETTED[name]) for one in found.cycles)
+            - sum(figure(one) for one in found.cycles)
         )
     }
     return Report(
@@ -180,11 +183,13 @@ def savings(found: Netted) -> Report:
     )
 
 
-_NETTED: Final = {
-    "gross": "gross_cu",
-    "bilateral": "bilateral_net_cu",
-    "multilateral": "multilateral_net_cu",
-}
+_NETTED: Final[tuple[tuple[str, int, Callable[[NettedCycle], int]], ...]] = (
+    ("gross", 2, lambda one: one.netting.gross_cu),
+    ("bilateral", 3, lambda one: one.netting.bilateral_net_cu),
+    ("multilateral", 4, lambda one: one.netting.multilateral_net_cu),
+    ("moved", 5, lambda one: one.moved_cu),
+)
+"""Figures that parties and cycles come to alike: name, column of the parties' table, and the cycle's figure."""
 
 
 def _cycles_fact(found: Netted) -> Fact:

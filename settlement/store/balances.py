@@ -97,14 +97,16 @@ async def fetch_administered(
 
 
 async def fetch_cycle_states(conn: AnyConnection, *, part: int) -> list[Record]:
-    """Number, id, state, last event and end of every cycle, oldest first."""
+    """Number, id, state, last event, end and model of every cycle, oldest first."""
     rows: list[Record] = await conn.fetch(
         """
-        SELECT cycle_no, cycle_id, state, last_seq,
-               (extract(epoch FROM closed_at) * 1000000)::bigint AS closed_us
-          FROM settlement.cycle
-         WHERE part = $1
-         ORDER BY cycle_no
+        SELECT c.cycle_no, c.cycle_id, c.state, c.last_seq,
+               (extract(epoch FROM c.closed_at) * 1000000)::bigint AS closed_us,
+               coalesce(a.model, 'multilateral') AS model
+          FROM settlement.cycle AS c
+          LEFT JOIN settlement.arrangement AS a USING (part, arrangement_no)
+         WHERE c.part = $1
+         ORDER BY c.cycle_no
         """,
         part,
     )

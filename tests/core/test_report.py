@@ -4,18 +4,25 @@ import csv
 import io
 from datetime import UTC, date, datetime, timedelta
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.files.csv_text import plain_text
 from schemas.files.report import Fact, Form, Report, ReportCheck, ReportColumn, ReportTable
 from schemas.wire.reports import report_answer
+from settlement.core.ageing import age_disputes
 from settlement.core.balances import Administered, Moved, fold_journal
 from settlement.core.breaks import Break, Movement, Payment, name_break
+from settlement.core.dispute import Case, Figures, Step, Taken
 from settlement.core.event import Kind
 from settlement.core.matching import BreakKind
+from settlement.core.netting import Obligation, net
+from settlement.core.savings import moved
 from settlement.render.ledger_tables import ledger_checks, trial_balance_table
+from settlement.render.netting_tables import NettedCycle
 from settlement.service.ageing_report import ageing_of
+from settlement.service.netting_reports import Netted, savings
 from settlement.service.reports import report_csv
 
 COLUMNS = (
@@ -93,8 +100,8 @@ BEGUN = [
 
 def test_books_that_do_not_come_to_zero_are_told():
     """Rule Y1: a posting that is missing, also in a settled cycle, is named with its cycle and its figure."""
-    moved = [Moved(True, 1, 1, 2, 100, 90, 5, 0)]
-    ledger = fold_journal(moved, BEGUN)
+    lines = [Moved(True, 1, 1, 2, 100, 90, 5, 0)]
+    ledger = fold_journal(lines, BEGUN)
     assert all(check.ok for check in ledger_checks(ledger))
     totals = trial_balance_table(ledger, {1: "A", 2: "B"}).totals()
     assert totals is not None
@@ -131,11 +138,11 @@ def test_settled_positions_are_funds_and_the_bank_holds_them():
         administered(Kind.PAID_OUT, issuer=-4, value_cu=80),
         administered(Kind.DEPOSITED, issuer=0, units=2, value_cu=7),
     ]
-    moved = [Moved(True, 1, 1, 2, 100, 90, 5, 0)]
+    lines = [Moved(True, 1, 1, 2, 100, 90, 5, 0)]
     for count in range(len(BEGUN), len(events) + 1):
-        ledger = fold_journal(moved, events[:count])
+        ledger = fold_journal(lines, events[:count])
         assert all(check.ok for check in ledger_checks(ledger)), events[count - 1]
-    ledger = fold_journal(moved, events)
+    ledger = fold_journal(lines, events)
     assert {party: cu for party, cu in ledger.funds.items() if cu} == {2: 5, -1: 5, -2: 10}
     assert (ledger.shares[0], ledger.bank_cu) == (7, -27)
 
@@ -147,14 +154,14 @@ def break_of(age_days: int, kind: BreakKind, paid_fen: int, moved_fen: int) -> B
         cycle_no=1, party_no=1, code="A", payment_id="TD000001-000000000000-1",
         amount_fen=paid_fen, due_on=day,
     )  # fmt: skip
-    moved = Movement(
+    seen = Movement(
         statement_no=3, entry_no=4, statement="1", place="", amount_fen=moved_fen, booked_on=day,
         reference="", party_name="", party_account="",
     )  # fmt: skip
     return name_break(
         kind,
         [payment] if paid_fen else [],
-        [moved] if moved_fen else [],
+        [seen] if moved_fen else [],
         day + timedelta(days=age_days),
     )
 
@@ -186,8 +193,55 @@ def test_every_break_is_in_one_bucket_of_its_age(breaks):
         ]
         assert count == len(inside) > 0
         expected = sum(payment.amount_fen for one in inside for payment in one.payments)
-        moved = sum(each.amount_fen for one in inside for each in one.movements)
-        assert figures == [expected, moved, moved - expected]
+        came = sum(each.amount_fen for one in inside for each in one.movements)
+        assert figures == [expected, came, came - expected]
     totals = made.tables[0].totals()
     assert totals is not None
-    assert totals[3] == len(breaks) == len(made.tables[1].rows)
+    assert totals[3] == len(breaks) == len(made.tables[2].rows)
+
+
+def test_open_disputes_are_aged_by_who_must_act():
+    """Rule Y7: whoever has not answered and still may, then the house; what has ended is not told."""
+    opened = datetime(2026, 1, 1, tzinfo=UTC)
+    week, month = timedelta(days=7), timedelta(days=30)
+
+    def case(*steps: Step, opener: int = 1) -> tuple[datetime, Case]:
+        taken = [Taken(step=step, party=2, at=opened) for step in steps]
+        return opened, Case(
+            opener=opener, issuer=1, acceptor=2, claim=Figures(100, 100, 0),
+            answer_due_at=opened + week, deadline=opened + month, steps=taken,
+        )  # fmt: skip
+
+    cases = [case(), case(opener=2), case(Step.ANSWER), case(opener=0), case(Step.REJECT)]
+    assert age_disputes(cases, opened + timedelta(days=3)) == [
+        ("0-7", "answered", 0, 1, 100),
+        ("0-7", "opened", 1, 2, 200),
+        ("0-7", "opened", 2, 1, 100),
+    ]
+    assert age_disputes(cases, opened + timedelta(days=8)) == [
+        ("8-30", "answered", 0, 1, 100),
+        ("8-30", "opened", 0, 3, 300),
+    ]
+    assert age_disputes(cases, opened + month) == []
+
+
+@pytest.mark.parametrize(("model", "moves"), [("multilateral", 3), ("bilateral", 5), ("gross", 9)])
+def test_what_is_saved_is_by_the_cycles_model(model, moves):
+    """Rule Y6: a cycle that is paid pair by pair, or gross, saves less than one in which all is netted."""
+    assert moved(model, 9, 5, 3) == moves
+    owed = [
+        Obligation(issuer=one, acceptor=other, orders=1, debit_cu=cu, value_cu=cu, fee_cu=0)
+        for one, other, cu in ((1, 2, 50), (2, 3, 40), (2, 1, 20))
+    ]
+    found = Netted(
+        cycles=(NettedCycle("c1", "closed", model, owed, net(owed)),),
+        codes={1: "A", 2: "B", 3: "C"},
+        as_of_us=0,
+    )
+    made = savings(found)
+    assert made.ok
+    by_name = dict(
+        zip((column.name for column in made.tables[0].columns), made.tables[0].rows[0], strict=True)
+    )
+    assert by_name["gross"] == 110
+    assert by_name["moved"] == {"multilateral": 40, "bilateral": 70, "gross": 110}[model]

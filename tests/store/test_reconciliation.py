@@ -235,7 +235,7 @@ async def test_people_match_accept_and_undo(pool):
     assert (again.matches, again.breaks) == ((), open_before)
     aged = await ageing(pool, now=now)
     assert aged.ok
-    assert len(aged.tables[1].rows) == len(open_before)
+    assert len(aged.tables[2].rows) == len(open_before)
     assert {row[0] for row in aged.tables[0].rows if row[1] == "missing"} == {">90"}
     told = [entry.action async for entry, _ in entries(pool)]
     assert told == ["bank.import", "match.make", "match.accept", "match.undo"]
