@@ -16,6 +16,7 @@ from schemas.wire import (
     batches,
     codes,
     cycles,
+    disputes,
     events,
     fields,
     health,
@@ -218,6 +219,18 @@ POST_CYCLES_CLOSE: Final = Operation(
 GET_CYCLE: Final = Operation("GET", "/v1/cycles/{cycle}", NoneType, cycles.CycleView)
 POST_CYCLE_SETTLE: Final = Operation(
     "POST", "/v1/cycles/{cycle}/settle", NoneType, cycles.SettleAnswer
+)
+POST_DISPUTES: Final = Operation(
+    "POST", "/v1/disputes", disputes.DisputeRequest, disputes.DisputeView, keyed=True
+)
+GET_DISPUTES: Final = Operation("GET", "/v1/disputes", NoneType, disputes.DisputesAnswer)
+GET_DISPUTE: Final = Operation("GET", "/v1/disputes/{dispute}", NoneType, disputes.DisputeView)
+POST_DISPUTE_STEPS: Final = Operation(
+    "POST",
+    "/v1/disputes/{dispute}/steps",
+    disputes.DisputeStepRequest,
+    disputes.DisputeView,
+    keyed=True,
 )
 GET_BATCHES: Final = Operation("GET", "/v1/batches", NoneType, batches.BatchesAnswer)
 GET_BATCH: Final = Operation("GET", "/v1/batches/{cycle}", NoneType, batches.BatchAnswer)

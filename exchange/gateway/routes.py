@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from exchange.gateway import (
     batch_handlers,
+    dispute_handlers,
     docs_handlers,
     event_handlers,
     handlers,
@@ -29,6 +30,7 @@ from schemas.wire import (
     batches,
     codes,
     cycles,
+    disputes,
     events,
     fields,
     health,
@@ -224,6 +226,12 @@ _CYCLE = Parameter(
     example="2026-11-22",
     text="The cycle's id.",
     pattern=r"^[0-9A-Za-z][0-9A-Za-z_.-]{0,63}$",
+)
+_DISPUTE = Parameter(
+    name="dispute",
+    example="D12",
+    text="What the dispute is called.",
+    pattern=r"^D[1-9][0-9]{0,8}$",
 )
 _PROPOSAL = Parameter(
     name="proposal_no", example="12", text="The proposal's number.", pattern=r"^[1-9][0-9]{0,8}$"
@@ -982,6 +990,59 @@ ROUTES: Final = (
         status=201,
         parameters=(_CYCLE,),
         refusals=(Reason.CONFIRMATION_INVALID,),
+    ),
+    Route(
+        method="POST",
+        path="/v1/disputes",
+        summary="Say that an order's line is wrong, and what is to be booked instead.",
+        who=Who.MERCHANT,
+        handler=dispute_handlers.post_disputes,
+        request={JSON_TYPE: disputes.DisputeRequest},
+        response={JSON_TYPE: disputes.DisputeView},
+        status=201,
+        keyed=True,
+        refusals=(
+            *(Reason.ORDER_NOT_FOUND, Reason.ORDER_NOT_CLEARED, Reason.ORDER_ALREADY_VOIDED),
+            *(Reason.HOLD_EXPIRED, Reason.ORDER_REFUSED, Reason.ADJUSTMENT_EXCEEDS_ORDER),
+            *(Reason.DISPUTE_EXISTS, Reason.IDEMPOTENCY_CONFLICT),
+        ),
+    ),
+    Route(
+        method="GET",
+        path="/v1/disputes",
+        summary="Disputes about lines, newest first; a merchant sees those about its own lines.",
+        who=Who.MERCHANT,
+        handler=dispute_handlers.get_disputes,
+        request={},
+        response={JSON_TYPE: disputes.DisputesAnswer},
+        parameters=_PAGED,
+    ),
+    Route(
+        method="GET",
+        path="/v1/disputes/{dispute}",
+        summary="One dispute, with what happened in it and what was booked.",
+        who=Who.MERCHANT,
+        handler=dispute_handlers.get_dispute,
+        request={},
+        response={JSON_TYPE: disputes.DisputeView},
+        parameters=(_DISPUTE,),
+        refusals=(Reason.DISPUTE_NOT_FOUND,),
+    ),
+    Route(
+        method="POST",
+        path="/v1/disputes/{dispute}/steps",
+        summary="Answer a dispute, bring evidence to it, or withdraw it.",
+        who=Who.MERCHANT,
+        handler=dispute_handlers.post_dispute_steps,
+        request={JSON_TYPE: disputes.DisputeStepRequest},
+        response={JSON_TYPE: disputes.DisputeView},
+        status=201,
+        keyed=True,
+        parameters=(_DISPUTE,),
+        refusals=(
+            *(Reason.DISPUTE_NOT_FOUND, Reason.DISPUTE_ENDED, Reason.DISPUTE_STEP_NOT_YOURS),
+            *(Reason.DISPUTE_FULL, Reason.IDEMPOTENCY_CONFLICT),
+        ),
     ),
     Route(
         method="POST",

@@ -14,6 +14,7 @@ from exchange.service.bulk import BulkDesk
 from exchange.service.callers import Callers, SignedOnly
 from exchange.service.codes import CodeDesk
 from exchange.service.consents import ConsentDesk
+from exchange.service.dispute_desk import DisputeDesk
 from exchange.service.endpoints import EndpointDesk
 from exchange.service.feed import Feed
 from exchange.service.households import HouseholdDesk
@@ -76,6 +77,7 @@ class Services:
         baskets: Bills that points of several issuers pay.
         codes: Spending codes.
         consents: What members agreed to.
+        disputes: Cases about lines.
         households: Members who share their points.
         transfers: Transfers between them.
         purchases: Purchases and accruals.
@@ -106,6 +108,7 @@ class Services:
     bulk: BulkDesk
     links: LinkDesk
     consents: ConsentDesk
+    disputes: DisputeDesk
     households: HouseholdDesk
     transfers: TransferDesk
     baskets: BasketDesk
@@ -221,6 +224,7 @@ def make_services(
         ),
         links=links,
         consents=ConsentDesk(pool=pool, shelf=shelf, members=members, now=clock),
+        disputes=DisputeDesk(pool=pool, shelf=shelf, door=door, now=clock),
         households=HouseholdDesk(pool=pool, shelf=shelf, members=members, now=clock),
         transfers=TransferDesk(
             pool=pool, clearing=clearing, shelf=shelf, members=members, door=door
