@@ -23,6 +23,7 @@ _ROLES = ("treasurer",)
 _POTS = ("funds", "collateral", "default_fund")
 _ALERTS = {
     "below_zero": "below zero 负余额",
+    "overdue": "overdue 逾期",
     "missing": "pays in 待缴",
     "below_level": "below level 低于警戒线",
     "": "",
@@ -50,7 +51,7 @@ def list_funds(context: click.Context, *, as_json: bool) -> None:
 
     async def work(dsn: str) -> tuple[Purses, Custody]:
         async with pool_of(dsn) as pool:
-            return await purses(pool), await custody(pool)
+            return await purses(pool, at=datetime.now(UTC)), await custody(pool)
 
     with database(this_home()) as dsn:
         found, held = run(work(dsn))

@@ -30,7 +30,14 @@ if TYPE_CHECKING:
         | events.OrderReversed
     )
     _CycleEvent = events.CycleClosed | events.CycleSettled
-    _NoticeEvent = events.BatchPublished | events.CapNear | events.CapBreached | events.CapEased
+    _NoticeEvent = (
+        events.BatchPublished
+        | events.CapNear
+        | events.CapBreached
+        | events.CapEased
+        | events.FundsLow
+        | events.FundsEnough
+    )
 
 EVERYBODY: Final = 0
 """As the party of a happening or a notice: all merchants hear of it."""
@@ -65,6 +72,8 @@ _OF_NOTICE: Final[Mapping[str, type[_NoticeEvent]]] = {
         events.CapNear,
         events.CapBreached,
         events.CapEased,
+        events.FundsLow,
+        events.FundsEnough,
     )
 }
 
@@ -144,14 +153,14 @@ class Notice(NamedTuple):
         event_type: Type of the event.
         merchant_no: Who hears of it besides the house; `EVERYBODY` for all.
         at_us: When it was written.
-        facts: `BatchFacts` or `CapFacts`.
+        facts: `BatchFacts`, `CapFacts` or `FundsFacts`.
     """
 
     notice_no: int
     event_type: str
     merchant_no: int
     at_us: int
-    facts: events.BatchFacts | events.CapFacts
+    facts: events.BatchFacts | events.CapFacts | events.FundsFacts
 
     def concerns(self, merchant_no: int) -> bool:
         """Whether a merchant hears of it; the house (0) hears of everything."""

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import structlog
+
 from exchange.store import feed as store
-from schemas.wire.events import BatchFacts, CapFacts
-from settlement.service import cycles, inquiry
+from schemas.wire.events import BatchFacts, CapFacts, FundsFacts, Why
+from settlement.service import cycles, funding, inquiry
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
     from pathlib import Path
 
@@ -22,11 +25,17 @@ if TYPE_CHECKING:
 
     from exchange.service.shelf import Shelf
 
+log = structlog.get_logger()
+
 NEAR_PERCENT: Final = 80
 EASED_PERCENT: Final = 70
 NEAR: Final = "merchant.cap_near"
 BREACHED: Final = "merchant.cap_breached"
 EASED: Final = "merchant.cap_eased"
+LOW: Final = "merchant.funds_low"
+ENOUGH: Final = "merchant.funds_enough"
+_TOLD: Final[Mapping[str, Why]] = {"overdue": "overdue", "below_level": "below_level"}
+"""Alerts of which a merchant hears; what it is to pay in before it is due says the instruction."""
 
 
 def cap_level(before: str, *, limit_cu: int, headroom_cu: int) -> str:
@@ -64,6 +73,7 @@ async def write_notices(pool: Pool, *, shelf: Shelf, packages: Path, now: dateti
         head = await cycles.ledger_head(pool)
         if head is None:
             return written
+        written += await _tell_funds(conn, pool, now)
         levels = await store.fetch_cap_levels(conn)
         for row in await inquiry.standing(pool, cycle_no=head["cycle_no"]):
             if row["cap_cu"] is None:
@@ -101,5 +111,28 @@ async def _tell_batches(
         await store.insert_notice(
             conn, event_type="batch.published", merchant_no=0, facts=facts, now=now
         )
+        written += 1
+    return written
+
+
+async def _tell_funds(conn: Connection | PoolConnectionProxy, pool: Pool, now: datetime) -> int:
+    """Tell merchants whose funds are low, or late, and those whose funds are enough again."""
+    written = 0
+    before = await store.fetch_funds_levels(conn)
+    for one in (await funding.purses(pool, at=now)).merchants:
+        level: str = LOW if one.alert in _TOLD else ENOUGH
+        if level == before.get(one.merchant_no, ENOUGH):
+            continue
+        facts = FundsFacts(
+            merchant=one.code,
+            funds_cu=str(one.funds_cu),
+            needs_cu=str(one.needs_cu),
+            why=_TOLD.get(one.alert, ""),
+        )
+        await store.insert_notice(
+            conn, event_type=level, merchant_no=one.merchant_no, facts=facts, now=now
+        )
+        log.warning("funds.low" if level == LOW else "funds.enough", merchant_no=one.merchant_no,
+                    funds_cu=one.funds_cu, needs_cu=one.needs_cu, why=one.alert)  # fmt: skip
         written += 1
     return written

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from exchange.core.feed import Cursor, Happening, Notice
-from schemas.wire.events import BatchFacts, CapFacts
+from schemas.wire.events import BatchFacts, CapFacts, FundsFacts
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
     from asyncpg.pool import PoolConnectionProxy
 
-_FACTS: Final[Mapping[str, type[BatchFacts | CapFacts]]] = {"batch.published": BatchFacts}
+_FACTS: Final[Mapping[str, type[BatchFacts | CapFacts | FundsFacts]]] = {
+    "batch.published": BatchFacts,
+    "merchant.funds_low": FundsFacts,
+    "merchant.funds_enough": FundsFacts,
+}
 
 
 async def fetch_head(conn: Connection | PoolConnectionProxy | Pool, *, part: int) -> Cursor | None:
@@ -116,7 +120,7 @@ async def insert_notice(
     *,
     event_type: str,
     merchant_no: int,
-    facts: BatchFacts | CapFacts,
+    facts: BatchFacts | CapFacts | FundsFacts,
     now: datetime,
 ) -> None:
     """Add a notice; the caller holds `lock_notices`, so that numbers become visible in their order."""
@@ -166,6 +170,19 @@ async def fetch_cap_levels(conn: Connection | PoolConnectionProxy) -> dict[int, 
         SELECT DISTINCT ON (merchant_no) merchant_no, event_type
           FROM exchange.notice
          WHERE event_type IN ('merchant.cap_near', 'merchant.cap_breached', 'merchant.cap_eased')
+         ORDER BY merchant_no, notice_no DESC
+        """
+    )
+    return {row["merchant_no"]: row["event_type"] for row in rows}
+
+
+async def fetch_funds_levels(conn: Connection | PoolConnectionProxy) -> dict[int, str]:
+    """Type of each merchant's last notice about its funds."""
+    rows = await conn.fetch(
+        """
+        SELECT DISTINCT ON (merchant_no) merchant_no, event_type
+          FROM exchange.notice
+         WHERE event_type IN ('merchant.funds_low', 'merchant.funds_enough')
          ORDER BY merchant_no, notice_no DESC
         """
     )

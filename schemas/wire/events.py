@@ -113,6 +113,25 @@ class CapFacts(msgspec.Struct, frozen=True, kw_only=True):
     headroom_cu: SignedCu
 
 
+Why = Literal["overdue", "below_level", ""]
+
+
+class FundsFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a merchant has in its settlement account, and what is needed of it.
+
+    Attributes:
+        merchant: The merchant's code.
+        funds_cu: What it has.
+        needs_cu: What closed cycles that are not settled will take of it.
+        why: `overdue` or `below_level`; empty where it is enough.
+    """
+
+    merchant: str
+    funds_cu: SignedCu
+    needs_cu: CuDigits
+    why: Why
+
+
 class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     """What every event has.
 
@@ -203,6 +222,18 @@ class CapEased(_Event, frozen=True, tag="merchant.cap_eased"):
     data: CapFacts
 
 
+class FundsLow(_Event, frozen=True, tag="merchant.funds_low"):
+    """A merchant's money is late, or below the level that was set for it."""
+
+    data: FundsFacts
+
+
+class FundsEnough(_Event, frozen=True, tag="merchant.funds_enough"):
+    """A merchant's money that was low is enough again."""
+
+    data: FundsFacts
+
+
 Event = (
     OrderAccepted
     | OrderRefused
@@ -217,6 +248,8 @@ Event = (
     | CapNear
     | CapBreached
     | CapEased
+    | FundsLow
+    | FundsEnough
 )
 EventType = Literal[
     "order.accepted",
@@ -232,6 +265,8 @@ EventType = Literal[
     "merchant.cap_near",
     "merchant.cap_breached",
     "merchant.cap_eased",
+    "merchant.funds_low",
+    "merchant.funds_enough",
 ]
 
 

@@ -6,7 +6,8 @@ Source: settlement/RULES.md, rules U1 to U6, U10 and U12.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from schemas.values.ids import HOUSE, HOUSE_DEFAULT_FUND, HOUSE_TRANSIT, key_bytes
 from schemas.values.reason import REASON_BY_NUMBER, Reason, Refusal
@@ -24,7 +25,7 @@ from settlement.store import funding as store
 from settlement.store import funds as funds_store
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from asyncpg import Pool
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from settlement.service.clearing import Clearing
 
 _BANK = b"bank"
+DUE_DAYS: Final = 1
+"""Instructions are due so many days after their cycle closed."""
 
 
 class Moved(NamedTuple):
@@ -59,6 +62,7 @@ class Purse:
         needs_cu: What closed, unsettled cycles will take of its funds.
         level_cu: Below which funds somebody is told; None where nobody said.
         owes_cu: What it owes after a default.
+        late_cu: What of its needs is due and not there.
     """
 
     merchant_no: int
@@ -69,6 +73,7 @@ class Purse:
     needs_cu: int
     level_cu: int | None
     owes_cu: int
+    late_cu: int = 0
 
     @property
     def missing_cu(self) -> int:
@@ -81,6 +86,8 @@ class Purse:
         """Why somebody is to be told; empty where all is well."""
         if self.funds_cu < -SLACK_CU:
             return "below_zero"
+        if self.late_cu > SLACK_CU:
+            return "overdue"
         if self.missing_cu:
             return "missing"
         return "below_level" if self.level_cu is not None and self.funds_cu < self.level_cu else ""
@@ -136,16 +143,19 @@ def booking_key(statement_no: int, entry_no: int, number: int = 0) -> bytes:
     )
 
 
-async def purses(pool: Pool) -> Purses:
-    """Everybody's money, what cycles need of it, and whom to tell."""
+async def purses(pool: Pool, *, at: datetime) -> Purses:
+    """Everybody's money, what cycles need of it at an instant, and whom to tell."""
     async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
         funds = await funds_store.load_funds(conn, part=PART)
         collateral = dict(tuple(row) for row in await store.fetch_collateral(conn, part=PART))
         nets: dict[int, dict[int, int]] = {}
-        for cycle_no, party, net_cu in await store.fetch_closed_nets(conn, part=PART):
+        due: set[int] = set()
+        for cycle_no, party, net_cu, closed_at in await store.fetch_closed_nets(conn, part=PART):
             nets.setdefault(cycle_no, {})[party] = net_cu
+            if closed_at + timedelta(days=DUE_DAYS) <= at:
+                due.add(cycle_no)
         levels = {row["merchant_no"]: row["level_cu"] for row in await store.fetch_levels(conn)}
-    left = [funds.residual(cycle_no, each) for cycle_no, each in nets.items()]
+    left = {cycle_no: funds.residual(cycle_no, each) for cycle_no, each in nets.items()}
     rows = await parties.list_parties(pool)
     return Purses(
         merchants=tuple(
@@ -155,16 +165,23 @@ async def purses(pool: Pool) -> Purses:
                 funds_cu=funds.of(number),
                 collateral_cu=collateral.get(number, 0),
                 share_cu=funds.contributions.get(number, 0),
-                needs_cu=-sum(min(0, each.get(number, 0)) for each in left),
+                needs_cu=_paying(left.values(), number),
+                late_cu=late - funds.of(number) if late else 0,
                 level_cu=levels.get(number),
                 owes_cu=sum(cu for (debtor, _), cu in funds.debts.items() if debtor == number),
             )
             for row in sorted(rows, key=lambda row: str(row["code"]))
             for number in (row["merchant_no"],)
+            for late in (_paying((left[cycle_no] for cycle_no in due), number),)
         ),
         house={party: cu for party, cu in funds.balances.items() if party < 0}
         | {HOUSE: funds.contributions.get(HOUSE, 0)},
     )
+
+
+def _paying(residuals: Iterable[Mapping[int, int]], merchant_no: int) -> int:
+    """What a merchant pays in some cycles, CU."""
+    return -sum(min(0, each.get(merchant_no, 0)) for each in residuals)
 
 
 async def custody(pool: Pool, *, account: str = "") -> Custody:

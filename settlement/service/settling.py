@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from schemas.values.ids import HOUSE, key_bytes
 from schemas.values.reason import REASON_BY_NUMBER, Reason, Refusal
@@ -19,7 +19,7 @@ from settlement.core.waterfall import Figures, Planned, StepKind, plan
 from settlement.service import cycles, trail
 from settlement.service.clearing import PART
 from settlement.service.default_records import keep_records
-from settlement.service.funding import custody, why_not_released
+from settlement.service.funding import DUE_DAYS, custody, why_not_released
 from settlement.store import balances as ledger
 from settlement.store import funding as store
 from settlement.store import funds as funds_store
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
     from settlement.core.trail import By
     from settlement.service.clearing import Clearing
     from settlement.signing.keyring import Keyring
-
-DUE_DAYS: Final = 1
-"""Instructions are due so many days after their cycle closed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +79,7 @@ async def standing(pool: Pool, *, cycle_id: str, due_days: int = DUE_DAYS) -> St
         collateral = await store.fetch_collateral(conn, part=PART)
         nets = {
             party: net_cu
-            for number, party, net_cu in await store.fetch_closed_nets(conn, part=PART)
+            for number, party, net_cu, _ in await store.fetch_closed_nets(conn, part=PART)
             if number == cycle_no
         }
         owed = await ledger.fetch_owed(conn, part=PART, cycle_nos=[cycle_no])

@@ -19,17 +19,26 @@ async def fetch_unbooked(
 ) -> list[Record]:
     """Movements of an account that no event books, with the match that holds each, oldest first.
 
-    The key of a booking is made of the numbers of statement and entry; see `settlement.service.funding.booking_key`.
+    What was on the account before its first statement stands there as that statement's entry 0. The key of a booking
+    is made of the numbers of statement and entry; see `settlement.service.funding.booking_key`.
     """
     rows: list[Record] = await conn.fetch(
         """
+        WITH moved AS (
+            SELECT statement_no, entry_no, amount_fen, reference, party_name, party_account
+              FROM settlement.bank_entry
+             UNION ALL
+            SELECT statement_no, 0, opening_fen, 'opening balance', '', ''
+              FROM settlement.bank_statement
+             WHERE follows IS NULL
+        )
         SELECT e.statement_no, e.entry_no, s.number AS statement, e.amount_fen, e.reference, e.party_name,
                e.party_account, m.match_no,
                coalesce(m.difference IS NOT NULL AND m.accepted_at IS NULL, false) AS differs,
                m.match_no IS NULL AND EXISTS (
                    SELECT FROM settlement.match_entry AS u
                     WHERE u.statement_no = e.statement_no AND u.entry_no = e.entry_no) AS released
-          FROM settlement.bank_entry AS e
+          FROM moved AS e
           JOIN settlement.bank_statement AS s USING (statement_no)
           LEFT JOIN settlement.match_entry AS h
             ON h.statement_no = e.statement_no AND h.entry_no = e.entry_no AND h.holds
@@ -72,10 +81,10 @@ async def fetch_collateral(conn: Connection | asyncpg.Pool, *, part: int) -> lis
 
 
 async def fetch_closed_nets(conn: Connection | asyncpg.Pool, *, part: int) -> list[Record]:
-    """Positions of all cycles that are closed and not settled."""
+    """Positions of all cycles that are closed and not settled, with when they closed."""
     rows: list[Record] = await conn.fetch(
         """
-        SELECT p.cycle_no, p.merchant_no, p.net_cu
+        SELECT p.cycle_no, p.merchant_no, p.net_cu, c.closed_at
           FROM settlement.position AS p
           JOIN settlement.cycle AS c ON c.part = p.part AND c.cycle_no = p.cycle_no
          WHERE p.part = $1 AND c.state = 'closed' AND p.net_cu <> 0

@@ -16,7 +16,9 @@ from exchange.service.notices import write_notices
 from exchange.service.postman import LEASE_SECONDS
 from exchange.service.webhook_keys import REREAD_SECONDS, open_webhook_keys
 from exchange.service.webhook_sender import WebhookSender
+from settlement.core.trail import PROGRAM
 from settlement.service.cycles import close_cycle
+from settlement.service.funding import set_level
 from tests.gateway.conftest import AIR, House, clearing_house, merchant, soon
 from tests.gateway.receiver import delivering, is_ours, receiving, register
 
@@ -332,6 +334,28 @@ async def test_a_slow_endpoint_slows_nobody(house: House, tell_figure):
         f"webhooks: 40 orders in {alone * 1000:.0f} ms and told after {told_alone * 1000:.0f} ms; "
         f"beside 10 hanging endpoints {beside * 1000:.0f} and {told_beside * 1000:.0f} ms"
     )
+
+
+async def test_low_funds_are_told_once_and_when_they_are_enough_again(house: House):
+    """A merchant below the level that was set for it hears of it once, and once more when it is not."""
+    packages, now = house.services.packages, house.services.now()
+
+    async def look() -> int:
+        return await write_notices(
+            house.pool, shelf=house.services.shelf, packages=packages, now=now
+        )
+
+    assert await look() == 0
+    for number, (level_cu, why) in enumerate(((700, "below_level"), (0, ""))):
+        await set_level(
+            house.pool, merchant_no=1, code="AIR", level_cu=level_cu, by=PROGRAM,
+            at=now + timedelta(seconds=number),
+        )  # fmt: skip
+        assert [await look(), await look()] == [1, 0]
+        page = await house.call("GET", "/v1/events?limit=100", caller="AIR")
+        event = page.body["events"][-1]
+        assert event["type"] == f"merchant.funds_{'low' if why else 'enough'}"
+        assert event["data"] == {"merchant": "AIR", "funds_cu": "0", "needs_cu": "0", "why": why}
 
 
 async def test_packages_and_caps_are_told_once(house: House):

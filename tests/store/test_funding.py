@@ -157,7 +157,7 @@ async def test_a_cycle_is_paid_in_settled_and_paid_out_as_the_bank_shows(house, 
     ]
     await shown(house, paid_out, opening_fen=8_000)
     assert len((await booked(house)).booked) == 2
-    found = await purses(house.pool)
+    found = await purses(house.pool, at=NOW)
     assert [one.funds_cu for one in found.merchants] == [0, 0, 0]
     assert (await custody(house.pool)).why_not() == ""
     assert await untold(house) == set()
@@ -197,9 +197,9 @@ async def test_a_withdrawal_is_in_transit_until_the_bank_shows_it(house):
     assert (await custody(house.pool)).why_not() == ""
     await shown(house, [moved(-2_000, account="2002A", day=2)], opening_fen=10_000)
     assert [one.parts for one in (await booked(house)).booked] == [((-4, 0, -200_000),)]
-    assert (await purses(house.pool)).house == {-4: 0, 0: 0}
+    assert (await purses(house.pool, at=NOW)).house == {-4: 0, 0: 0}
     await set_level(house.pool, merchant_no=1, code="A", level_cu=900_000, by=TINA, at=NOW)
-    found = {one.code: one for one in (await purses(house.pool)).merchants}
+    found = {one.code: one for one in (await purses(house.pool, at=NOW)).merchants}
     assert (found["A"].alert, found["A"].needs_cu, found["B"].alert) == ("below_level", 800_000, "")
     assert await settled(house) is None
     await whole(house)
@@ -245,7 +245,7 @@ async def test_the_waterfall_pays_what_it_can_and_names_the_rest(house, keyring,
     assert taken == [step.kind for step in planned[1:]]
     folder = tmp_path / "first"
     assert verify_records(folder, keyring.trusted()) == len(ORDER)
-    found = await purses(house.pool)
+    found = await purses(house.pool, at=NOW)
     assert found.merchants[0].owes_cu == sum(
         step.cu for step in planned if step.kind.value in ("house_contribution", "others_contributions", "unwind")
     )  # fmt: skip
