@@ -1429,13 +1429,14 @@ CREATE TABLE settlement.instruction (
     carry_before_cu bigint NOT NULL,
     pay_fen bigint NOT NULL,
     carry_after_cu bigint NOT NULL,
+    counterparty_no integer DEFAULT 0 NOT NULL,
     CONSTRAINT instruction_carry_after_cu_check CHECK ((abs(carry_after_cu) < 100)),
     CONSTRAINT instruction_carry_before_cu_check CHECK ((abs(carry_before_cu) < 100)),
     CONSTRAINT instruction_check CHECK (((merchant_no < 0) OR ((carry_before_cu + net_cu) = ((pay_fen * 100) + carry_after_cu))))
 );
 
 ALTER TABLE ONLY settlement.instruction
-    ADD CONSTRAINT instruction_pkey PRIMARY KEY (cycle_no, merchant_no);
+    ADD CONSTRAINT instruction_pkey PRIMARY KEY (cycle_no, merchant_no, counterparty_no);
 
 GRANT SELECT,INSERT ON TABLE settlement.instruction TO tongdui_app;
 
@@ -1489,13 +1490,14 @@ CREATE TABLE settlement.match_instruction (
     match_no integer NOT NULL,
     cycle_no integer NOT NULL,
     merchant_no integer NOT NULL,
-    holds boolean DEFAULT true NOT NULL
+    holds boolean DEFAULT true NOT NULL,
+    counterparty_no integer DEFAULT 0 NOT NULL
 );
 
 ALTER TABLE ONLY settlement.match_instruction
-    ADD CONSTRAINT match_instruction_pkey PRIMARY KEY (match_no, cycle_no, merchant_no);
+    ADD CONSTRAINT match_instruction_pkey PRIMARY KEY (match_no, cycle_no, merchant_no, counterparty_no);
 
-CREATE UNIQUE INDEX match_instruction_once ON settlement.match_instruction USING btree (cycle_no, merchant_no) WHERE holds;
+CREATE UNIQUE INDEX match_instruction_once ON settlement.match_instruction USING btree (cycle_no, merchant_no, counterparty_no) WHERE holds;
 
 GRANT SELECT,INSERT ON TABLE settlement.match_instruction TO tongdui_app;
 
@@ -1832,7 +1834,7 @@ ALTER TABLE ONLY settlement.match_entry
     ADD CONSTRAINT match_entry_statement_no_entry_no_fkey FOREIGN KEY (statement_no, entry_no) REFERENCES settlement.bank_entry(statement_no, entry_no);
 
 ALTER TABLE ONLY settlement.match_instruction
-    ADD CONSTRAINT match_instruction_cycle_no_merchant_no_fkey FOREIGN KEY (cycle_no, merchant_no) REFERENCES settlement.instruction(cycle_no, merchant_no);
+    ADD CONSTRAINT match_instruction_is_due FOREIGN KEY (cycle_no, merchant_no, counterparty_no) REFERENCES settlement.instruction(cycle_no, merchant_no, counterparty_no);
 
 ALTER TABLE ONLY settlement.match_instruction
     ADD CONSTRAINT match_instruction_match_no_fkey FOREIGN KEY (match_no) REFERENCES settlement.match(match_no);

@@ -59,9 +59,10 @@ def figures_of_package(folder: Path) -> CycleFigures:
         OSError: A file cannot be read.
     """
     from schemas.files.manifest import read_manifest
-    from schemas.files.tables import read_instructions
+    from schemas.files.tables import in_all, read_instructions
 
     manifest = read_manifest((folder / "manifest.json").read_bytes())
+    rows = read_instructions((folder / "instructions.csv").read_bytes())
     return CycleFigures(
         cycle_id=manifest.cycle.id,
         orders=manifest.counts.orders,
@@ -79,8 +80,9 @@ def figures_of_package(folder: Path) -> CycleFigures:
             for each in manifest.netting.parties
         ],
         payments={
-            row.party: (row.pay_fen, row.carry_after_cu)
-            for row in read_instructions((folder / "instructions.csv").read_bytes())
+            party: (together.pay_fen, together.carry_after_cu)
+            for party in {row.party: None for row in rows}
+            for together in (in_all(party, rows),)
         },
     )
 

@@ -20,6 +20,7 @@ from schemas.values.ids import MERCHANT_CODE_PATTERN
 PACKAGE_FORMAT: Final = "tongdui-package/1"
 MULTILATERAL: Final = "deferred-net-multilateral"
 """The model in which each party pays or is paid its one figure against everybody."""
+ModelName = Literal["deferred-net-multilateral", "deferred-net-bilateral"]
 BILATERAL: Final = "deferred-net-bilateral"
 """The model in which each pair of parties pays its difference."""
 NO_PREVIOUS: Final = "00" * 32
@@ -124,7 +125,7 @@ class PartyFacts(_Record, frozen=True, kw_only=True):
 class NettingFacts(_Record, frozen=True, kw_only=True):
     """What each step of netting saved, CU, and every party's path."""
 
-    model: Literal["deferred-net-multilateral", "deferred-net-bilateral"]
+    model: ModelName
     saved_bilateral_cu: Cu
     saved_multilateral_cu: Cu
     parties: list[PartyFacts]

@@ -30,8 +30,13 @@ INSTRUCTION_COLUMNS: Final = (
     "net_cu 净额(CU)", "carry_before_cu 上期结转(CU)", "carry_after_cu 结转下期(CU)",
 )  # fmt: skip
 
+BILATERAL_COLUMNS: Final = (
+    INSTRUCTION_COLUMNS[0], "counterparty 对方", *INSTRUCTION_COLUMNS[1:]
+)  # fmt: skip
+"""Those of a bilateral cycle's instructions."""
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 _INTEGER = re.compile(r"\A(?:0|-?[1-9][0-9]{0,18})\Z")
 
@@ -63,13 +68,34 @@ class ObligationRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstructionRow:
-    """What one party pays in (negative) or is paid out (positive), fen; carries in CU."""
+    """What one party pays in (negative) or is paid out (positive), fen; carries in CU.
+
+    `counterparty` is whom it is settled with in a bilateral cycle, and empty in a multilateral one.
+    """
 
     party: str
     pay_fen: int
     net_cu: int
     carry_before_cu: int
     carry_after_cu: int
+    counterparty: str = ""
+
+    @property
+    def carry_name(self) -> str:
+        """What its carry is known by: the party, and the counterparty where there is one."""
+        return f"{self.party} {self.counterparty}" if self.counterparty else self.party
+
+
+def in_all(party: str, rows: Iterable[InstructionRow]) -> InstructionRow:
+    """What a party pays or is paid together, whomever it is settled with."""
+    own = [row for row in rows if row.party == party]
+    return InstructionRow(
+        party=party,
+        pay_fen=sum(row.pay_fen for row in own),
+        net_cu=sum(row.net_cu for row in own),
+        carry_before_cu=sum(row.carry_before_cu for row in own),
+        carry_after_cu=sum(row.carry_after_cu for row in own),
+    )
 
 
 def write_positions(rows: Sequence[PositionRow]) -> bytes:
@@ -156,17 +182,26 @@ def read_obligations(data: bytes) -> list[ObligationRow]:
 
 
 def write_instructions(rows: Sequence[InstructionRow]) -> bytes:
-    """Write `instructions.csv`: what is paid in and paid out in two columns, then the totals."""
+    """Write `instructions.csv`: what is paid in and paid out in two columns, then the totals.
+
+    Those of a bilateral cycle have the counterparty beside the party.
+    """
+    bilateral = any(row.counterparty for row in rows)
+
+    def named(party: str, counterparty: str) -> tuple[str, ...]:
+        return (party, counterparty) if bilateral else (party,)
+
     table: list[Sequence[object]] = [
         (
-            row.party, fen_text(max(0, -row.pay_fen)), fen_text(max(0, row.pay_fen)), row.pay_fen,
-            row.net_cu, row.carry_before_cu, row.carry_after_cu,
+            *named(row.party, row.counterparty), fen_text(max(0, -row.pay_fen)),
+            fen_text(max(0, row.pay_fen)), row.pay_fen, row.net_cu, row.carry_before_cu,
+            row.carry_after_cu,
         )
         for row in rows
     ]  # fmt: skip
     table.append(
         (
-            TOTAL,
+            *named(TOTAL, ""),
             fen_text(sum(max(0, -row.pay_fen) for row in rows)),
             fen_text(sum(max(0, row.pay_fen) for row in rows)),
             sum(row.pay_fen for row in rows),
@@ -175,7 +210,7 @@ def write_instructions(rows: Sequence[InstructionRow]) -> bytes:
             sum(row.carry_after_cu for row in rows),
         )
     )
-    return write_table(INSTRUCTION_COLUMNS, table)
+    return write_table(BILATERAL_COLUMNS if bilateral else INSTRUCTION_COLUMNS, table)
 
 
 def read_instructions(data: bytes) -> list[InstructionRow]:
@@ -184,14 +219,18 @@ def read_instructions(data: bytes) -> list[InstructionRow]:
     Raises:
         SchemaError: It is not written as this file is.
     """
+    header, _, _ = data.partition(b"\r\n")
+    bilateral = BILATERAL_COLUMNS[1].encode() in header
 
     def row_of(row: list[str], place: str) -> InstructionRow:
-        pay, net, before, after = _integers(row[3:7], place)
+        pay, net, before, after = _integers(row[-4:], place)
         return InstructionRow(
-            party=row[0], pay_fen=pay, net_cu=net, carry_before_cu=before, carry_after_cu=after
-        )
+            party=row[0], pay_fen=pay, net_cu=net, carry_before_cu=before, carry_after_cu=after,
+            counterparty=row[1] if bilateral else "",
+        )  # fmt: skip
 
-    return _read(data, INSTRUCTION_COLUMNS, row_of, write_instructions)
+    columns = BILATERAL_COLUMNS if bilateral else INSTRUCTION_COLUMNS
+    return _read(data, columns, row_of, write_instructions)
 
 
 _RowT = TypeVar("_RowT")

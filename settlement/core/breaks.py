@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from settlement.core.matching import BreakKind, Item
-from settlement.core.payment_id import payment_id, read_payment_name
+from settlement.core.payment_id import read_payment_name, written_again
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,6 +29,7 @@ class Payment:
         payment_id: What the payment is called in bank files.
         amount_fen: Signed fen on the house's account: positive is paid in.
         due_on: Day on which the cycle closed, in Beijing.
+        counterparty_no: Whom it is settled with in a bilateral cycle, as `party_no`; 0 in a multilateral one.
     """
 
     cycle_no: int
@@ -37,6 +38,7 @@ class Payment:
     payment_id: str
     amount_fen: int
     due_on: date
+    counterparty_no: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +108,7 @@ def items(
 
     Source: settlement/RULES.md, rule X11.
     """
-    of_batch = {(one.payment_id.rpartition("-")[0], one.code): one.payment_id for one in payments}
+    of_batch = _only_payments(payments)
     ours = [
         Item(
             amount=one.amount_fen,
@@ -130,13 +132,26 @@ def items(
     return ours, theirs
 
 
+def _only_payments(payments: Sequence[Payment]) -> dict[tuple[str, str], str]:
+    """Batch and party to the payment, where the party has no other one in the batch."""
+    found: dict[tuple[str, str], str] = {}
+    several = set()
+    for one in payments:
+        name = read_payment_name(one.payment_id)
+        key = ("" if name is None else name.batch_id, one.code)
+        if key in found:
+            several.add(key)
+        found[key] = one.payment_id
+    return {key: payment for key, payment in found.items() if key not in several}
+
+
 def _named(remark: str, party: str, of_batch: Mapping[tuple[str, str], str]) -> str:
     """The payment that a remark names: whole, or by the batch and who paid; empty when it names none."""
     name = read_payment_name(remark)
     if name is None:
         return ""
     if name.party_no is not None:
-        return payment_id(name.batch_id, name.party_no)
+        return written_again(name)
     return of_batch.get((name.batch_id, party), "")
 
 

@@ -1,10 +1,13 @@
 """Payment instructions of one batch: whole fen, and the rest carried to the next one.
 
-Source: settlement/RULES.md, rules N7 to N10.
+A multilateral cycle has one for each party, a bilateral one for each party and each of its counterparties.
+
+Source: settlement/RULES.md, rules N7 to N10 and N12.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -12,7 +15,9 @@ from schemas.values.amounts import CU_PER_FEN
 from settlement.core.fen import FenRun
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+
+    from settlement.core.netting import Obligation
 
 HOUSE_LEG: Final = -9
 """Number of the house's one bank account in instructions: its accounts are paid in one sum."""
@@ -32,6 +37,7 @@ class Instruction:
         carry_before_cu: What earlier instructions left over, CU.
         pay_fen: What the bank moves, fen; negative when the merchant pays in.
         carry_after_cu: What is left for the next instruction, CU.
+        counterparty: Whom it is settled with, as `party`; 0 where that is everybody.
     """
 
     party: int
@@ -39,12 +45,15 @@ class Instruction:
     carry_before_cu: int
     pay_fen: int
     carry_after_cu: int
+    counterparty: int = 0
 
     def __post_init__(self) -> None:
         """Check what no code path may break; the table's constraints say the same."""
         if self.carry_before_cu + self.net_cu != self.pay_fen * CU_PER_FEN + self.carry_after_cu:
             raise ValueError(f"the carry does not explain the payment: {self}")
-        if self.party != HOUSE_LEG and abs(self.carry_after_cu) >= CU_PER_FEN:
+        if (self.party != HOUSE_LEG or self.counterparty) and abs(
+            self.carry_after_cu
+        ) >= CU_PER_FEN:
             raise ValueError(f"a whole fen is carried: {self}")
 
 
@@ -69,7 +78,7 @@ def instruct(*, nets: Mapping[int, int], carries: Mapping[int, int]) -> list[Ins
         party for party, carry_cu in carries.items() if carry_cu != 0
     }
     instructions = [
-        _instruct_merchant(party, nets.get(party, 0), carries.get(party, 0))
+        _instruct_one(party, nets.get(party, 0), carries.get(party, 0))
         for party in sorted(merchants)
     ]
     house = Instruction(
@@ -82,7 +91,58 @@ def instruct(*, nets: Mapping[int, int], carries: Mapping[int, int]) -> list[Ins
     return [*instructions, house]
 
 
-def _instruct_merchant(party: int, net_cu: int, carry_cu: int) -> Instruction:
+def nets_of_pairs(obligations: Iterable[Obligation]) -> dict[tuple[int, int], int]:
+    """What each party is to receive (positive) from each other one for a cycle, CU.
+
+    The house is one counterparty, `HOUSE_LEG`, for its fees and its rounding. Both ways round stand in it, so the
+    figures sum to zero by pair.
+    """
+    nets: defaultdict[tuple[int, int], int] = defaultdict(int)
+    for one in obligations:
+        for creditor, cu in (
+            (one.acceptor, one.credit_cu),
+            (HOUSE_LEG, one.debit_cu - one.credit_cu),
+        ):
+            nets[one.issuer, creditor] -= one.sign * cu
+            nets[creditor, one.issuer] += one.sign * cu
+    return dict(nets)
+
+
+def instruct_pairs(
+    *, nets: Mapping[tuple[int, int], int], carries: Mapping[tuple[int, int], int]
+) -> list[Instruction]:
+    """Turn the figures of a bilateral cycle into payments: each pair pays its difference and nothing else.
+
+    Args:
+        nets: Party and counterparty to what the one is to receive from the other, CU; as `nets_of_pairs` has it.
+        carries: What each pair's earlier instructions left over, CU, as the first of the two sees it.
+
+    Returns:
+        For each pair that has a figure or a carry both ways round, which sum to zero; by party and counterparty,
+        the house's last.
+
+    Raises:
+        ValueError: The two of a pair see different figures or carries.
+
+    Source: settlement/RULES.md, rule N12.
+    """
+    for figures in (nets, carries):
+        for (party, counterparty), cu in figures.items():
+            if figures.get((counterparty, party), -cu) != -cu:
+                raise ValueError(f"{party} and {counterparty} see different figures")
+    known = nets.keys() | {pair for pair, cu in carries.items() if cu}
+    pairs = known | {pair[::-1] for pair in known}
+
+    def either(figures: Mapping[tuple[int, int], int], pair: tuple[int, int]) -> int:
+        return figures[pair] if pair in figures else -figures.get(pair[::-1], 0)
+
+    return [
+        _instruct_one(pair[0], either(nets, pair), either(carries, pair), counterparty=pair[1])
+        for pair in sorted(pairs, key=lambda pair: (pair[0] < 0, pair[0], pair[1] < 0, pair[1]))
+    ]
+
+
+def _instruct_one(party: int, net_cu: int, carry_cu: int, *, counterparty: int = 0) -> Instruction:
     """Pay the whole fen of carry and figure, truncated toward zero, and carry the rest."""
     run = FenRun(carry_cu)
     pay_fen = run.take(net_cu)
@@ -92,4 +152,5 @@ def _instruct_merchant(party: int, net_cu: int, carry_cu: int) -> Instruction:
         carry_before_cu=carry_cu,
         pay_fen=pay_fen,
         carry_after_cu=run.carry_cu,
+        counterparty=counterparty,
     )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from schemas.files.instant import instant_text
 from schemas.files.manifest import (
+    BILATERAL,
+    MULTILATERAL,
     NO_PREVIOUS,
     PACKAGE_FORMAT,
     Approval,
@@ -19,17 +21,25 @@ from schemas.files.manifest import (
     FileFacts,
     Manifest,
     MerkleFacts,
+    ModelName,
     NettingFacts,
     PartyFacts,
     Previous,
     ReversedTotals,
 )
-from settlement.core.arrangement import MAIN_CODE
+from settlement.core.arrangement import MAIN_CODE, Model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from settlement.core.netting import Netting
+
+
+MODEL_NAMES: Final[Mapping[Model, ModelName]] = {
+    Model.MULTILATERAL: MULTILATERAL,
+    Model.BILATERAL: BILATERAL,
+}
+"""What manifests call the models."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +53,7 @@ class Cycle:
         cut_off_us: When it was planned to close; None if it was not planned.
         closed_us: When it closed.
         arrangement: Code of the arrangement that it is a cycle of.
+        model: How it is paid.
     """
 
     cycle_no: int
@@ -51,6 +62,7 @@ class Cycle:
     cut_off_us: int | None
     closed_us: int
     arrangement: str = MAIN_CODE
+    model: Model = Model.MULTILATERAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +162,7 @@ def compose_manifest(
             statements=sum(one.path.endswith(".msgpack") for one in contents.files),
         ),
         totals=control_totals(netting),
-        netting=netting_facts(netting, codes),
+        netting=netting_facts(netting, codes, model=MODEL_NAMES[cycle.model]),
         merkle=MerkleFacts(leaf_count=contents.leaf_count, root=contents.root.hex()),
         chain_heads=sorted(chain_heads, key=lambda head: head.part),
         files=sorted(contents.files, key=lambda one: one.path),
@@ -181,7 +193,7 @@ def control_totals(netting: Netting) -> ControlTotals:
     )
 
 
-def netting_facts(netting: Netting, codes: Mapping[int, str]) -> NettingFacts:
+def netting_facts(netting: Netting, codes: Mapping[int, str], *, model: ModelName) -> NettingFacts:
     """The explanation of the netting, as the manifest writes it."""
     parties = [
         PartyFacts(
@@ -199,7 +211,7 @@ def netting_facts(netting: Netting, codes: Mapping[int, str]) -> NettingFacts:
         for path in netting.paths
     ]
     return NettingFacts(
-        model="deferred-net-multilateral",
+        model=model,
         saved_bilateral_cu=str(netting.saved_bilateral_cu),
         saved_multilateral_cu=str(netting.saved_multilateral_cu),
         parties=sorted(parties, key=lambda one: (":" in one.party, one.party)),

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Final
 
+from schemas.files.manifest import BILATERAL
+from settlement.core.fen import FenRun
+from settlement.core.instruction import HOUSE_LEG
 from settlement.core.payment_id import batch_id, payment_id
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from schemas.files.manifest import Manifest
     from schemas.files.parties import MerchantParty, Parties
@@ -28,7 +31,8 @@ class Batch:
     Attributes:
         manifest: What the package says of itself.
         manifest_sha256: Digest of those bytes, hex: every file names it.
-        instructions: What each party pays or is paid, by its code.
+        instructions: What each party pays or is paid in all, by its code.
+        pairs: The same by counterparty, in a bilateral cycle; empty in a multilateral one.
         parties: Names and accounts; None where nobody gave them.
     """
 
@@ -36,6 +40,7 @@ class Batch:
     manifest_sha256: str
     instructions: Mapping[str, InstructionRow]
     parties: Parties | None
+    pairs: Sequence[InstructionRow] = ()
 
     @property
     def batch_id(self) -> str:
@@ -57,9 +62,34 @@ class Batch:
         """The sentence by which a file names its package."""
         return f"Tongdui package {self.manifest.cycle.id}, manifest SHA-256 {self.manifest_sha256}"
 
-    def payment_id(self, merchant: str) -> str:
-        """End-to-end id of a party's payment, the same in every bank file; at most 32 characters."""
-        return payment_id(self.batch_id, self._number(merchant))
+    @property
+    def bilateral(self) -> bool:
+        """Whether each pair pays its difference."""
+        return self.manifest.netting.model == BILATERAL
+
+    @property
+    def legs(self) -> Sequence[InstructionRow]:
+        """What is paid one by one: one for each party, or in a bilateral cycle for each counterparty."""
+        return self.pairs or tuple(self.instructions.values())
+
+    def legs_of(self, party: str) -> list[InstructionRow]:
+        """What a party pays or is paid, one by one."""
+        return [one for one in self.legs if one.party == party]
+
+    def first_carry(self, merchant: str) -> int:
+        """What the figures in fen of a merchant's lines begin with, CU (rules F1 and F11)."""
+        return 0 if self.bilateral else self.instructions[merchant].carry_before_cu
+
+    def beside_lines(self, merchant: str) -> int:
+        """By how many fen a merchant's payments differ from its lines in fen; other than 0 in bilateral cycles only."""
+        leg = self.instructions[merchant]
+        run = FenRun(self.first_carry(merchant))
+        return leg.pay_fen - run.take(leg.net_cu)
+
+    def payment_id(self, merchant: str, counterparty: str = "") -> str:
+        """End-to-end id of a party's payment, the same in every bank file; at most 35 characters."""
+        to = (self._number(counterparty) or HOUSE_LEG) if counterparty else None
+        return payment_id(self.batch_id, self._number(merchant), to)
 
     def settlement_account(self, merchant: str) -> str:
         """Number of a merchant's settlement account in the house's books, where its carry lies (rule F3)."""

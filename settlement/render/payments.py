@@ -42,16 +42,15 @@ BANK_COLUMNS: Final = ("户名", "账号", "开户行", "联行号", "金额(元
 
 def payments_in(batch: Batch, parties: Parties, party: str) -> list[Payment]:
     """What a party pays to the house's settlement account; empty if it pays nothing."""
-    fen = -batch.instructions[party].pay_fen
-    if fen <= 0:
-        return []
     return [
         Payment(
             party=party,
-            end_to_end_id=batch.payment_id(party),
-            fen=fen,
+            end_to_end_id=batch.payment_id(party, leg.counterparty),
+            fen=-leg.pay_fen,
             creditor=parties.house.account,
         )
+        for leg in batch.legs_of(party)
+        if leg.pay_fen < 0
     ]
 
 
@@ -62,7 +61,7 @@ def payments_out(batch: Batch, parties: Parties) -> list[Payment]:
         LookupError: A merchant that is paid is not among the parties.
     """
     payments = []
-    for one in batch.instructions.values():
+    for one in batch.legs:
         if one.pay_fen <= 0:
             continue
         party = parties.find(one.party)
@@ -75,7 +74,7 @@ def payments_out(batch: Batch, parties: Parties) -> list[Payment]:
         payments.append(
             Payment(
                 party=one.party,
-                end_to_end_id=batch.payment_id(one.party),
+                end_to_end_id=batch.payment_id(one.party, one.counterparty),
                 fen=one.pay_fen,
                 creditor=creditor,
             )

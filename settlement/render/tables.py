@@ -76,7 +76,10 @@ def render_instructions(instructions: Iterable[Instruction], codes: Mapping[int,
             net_cu=one.net_cu,
             carry_before_cu=one.carry_before_cu,
             carry_after_cu=one.carry_after_cu,
+            counterparty=codes[one.counterparty] if one.counterparty else "",
         )
         for one in instructions
     ]
-    return write_instructions(sorted(rows, key=lambda row: party_order(row.party)))
+    return write_instructions(
+        sorted(rows, key=lambda row: (party_order(row.party), party_order(row.counterparty)))
+    )

@@ -68,8 +68,7 @@ def merchant_entries(batch: Batch, merchant: str, survey: Survey) -> list[Entry]
     Source: settlement/RULES.md, rule F4.
     """
     chart = _chart(batch)
-    leg = batch.instructions[merchant]
-    run = FenRun(leg.carry_before_cu)
+    run = FenRun(batch.first_carry(merchant))
     entries = []
     for cell, sums in sorted(survey.cells.items()):
         figures = (
@@ -87,11 +86,21 @@ def merchant_entries(batch: Batch, merchant: str, survey: Survey) -> list[Entry]
             )
             for account, cu, summary in figures
         ]  # fmt: skip
-    entries.append(
+    entries += [
         Entry(
             account=chart.settlement,
             fen=leg.pay_fen,
             summary="本期清算应收" if leg.pay_fen >= 0 else "本期清算应付",
+            counterparty=leg.counterparty or HOUSE_LEG_CODE,
+        )
+        for leg in batch.legs_of(merchant)
+    ]
+    beside = batch.beside_lines(merchant)
+    entries.append(
+        Entry(
+            account=chart.carries,
+            fen=-beside,
+            summary="逐对结转尾数变动",
             counterparty=HOUSE_LEG_CODE,
         )
     )
@@ -105,7 +114,11 @@ def house_entries(batch: Batch) -> list[Entry]:
     """
     chart = _chart(batch)
     nets = {one.party: int(one.net_cu) for one in batch.manifest.netting.parties}
-    leg = batch.instructions[HOUSE_LEG_CODE]
+    carried = sum(
+        one.carry_after_cu - one.carry_before_cu
+        for one in batch.legs
+        if one.party != HOUSE_LEG_CODE
+    )
     run = FenRun()
     entries = [
         Entry(
@@ -114,13 +127,13 @@ def house_entries(batch: Batch) -> list[Entry]:
             summary="应付商户清算款" if one.pay_fen >= 0 else "应收商户清算款",
             counterparty=one.party,
         )
-        for one in batch.instructions.values()
+        for one in batch.legs
         if one.party != HOUSE_LEG_CODE
     ]
     for account, cu, summary in (
         (chart.income, nets.get("HOUSE:fees", 0), "清算手续费收入(含税)"),
         (chart.remainders, nets.get("HOUSE:rounding", 0), "兑换尾差"),
-        (chart.carries, leg.carry_before_cu - leg.carry_after_cu, "商户结转尾数变动"),
+        (chart.carries, carried, "商户结转尾数变动"),
     ):
         entries.append(Entry(account=account, fen=-run.take(cu), summary=summary, counterparty=""))
     return _balanced(entries)

@@ -210,18 +210,23 @@ class _Book:
         sheet.write_string(row, 0, "Payment 收付", self._head)
         sheet.write_string(row, 1, "yuan 元", self._head)
         yuan, fen = self._formats[Form.YUAN], self._formats[Form.FEN]
-        before, signed = (xl_rowcol_to_cell(row + place, 1) for place in (1, 3))
+        # What a bilateral cycle rounds by pair stands in a line of its own.
+        beside, further = self._batch.beside_lines(self._merchant), int(self._batch.bilateral)
+        before, signed = (xl_rowcol_to_cell(row + place, 1) for place in (1, 3 + further))
         paid = f"{receivable}-{payable}"
+        if further:
+            paid += f"+{xl_rowcol_to_cell(row + 2, 1)}"
         pay_yuan, after_yuan = leg.pay_fen / _FEN_PER_YUAN, leg.carry_after_cu / CU_PER_YUAN
         steps = (
             ("carry before 上期结转", None, leg.carry_before_cu / CU_PER_YUAN, yuan),
+            *(("by pairs 逐对结转", None, beside / _FEN_PER_YUAN, fen) for _ in range(further)),
             ("net of the lines 明细净额", f"={net}", leg.net_cu / CU_PER_YUAN, yuan),
             ("net, signed 净额(已签名)", None, leg.net_cu / CU_PER_YUAN, yuan),
             ("difference 差额", f"=ROUND({net}-{signed},4)", 0, yuan),
             ("payable 应付", f"=MAX(0,-ROUND({paid},2))", max(0, -pay_yuan), fen),
             ("receivable 应收", f"=MAX(0,ROUND({paid},2))", max(0, pay_yuan), fen),
             ("payment, signed 收付额(已签名)", None, pay_yuan, fen),
-            ("difference 差额", f"=ROUND({paid}-{xl_rowcol_to_cell(row + 7, 1)},2)", 0, fen),
+            ("difference 差额", f"=ROUND({paid}-{xl_rowcol_to_cell(row + 7 + further, 1)},2)", 0, fen),
             ("carry after 结转下期", f"=ROUND({before}+{net}-({paid}),4)", after_yuan, yuan),
         )  # fmt: skip
         for number, (label, formula, value, form) in enumerate(steps, row + 1):

@@ -363,7 +363,7 @@ async def _check_batches(conn: Connection, journal: JournalAudit) -> None:
     report = journal.report
     previous = bytes.fromhex(NO_PREVIOUS)
     sequence = 0
-    carries: dict[int, dict[int, int]] = {}
+    carries: dict[int, dict[tuple[int, int], int]] = {}
     while batches := await store.fetch_batches(
         conn, after_sequence=sequence, limit=BATCHES_AT_A_TIME
     ):
@@ -455,12 +455,15 @@ async def _codes(conn: Connection) -> dict[int, str]:
 
 
 def _check_instructions(
-    report: AuditReport, cycle_no: int, rows: list[asyncpg.Record], carries: dict[int, int]
-) -> dict[int, int]:
+    report: AuditReport,
+    cycle_no: int,
+    rows: list[asyncpg.Record],
+    carries: dict[tuple[int, int], int],
+) -> dict[tuple[int, int], int]:
     """Instructions sum to zero, and each begins with what the one before left over.
 
     Returns:
-        What is carried on, by merchant.
+        What is carried on, by merchant and counterparty.
     """
     key = f"cycle {cycle_no}"
     paid = sum(row["pay_fen"] for row in rows)
@@ -469,28 +472,35 @@ def _check_instructions(
     net = sum(row["net_cu"] for row in rows)
     if net:
         report.differ("settlement.instruction", key, "sum of net_cu", 0, net)
-    after: dict[int, int] = {}
+    after: dict[tuple[int, int], int] = {}
     for row in rows:
         party = row["merchant_no"]
         if party == HOUSE_LEG:
             continue
-        before = carries.pop(party, 0)
+        pair = (party, row["counterparty_no"])
+        before = carries.pop(pair, 0)
         if row["carry_before_cu"] != before:
             report.differ(
                 "settlement.instruction",
-                f"{key}, merchant {party}",
+                f"{key}, {_pair_text(pair)}",
                 "carry_before_cu",
                 before,
                 row["carry_before_cu"],
             )
         if row["carry_after_cu"]:
-            after[party] = row["carry_after_cu"]
-    for party, carry in carries.items():
+            after[pair] = row["carry_after_cu"]
+    for pair, carry in carries.items():
         report.differ(
             "settlement.instruction",
-            f"{key}, merchant {party}",
+            f"{key}, {_pair_text(pair)}",
             "row",
             f"carry_before_cu {carry}",
             None,
         )
     return after
+
+
+def _pair_text(pair: tuple[int, int]) -> str:
+    """How a difference names whose carry it is."""
+    party, counterparty = pair
+    return f"merchant {party}" + (f", counterparty {counterparty}" if counterparty else "")

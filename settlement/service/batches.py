@@ -21,7 +21,14 @@ from schemas.files.manifest import (
     write_manifest,
 )
 from schemas.values.reason import Reason, Refusal
-from settlement.core.instruction import HOUSE_LEG, Instruction, instruct
+from settlement.core.arrangement import Model
+from settlement.core.instruction import (
+    HOUSE_LEG,
+    Instruction,
+    instruct,
+    instruct_pairs,
+    nets_of_pairs,
+)
 from settlement.core.line import LINE_CYCLE_NO, LINE_SEQ, LineReader
 from settlement.core.netting import Netting, Obligation, net
 from settlement.core.package import (
@@ -101,7 +108,7 @@ class _Facts:
     place: PlaceInChain
     obligations: list[Obligation]
     positions: dict[int, int]
-    carries: dict[int, int]
+    carries: dict[tuple[int, int], int]
     codes: dict[int, str]
     rates: dict[int, tuple[int, int]]
     chain_heads: list[ChainHead]
@@ -204,6 +211,7 @@ async def _gather(conn: store.Connection, cycle_no: int) -> _Facts | Refusal:
             cut_off_us=microseconds(max(cut_offs)) if cut_offs else None,
             closed_us=microseconds(max(row["closed_at"] for row in parts)),
             arrangement=parts[0]["arrangement"],
+            model=Model[parts[0]["model"].upper()],
         ),
         ranges=ranges,
         place=FIRST_PLACE
@@ -305,7 +313,11 @@ async def _finish(
     _require_same_pairs(facts, statements.pairs)
     netting = net(facts.obligations)
     _require_same_positions(facts, netting)
-    instructions = instruct(nets=netting.positions, carries=facts.carries)
+    if facts.cycle.model is Model.BILATERAL:
+        instructions = instruct_pairs(nets=nets_of_pairs(facts.obligations), carries=facts.carries)
+    else:
+        carries = {party: carry_cu for (party, _), carry_cu in facts.carries.items()}
+        instructions = instruct(nets=netting.positions, carries=carries)
     codes = party_codes(facts.codes)
     if facts.stored is None:
         signing_keys, approval = keyring.package_signers(now), keyring.approval(now)
@@ -362,13 +374,15 @@ async def _commit(
 ) -> None:
     """Write the batch and its instructions, or see that they stand."""
     cycle_no = facts.cycle.cycle_no
-    # The house's carry is what the merchants' carries leave, so its row holds none of its own.
+    # The house's carry is what the merchants' carries leave, so its one row holds none of its own.
     rows = [
-        (one.party, one.net_cu, 0, one.pay_fen, 0)
-        if one.party == HOUSE_LEG
-        else (one.party, one.net_cu, one.carry_before_cu, one.pay_fen, one.carry_after_cu)
+        (one.party, 0, one.net_cu, 0, one.pay_fen, 0)
+        if one.party == HOUSE_LEG and not one.counterparty
+        else (
+            one.party, one.counterparty, one.net_cu, one.carry_before_cu, one.pay_fen, one.carry_after_cu,
+        )
         for one in instructions
-    ]
+    ]  # fmt: skip
     async with conn.transaction():
         if facts.stored is None and await store.insert_batch(
             conn,

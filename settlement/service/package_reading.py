@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from schemas.files.msgpack_stream import read_objects
 from schemas.files.statement import read_header, read_line, read_totals
-from schemas.files.tables import read_instructions
+from schemas.files.tables import in_all, read_instructions
 from schemas.values.faults import SchemaError
 from settlement.core.report import CheckFailed
 from settlement.render.batch import Batch
@@ -120,6 +120,6 @@ def open_package(
     )
     package.require(INSTRUCTIONS)
     rows = read_instructions((folder / INSTRUCTIONS).read_bytes())
-    return replace(
-        package, batch=replace(package.batch, instructions={row.party: row for row in rows})
-    )
+    together = {party: in_all(party, rows) for party in {row.party: None for row in rows}}
+    pairs = tuple(row for row in rows if row.counterparty)
+    return replace(package, batch=replace(package.batch, instructions=together, pairs=pairs))

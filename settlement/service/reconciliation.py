@@ -329,7 +329,8 @@ def _payment(row: Record) -> Payment:
         cycle_no=row["cycle_no"],
         party_no=row["merchant_no"],
         code=HOUSE_LEG_CODE if is_house else row["code"],
-        payment_id=payment_id(batch, 0 if is_house else row["merchant_no"]),
+        payment_id=payment_id(batch, row["merchant_no"], row["counterparty_no"]),
+        counterparty_no=row["counterparty_no"],
         amount_fen=-row["pay_fen"],
         due_on=row["closed_on"],
     )
@@ -392,7 +393,7 @@ async def _write(conn: AnyConnection, found: Sequence[_Found], at: datetime, by:
     await store.copy_matched(
         conn,
         instructions=[
-            (number, one.cycle_no, one.party_no)
+            (number, one.cycle_no, one.party_no, one.counterparty_no)
             for number, (_, _, matched, _) in numbered
             for one in matched
         ],

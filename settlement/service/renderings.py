@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from datetime import date
 
     from schemas.files.parties import BankAccount
+    from schemas.files.tables import InstructionRow
     from settlement.render.batch import Batch
     from settlement.render.rows import Row
     from settlement.service.package_reading import Package
@@ -176,7 +178,8 @@ def _survey(package: Package, merchant: str) -> Survey:
     package.require(f"statements/{merchant}.msgpack")
     found = survey(_rows(package, merchant))
     total, leg = found.total(), package.batch.instructions[merchant]
-    if total.net_cu != leg.net_cu or total.receivable_fen - total.payable_fen != leg.pay_fen:
+    paid = total.receivable_fen - total.payable_fen + package.batch.beside_lines(merchant)
+    if total.net_cu != leg.net_cu or paid != leg.pay_fen:
         raise CheckFailed(
             f"The lines of {merchant} do not come to its signed payment.",
             f"{merchant} 的明细与已签名的收付额不符。",
@@ -189,7 +192,7 @@ def _rows(package: Package, merchant: str) -> Iterator[Row]:
     batch = package.batch
     invoice = None if batch.parties is None else batch.parties.house.invoice
     maker = RowMaker(
-        carry_cu=batch.instructions[merchant].carry_before_cu,
+        carry_cu=batch.first_carry(merchant),
         party=batch.party(merchant),
         tax_code="" if invoice is None else invoice.tax_code,
     )
@@ -283,17 +286,21 @@ def _house_files(batch: Batch, surveys: Mapping[str, Survey], wanted: Wanted) ->
 
 
 def _notice_files(batch: Batch, merchant: str) -> dict[str, _Write]:
-    """The notice of what a merchant pays or is paid; none where that is nothing."""
-    fen = batch.instructions[merchant].pay_fen
-    if not fen:
-        return {}
+    """The notices of what a merchant pays or is paid; none of what is nothing."""
 
-    def notice() -> bytes:
+    def notice(leg: InstructionRow) -> bytes:
         from settlement.render.iso20022 import camt_054
 
-        return camt_054(batch, merchant=merchant, end_to_end_id=batch.payment_id(merchant), fen=fen)
+        name = batch.payment_id(merchant, leg.counterparty)
+        return camt_054(batch, merchant=merchant, end_to_end_id=name, fen=leg.pay_fen)
 
-    return {f"{merchant}/camt.054.xml": _constant(notice)}
+    def name(leg: InstructionRow) -> str:
+        to = leg.counterparty.replace(":", "-")
+        return f"{merchant}/camt.054{f'-{to}' if to else ''}.xml"
+
+    return {
+        name(leg): _constant(partial(notice, leg)) for leg in batch.legs_of(merchant) if leg.pay_fen
+    }
 
 
 def _order_files(

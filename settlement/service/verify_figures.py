@@ -5,25 +5,34 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
-from schemas.files.manifest import Counts
+from schemas.files.manifest import BILATERAL, MULTILATERAL, Counts
 from schemas.files.tables import read_instructions, read_obligations, read_positions
 from schemas.values.amounts import CU_PER_FEN
 from schemas.values.ids import HOUSE_CODES
-from settlement.core.instruction import HOUSE_LEG, HOUSE_LEG_CODE, instruct
+from settlement.core.instruction import (
+    HOUSE_LEG,
+    HOUSE_LEG_CODE,
+    instruct,
+    instruct_pairs,
+    nets_of_pairs,
+)
 from settlement.core.netting import Netting, Obligation, net
 from settlement.core.package import control_totals, netting_facts
 from settlement.core.report import CheckFailed
 from settlement.service.package_files import read_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from schemas.files.manifest import Manifest
-    from schemas.files.tables import ObligationRow, PositionRow
+    from schemas.files.manifest import Manifest, ModelName
+    from schemas.files.tables import InstructionRow, ObligationRow, PositionRow
+    from settlement.core.instruction import Instruction
 
 Pair = tuple[str, str, bool]
 """Issuer, acceptor, and whether what is meant was taken back by reversals."""
+_Paid = tuple[str, str, int, int, int, int]
+"""Party, counterparty, payment (fen), figure and carries (CU) of an instruction."""
 _HOUSE_NUMBERS = {code: number for number, code in HOUSE_CODES.items()}
 
 
@@ -169,7 +178,7 @@ class Figures:
         for name, stated, found in (
             ("counts", manifest.counts, counts),
             ("totals", manifest.totals, control_totals(self.netting)),
-            ("netting", manifest.netting, netting_facts(self.netting, codes)),
+            ("netting", manifest.netting, netting_facts(self.netting, codes, model=self._model)),
         ):
             if stated != found:
                 raise CheckFailed(
@@ -178,34 +187,26 @@ class Figures:
                 )
         return "Counts and control totals add up.", "笔数与控制总额均相符。"
 
+    @property
+    def _model(self) -> ModelName:
+        """How the cycle is paid: as the manifest says, and in the main arrangement always multilaterally."""
+        if self._manifest.cycle.arrangement is None:
+            return MULTILATERAL
+        return self._manifest.netting.model
+
     def _instructions(self) -> tuple[str, str]:
         rows = read_instructions(read_whole(self._folder / "instructions.csv"))
-        carries = {row.party: row.carry_before_cu for row in rows if ":" not in row.party}
-        for party, carry_cu in carries.items():
+        carries = {row.carry_name: row.carry_before_cu for row in rows if ":" not in row.party}
+        for name, carry_cu in carries.items():
             if abs(carry_cu) >= CU_PER_FEN:
                 raise CheckFailed(
-                    f"{party} carries a whole fen or more.", f"{party} 的结转额达到一分或以上。"
+                    f"{name} carries a whole fen or more.", f"{name} 的结转额达到一分或以上。"
                 )
-        parties = {party for party in self.positions if ":" not in party} | carries.keys()
-        numbers = {party: number for number, party in enumerate(sorted(parties), 1)}
-        nets = {
-            _HOUSE_NUMBERS.get(party, 0) or numbers.get(party, HOUSE_LEG): row.net_cu
-            for party, row in self.positions.items()
-        }
-        if sum(nets.values()) != 0:
-            raise CheckFailed("The positions cannot be paid.", "净额合计不为零，无法付款。")
-        expected = instruct(
-            nets=nets, carries={numbers[party]: carry_cu for party, carry_cu in carries.items()}
-        )
-        codes = {number: party for party, number in numbers.items()} | {HOUSE_LEG: HOUSE_LEG_CODE}
-        wanted = {
-            (codes[one.party], one.pay_fen, one.net_cu, one.carry_before_cu, one.carry_after_cu)
-            for one in expected
-        }
+        wanted = self._of_pairs(rows) if self._model == BILATERAL else self._of_parties(carries)
         found = [
-            (row.party, row.pay_fen, row.net_cu, row.carry_before_cu, row.carry_after_cu)
+            (row.party, row.counterparty, row.pay_fen, row.net_cu, row.carry_before_cu, row.carry_after_cu)
             for row in rows
-        ]
+        ]  # fmt: skip
         for row in found:
             if row not in wanted:
                 raise CheckFailed(
@@ -229,6 +230,55 @@ class Figures:
             "Instructions follow the fen rule, go on from the carries before, and sum to zero.",
             "付款指令符合分位规则，承接上期结转，且合计为零。",
         )
+
+    def _of_parties(self, carries: Mapping[str, int]) -> set[_Paid]:
+        """What each party pays or is paid, from its position and carry."""
+        parties = {party for party in self.positions if ":" not in party} | carries.keys()
+        numbers = {party: number for number, party in enumerate(sorted(parties), 1)}
+        nets = {
+            _HOUSE_NUMBERS.get(party, 0) or numbers.get(party, HOUSE_LEG): row.net_cu
+            for party, row in self.positions.items()
+        }
+        if sum(nets.values()) != 0:
+            raise CheckFailed("The positions cannot be paid.", "净额合计不为零，无法付款。")
+        expected = instruct(
+            nets=nets, carries={numbers[party]: carry_cu for party, carry_cu in carries.items()}
+        )
+        codes = {number: party for party, number in numbers.items()} | {HOUSE_LEG: HOUSE_LEG_CODE}
+        return _paid(expected, codes)
+
+    def _of_pairs(self, rows: Sequence[InstructionRow]) -> set[_Paid]:
+        """What each pair pays, from its obligations and carry."""
+        parties = {party for pair in self.obligations for party in pair[:2]}
+        parties |= {party for row in rows for party in (row.party, row.counterparty)}
+        named = sorted(parties - {HOUSE_LEG_CODE})
+        numbers = {party: number for number, party in enumerate(named, 1)}
+        numbers[HOUSE_LEG_CODE] = HOUSE_LEG
+        owed = [
+            _obligation(row, issuer=numbers[row.issuer], acceptor=numbers[row.acceptor])
+            for row in self.obligations.values()
+        ]
+        carries = {
+            (numbers[row.party], numbers[row.counterparty]): row.carry_before_cu for row in rows
+        }
+        try:
+            expected = instruct_pairs(nets=nets_of_pairs(owed), carries=carries)
+        except ValueError as error:
+            raise CheckFailed(
+                "The two parties of a pair carry different amounts.", "同一对参与方的结转额不一致。"
+            ) from error
+        return _paid(expected, {number: party for party, number in numbers.items()})
+
+
+def _paid(instructions: Iterable[Instruction], codes: Mapping[int, str]) -> set[_Paid]:
+    """Instructions as the rows that they must be."""
+    return {
+        (
+            codes[one.party], codes[one.counterparty] if one.counterparty else "", one.pay_fen,
+            one.net_cu, one.carry_before_cu, one.carry_after_cu,
+        )
+        for one in instructions
+    }  # fmt: skip
 
 
 def _obligation(row: ObligationRow, *, issuer: int, acceptor: int) -> Obligation:

@@ -275,10 +275,10 @@ async def fetch_instructions(conn: Connection, *, cycle_nos: list[int]) -> list[
     """Stored instructions of some cycles."""
     rows: list[asyncpg.Record] = await conn.fetch(
         """
-        SELECT cycle_no, merchant_no, net_cu, carry_before_cu, pay_fen, carry_after_cu
+        SELECT cycle_no, merchant_no, counterparty_no, net_cu, carry_before_cu, pay_fen, carry_after_cu
           FROM settlement.instruction
          WHERE cycle_no = ANY($1::int[])
-         ORDER BY cycle_no, merchant_no
+         ORDER BY cycle_no, merchant_no, counterparty_no
         """,
         cycle_nos,
     )

@@ -134,7 +134,7 @@ async def fetch_open_instructions(conn: Connection) -> list[Record]:
     """Read what should move and has not been seen on an account, oldest first."""
     return await conn.fetch(
         """
-        SELECT i.cycle_no, i.merchant_no, i.pay_fen, b.sequence, m.code,
+        SELECT i.cycle_no, i.merchant_no, i.counterparty_no, i.pay_fen, b.sequence, m.code,
                encode(b.manifest_sha256, 'hex') AS manifest_sha256,
                (SELECT (max(c.closed_at) AT TIME ZONE 'Asia/Shanghai')::date
                   FROM settlement.cycle AS c WHERE c.cycle_no = i.cycle_no) AS closed_on
@@ -143,8 +143,9 @@ async def fetch_open_instructions(conn: Connection) -> list[Record]:
           LEFT JOIN settlement.merchant AS m USING (merchant_no)
          WHERE i.pay_fen <> 0
            AND NOT EXISTS (SELECT FROM settlement.match_instruction AS h
-                            WHERE h.cycle_no = i.cycle_no AND h.merchant_no = i.merchant_no AND h.holds)
-         ORDER BY i.cycle_no, i.merchant_no
+                            WHERE h.cycle_no = i.cycle_no AND h.merchant_no = i.merchant_no
+                                  AND h.counterparty_no = i.counterparty_no AND h.holds)
+         ORDER BY i.cycle_no, i.merchant_no, i.counterparty_no
         """
     )
 
@@ -184,20 +185,20 @@ async def insert_matches(
 async def copy_matched(
     conn: Connection,
     *,
-    instructions: Sequence[tuple[int, int, int]],
+    instructions: Sequence[tuple[int, int, int, int]],
     entries: Sequence[tuple[int, int, int]],
 ) -> None:
     """Add what matches hold.
 
     Args:
         conn: A connection inside a transaction.
-        instructions: Number of the match, cycle, merchant.
+        instructions: Number of the match, cycle, merchant, counterparty.
         entries: Number of the match, statement, entry.
     """
     await conn.copy_records_to_table(
         "match_instruction",
         schema_name="settlement",
-        columns=("match_no", "cycle_no", "merchant_no"),
+        columns=("match_no", "cycle_no", "merchant_no", "counterparty_no"),
         records=instructions,
     )
     await conn.copy_records_to_table(
@@ -236,16 +237,16 @@ async def fetch_matched_instructions(conn: Connection, *, match_nos: list[int]) 
     """Read the instructions that matches hold or held."""
     return await conn.fetch(
         """
-        SELECT h.match_no, i.cycle_no, i.merchant_no, i.pay_fen, b.sequence, m.code,
+        SELECT h.match_no, i.cycle_no, i.merchant_no, i.counterparty_no, i.pay_fen, b.sequence, m.code,
                encode(b.manifest_sha256, 'hex') AS manifest_sha256,
                (SELECT (max(c.closed_at) AT TIME ZONE 'Asia/Shanghai')::date
                   FROM settlement.cycle AS c WHERE c.cycle_no = i.cycle_no) AS closed_on
           FROM settlement.match_instruction AS h
-          JOIN settlement.instruction AS i USING (cycle_no, merchant_no)
+          JOIN settlement.instruction AS i USING (cycle_no, merchant_no, counterparty_no)
           JOIN settlement.batch AS b USING (cycle_no)
           LEFT JOIN settlement.merchant AS m USING (merchant_no)
          WHERE h.match_no = ANY($1)
-         ORDER BY h.match_no, i.cycle_no, i.merchant_no
+         ORDER BY h.match_no, i.cycle_no, i.merchant_no, i.counterparty_no
         """,
         match_nos,
     )

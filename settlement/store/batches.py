@@ -307,27 +307,27 @@ async def count_lines(
     return count
 
 
-async def fetch_carries(conn: Connection, *, cycle_no: int) -> dict[int, int]:
-    """Read what the instructions of a batch left over for each merchant, CU."""
+async def fetch_carries(conn: Connection, *, cycle_no: int) -> dict[tuple[int, int], int]:
+    """Read what the instructions of a batch left over for each merchant and counterparty (0 for everybody), CU."""
     rows = await conn.fetch(
         """
-        SELECT merchant_no, carry_after_cu
+        SELECT merchant_no, counterparty_no, carry_after_cu
           FROM settlement.instruction
          WHERE cycle_no = $1 AND merchant_no > 0 AND carry_after_cu <> 0
         """,
         cycle_no,
     )
-    return {row["merchant_no"]: row["carry_after_cu"] for row in rows}
+    return {(row["merchant_no"], row["counterparty_no"]): row["carry_after_cu"] for row in rows}
 
 
 async def fetch_instructions(conn: Connection, *, cycle_no: int) -> list[Record]:
     """Read the instructions of a batch."""
     return await conn.fetch(
         """
-        SELECT merchant_no, net_cu, carry_before_cu, pay_fen, carry_after_cu
+        SELECT merchant_no, counterparty_no, net_cu, carry_before_cu, pay_fen, carry_after_cu
           FROM settlement.instruction
          WHERE cycle_no = $1
-         ORDER BY merchant_no
+         ORDER BY merchant_no, counterparty_no
         """,
         cycle_no,
     )
@@ -362,23 +362,22 @@ async def insert_batch(
 
 
 async def insert_instructions(
-    conn: Connection, *, cycle_no: int, rows: Sequence[tuple[int, int, int, int, int]]
+    conn: Connection, *, cycle_no: int, rows: Sequence[tuple[int, int, int, int, int, int]]
 ) -> None:
     """Write the instructions of a batch.
 
     Args:
         conn: A connection in the transaction that wrote the batch.
         cycle_no: The cycle.
-        rows: Party, net (CU), carry before (CU), payment (fen), carry after (CU) of each.
+        rows: Party, counterparty, net (CU), carry before (CU), payment (fen), carry after (CU) of each.
     """
-    await conn.execute(
+    await conn.executemany(
         """
         INSERT INTO settlement.instruction
-               (cycle_no, merchant_no, net_cu, carry_before_cu, pay_fen, carry_after_cu)
-        SELECT $1, * FROM unnest($2::integer[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
+               (cycle_no, merchant_no, counterparty_no, net_cu, carry_before_cu, pay_fen, carry_after_cu)
+        VALUES ($1, $2, $3, $4, $5, $6, $7)
         """,
-        cycle_no,
-        *(list(column) for column in zip(*rows, strict=True)),
+        [(cycle_no, *row) for row in rows],
     )
 
 

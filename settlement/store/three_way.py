@@ -36,7 +36,7 @@ async def fetch_seen(conn: Connection, *, cycle_no: int) -> list[Record]:
         SELECT h.match_no, h.merchant_no, sum(-i.pay_fen)::bigint AS own_due_fen,
                (SELECT sum(-j.pay_fen)::bigint
                   FROM settlement.match_instruction AS g
-                  JOIN settlement.instruction AS j USING (cycle_no, merchant_no)
+                  JOIN settlement.instruction AS j USING (cycle_no, merchant_no, counterparty_no)
                  WHERE g.match_no = h.match_no AND g.holds) AS due_fen,
                (SELECT sum(e.amount_fen)::bigint
                   FROM settlement.match_entry AS t
@@ -44,7 +44,7 @@ async def fetch_seen(conn: Connection, *, cycle_no: int) -> list[Record]:
                  WHERE t.match_no = h.match_no AND t.holds) AS seen_fen,
                m.difference, m.accepted_at IS NOT NULL AS accepted
           FROM settlement.match_instruction AS h
-          JOIN settlement.instruction AS i USING (cycle_no, merchant_no)
+          JOIN settlement.instruction AS i USING (cycle_no, merchant_no, counterparty_no)
           JOIN settlement.match AS m ON m.match_no = h.match_no
          WHERE h.cycle_no = $1 AND h.holds
          GROUP BY h.match_no, h.merchant_no, m.accepted_at, m.difference

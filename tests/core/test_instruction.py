@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from settlement.core.instruction import HOUSE_LEG, Instruction, instruct
+from settlement.core.instruction import (
+    HOUSE_LEG,
+    Instruction,
+    instruct,
+    instruct_pairs,
+    nets_of_pairs,
+)
+from settlement.core.netting import Obligation, net
 
 
 @st.composite
@@ -85,3 +92,70 @@ def test_an_instruction_that_does_not_add_up_is_not_built(wrong) -> None:
     Instruction(**right)
     with pytest.raises(ValueError, match="party=1"):
         Instruction(**right | wrong)
+
+
+_owed = st.builds(
+    lambda pair, value, fee, rest, taken: Obligation(
+        issuer=pair[0], acceptor=pair[1], orders=1, debit_cu=value + rest, value_cu=value,
+        fee_cu=min(fee, value), reversal=taken,
+    ),
+    st.sampled_from([(one, other) for one in (1, 2, 3) for other in (1, 2, 3) if one != other]),
+    st.integers(0, 5_000),
+    st.integers(0, 60),
+    st.integers(0, 60),
+    st.booleans(),
+)  # fmt: skip
+
+
+@given(st.lists(st.lists(_owed, max_size=8), min_size=1, max_size=5))
+def test_each_pair_pays_its_difference_and_nothing_drifts(cycles):
+    """Rule N12: over any cycles each pair has paid, to the fen, what its orders came to; both say the same.
+
+    What is summed here is summed order by order, apart from the code.
+    """
+    came_to = Counter()
+    paid = Counter()
+    carries = {}
+    for owed in cycles:
+        for one in owed:
+            sign = -1 if one.reversal else 1
+            for creditor, cu in (
+                (one.acceptor, one.value_cu - one.fee_cu),
+                (HOUSE_LEG, one.fee_cu + one.debit_cu - one.value_cu),
+            ):
+                came_to[one.issuer, creditor] -= sign * cu
+                came_to[creditor, one.issuer] += sign * cu
+        instructions = instruct_pairs(nets=nets_of_pairs(owed), carries=carries)
+        assert sum(one.pay_fen for one in instructions) == 0
+        assert sum(one.net_cu for one in instructions) == 0
+        by_pair = {(one.party, one.counterparty): one for one in instructions}
+        assert len(by_pair) == len(instructions)
+        for (party, counterparty), one in by_pair.items():
+            assert by_pair[counterparty, party].pay_fen == -one.pay_fen
+            assert by_pair[counterparty, party].carry_after_cu == -one.carry_after_cu
+            if party > 0:
+                assert one.carry_before_cu == carries.get((party, counterparty), 0)
+            paid[party, counterparty] += one.pay_fen
+        positions = net(owed).positions
+        for party in (1, 2, 3):
+            assert sum(one.net_cu for one in instructions if one.party == party) == positions.get(
+                party, 0
+            )
+        # As the books store them: those of merchants alone, and none of zero.
+        carries = {
+            pair: one.carry_after_cu
+            for pair, one in by_pair.items()
+            if pair[0] > 0 and one.carry_after_cu
+        }
+        for pair, cu in came_to.items():
+            assert abs(cu - 100 * paid[pair]) < 100
+
+
+def test_a_pair_that_disagrees_is_not_paid():
+    """Rule N12: the two of a pair see the same figure and the same carry."""
+    for nets, carries in (
+        ({(1, 2): 5, (2, 1): -4}, {}),
+        ({(1, 2): 5, (2, 1): -5}, {(1, 2): 7, (2, 1): 7}),
+    ):
+        with pytest.raises(ValueError, match="different"):
+            instruct_pairs(nets=nets, carries=carries)

@@ -14,6 +14,7 @@ from lxml import etree
 from schemas.files.csv_text import read_table
 from schemas.files.statement import LINE_FIELDS, STATEMENT_COLUMNS
 from schemas.files.tables import (
+    BILATERAL_COLUMNS,
     INSTRUCTION_COLUMNS,
     OBLIGATION_COLUMNS,
     POSITION_COLUMNS,
@@ -121,6 +122,7 @@ def test_the_dictionary_names_every_column(made: SimpleNamespace):
         "positions.csv": list(POSITION_COLUMNS),
         "obligations.csv": list(OBLIGATION_COLUMNS),
         "instructions.csv": list(INSTRUCTION_COLUMNS),
+        "instructions.csv of a bilateral cycle": list(BILATERAL_COLUMNS[1:2]),
         "statements/*.csv": list(STATEMENT_COLUMNS),
         "statements/*.msgpack": list(LINE_FIELDS),
         "*/statement.xlsx, */statement.pdf": [column.heading for column in LINE_COLUMNS],

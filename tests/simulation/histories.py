@@ -669,7 +669,7 @@ class Script:
         merchants = [*HOSTED, *OWN, *OWN, 1, 2, UNKNOWN]
         self._keyed("set_collateral", merchant=merchants[merchant], collateral=collateral)
 
-    def _close(self, wrong: int, used: int, which: int) -> None:
+    def _close(self, wrong: int, used: int, which: int = 0) -> None:
         """Close the main cycle, or one of an arrangement that may not be there."""
         arrangement = max(0, which - 5)
         cycle = self.oracle.cycle(arrangement)

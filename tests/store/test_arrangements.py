@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
+from lxml import etree
+
 from exchange.worker.packager import cut_missing
+from schemas.files.tables import read_instructions, write_instructions
 from schemas.values.ids import order_id
 from schemas.values.reason import Refusal
 from settlement.core.arrangement import Model
 from settlement.core.calendar import Calendar
 from settlement.core.command import Order
 from settlement.core.event import Kind
+from settlement.core.instruction import HOUSE_LEG_CODE
+from settlement.core.payment_id import read_payment_name, written_again
 from settlement.core.trail import PROGRAM
 from settlement.service import cycles
 from settlement.service.arrangements import carry_out_arrangement, list_pairs
 from settlement.service.audit import audit
 from settlement.service.proofs import prove_order
 from settlement.service.verification import verify_package, verify_proof
-from tests.golden.packages import golden_keyring
+from tests.golden.packages import failed, golden_keyring, resign
+from tests.golden.renderings import fen, make, table
+from tests.golden.test_bank_files import schema
 from tests.simulation.ground import BODY, House, make_writer, new_key, open_house, terms
 
 MERCHANTS = [terms(code, hosted=False) for code in "ABC"]
@@ -166,3 +176,112 @@ async def test_packages_of_cycles_side_by_side_are_chained_as_they_closed(dsn, t
         assert isinstance(proof, bytes), proof
         assert verify_proof(proof, trusted=keyring.trusted()).ok
         assert (await audit(house.pool)).differences == []
+
+
+SCHEMAS = {
+    "pain.001": schema("pain001", "pain.001.001.09.xsd"),
+    "camt.054": schema("camt053", "camt.054.001.08.xsd"),
+}
+
+
+async def test_a_bilateral_cycle_is_paid_by_pairs_and_verified_offline(dsn, tmp_path):
+    """Rules N12, K19, F7 to F11: each pair pays its difference; package, bank files and vouchers say the same.
+
+    Carries go on by pair over a multilateral package in between, a row that was changed by whoever holds the key is
+    found, and what a bank says under a payment's name is matched with the one payment.
+    """
+    keyring = golden_keyring(tmp_path / "keys")
+    packages = tmp_path / "packages"
+    codes = ("AIR", "NOODLES", "SPECTACLES")
+    async with open_house(dsn, *(terms(code, hosted=False) for code in codes)) as house:
+        pairs = [("AIR", "NOODLES"), ("NOODLES", "SPECTACLES"), ("AIR", "SPECTACLES")]
+        await arranged(house, "pairs", Model.BILATERAL, *pairs)
+
+        async def close(arrangement: str) -> None:
+            await cycles.close_now(
+                house.pool, house.writer, now(house), by=PROGRAM, arrangement=arrangement
+            )
+
+        await close("main")
+        orders = [
+            [("AIR", "NOODLES", 12_345), ("NOODLES", "AIR", 2_222), ("NOODLES", "SPECTACLES", 777)],
+            [("AIR", "NOODLES", 68), ("SPECTACLES", "AIR", 9_999), ("SPECTACLES", "AIR", 9_951)],
+        ]
+        came_to: Counter[tuple[str, str]] = Counter()
+        paid: Counter[tuple[str, str]] = Counter()
+        for bought in orders:
+            for issuer, acceptor, debit_cu in bought:
+                await buy(house, issuer, acceptor, debit_cu)
+                for creditor, cu in ((acceptor, debit_cu - 5), (HOUSE_LEG_CODE, 5)):
+                    came_to[issuer, creditor] -= cu
+                    came_to[creditor, issuer] += cu
+            await close("pairs")
+            await close("main")
+        assert await cut_missing(house.pool, keys=tmp_path / "keys", packages=packages)
+        rows = await house.pool.fetch("SELECT cycle_id FROM settlement.batch ORDER BY sequence")
+        folders = [packages / row["cycle_id"] for row in rows]
+        assert [verify_package(each, trusted=keyring.trusted()).ok for each in folders] == [
+            True
+        ] * 5
+        first, second = folders[1], folders[3]
+        manifest = json.loads((second / "manifest.json").read_bytes())
+        assert manifest["carries"]["cycle_id"] == first.name
+        assert manifest["netting"]["model"] == "deferred-net-bilateral"
+        for folder in (first, second):
+            for row in read_instructions((folder / "instructions.csv").read_bytes()):
+                paid[row.party, row.counterparty] += row.pay_fen
+        assert came_to.keys() == paid.keys()
+        assert all(abs(cu - 100 * paid[pair]) < 100 for pair, cu in came_to.items())
+        assert (await audit(house.pool)).differences == []
+
+        listed = make(second, tmp_path / "made")
+        ordered: Counter[str] = Counter()
+        noticed: Counter[str] = Counter()
+        for one in listed.files:
+            if not one.path.endswith(".xml"):
+                continue
+            document = etree.parse(tmp_path / "made" / one.path)
+            kind = next(kind for kind in SCHEMAS if kind in one.path)
+            SCHEMAS[kind].assertValid(document)
+
+            def texts(name: str, document: Any = document) -> list[str]:
+                return list(document.xpath(f"//*[local-name()='{name}']/text()"))
+
+            if kind == "camt.054":
+                sign = {"CRDT": 1, "DBIT": -1}[texts("CdtDbtInd")[0]]
+                noticed[texts("EndToEndId")[0]] = sign * fen(texts("Amt")[0])
+                continue
+            sign = 1 if one.path == "_house/pain.001.xml" else -1
+            for name, amount in zip(texts("EndToEndId"), texts("InstdAmt"), strict=True):
+                ordered[name] = sign * fen(amount)
+        legs = read_instructions((second / "instructions.csv").read_bytes())
+        batch = f"TD{4:06d}-{listed.manifest_sha256[:12]}"
+        numbers = house.numbers | {HOUSE_LEG_CODE: 0}
+        expected = {
+            f"{batch}-{numbers[leg.party]}-{numbers[leg.counterparty]}": leg.pay_fen
+            for leg in legs
+            if leg.pay_fen
+        }
+        assert ordered == expected
+        assert noticed == {
+            name: cu for name, cu in expected.items() if not name.startswith(f"{batch}-0-")
+        }
+        made = [one.path for one in listed.files if one.path.endswith("vouchers.csv")]
+        assert {"AIR/vouchers.csv", "_house/vouchers.csv"} <= set(made)
+        for path in made:
+            entries = table(tmp_path / "made" / path)
+            assert sum(fen(row["借方金额"]) - fen(row["贷方金额"]) for row in entries) == 0
+        for name, amount in expected.items():
+            found = read_payment_name(f"转账 {name.lower()} 谢谢")
+            assert found is not None
+            assert written_again(found) == name
+            assert amount
+
+        for number, leg in enumerate(legs):
+            changed = [*legs]
+            changed[number] = replace(
+                leg, carry_before_cu=leg.carry_before_cu + 1, net_cu=leg.net_cu - 1
+            )
+            (second / "instructions.csv").write_bytes(write_instructions(changed))
+            resign(second)
+            assert "instructions" in failed(second), leg
