@@ -172,10 +172,13 @@ def ageing(context: click.Context, /, *, parties_file: Path | None, **options: A
     from settlement.service import ageing_report
 
     now = datetime.now(UTC)
+    packages = this_home().packages
     account, holders = (None, None) if parties_file is None else house_accounts(parties_file)
 
     async def make(pool: Pool) -> Report:
-        return await ageing_report.ageing(pool, now=now, account=account, holders=holders)
+        return await ageing_report.ageing(
+            pool, now=now, packages=packages, account=account, holders=holders
+        )
 
     _tell(
         context,

@@ -241,7 +241,7 @@ def make_services(
         codes=CodeDesk(shelf=shelf, members=members, quote_keys=quote_keys, now_us=now_us),
         purchases=PurchaseDesk(clearing=clearing, shelf=shelf, members=members, door=door),
         reports=Reports(pool=pool, shelf=shelf, members=members, packages=packages, now_us=now_us),
-        report_desk=ReportDesk(pool, clock),
+        report_desk=ReportDesk(pool, packages, clock),
         feed=Feed(pool),
         endpoints=EndpointDesk(
             pool,

@@ -20,6 +20,7 @@ from settlement.service.reports import Moment, balances, standing, trial_balance
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
+    from pathlib import Path
 
     from asyncpg import Pool
 
@@ -61,9 +62,10 @@ class Wanted:
 class ReportDesk:
     """Makes reports, one at a time."""
 
-    def __init__(self, pool: Pool, now: Callable[[], datetime]) -> None:
-        """Take the database and a clock."""
+    def __init__(self, pool: Pool, packages: Path, now: Callable[[], datetime]) -> None:
+        """Take the database, the folder of the settlement packages, and a clock."""
         self._pool = pool
+        self._packages = packages
         self._now = now
         self._one = asyncio.Semaphore()
 
@@ -84,7 +86,7 @@ class ReportDesk:
     async def _make(self, name: str, wanted: Wanted, merchant_no: int | None) -> Report:
         now = self._now()
         if name == "ageing":
-            return await ageing(self._pool, now=now)
+            return await ageing(self._pool, now=now, packages=self._packages)
         if name == "liability":
             asked = Asked(
                 since=wanted.since, at=wanted.at, merchant_no=merchant_no, price=wanted.price

@@ -6,8 +6,7 @@ Source: settlement/RULES.md, rules X14 and Y7.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from schemas.values.ids import HOUSE
 from settlement.core.dispute import State, Step
@@ -18,31 +17,49 @@ if TYPE_CHECKING:
 
     from settlement.core.breaks import Break
     from settlement.core.dispute import Case
+    from settlement.core.own_lines import LineBreak
 
 BUCKETS: Final = ((7, "0-7"), (30, "8-30"), (90, "31-90"))
 """Most days of each bucket but the last, and its name."""
 OLDEST: Final = ">90"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Aged:
-    """Breaks of one bucket, kind and owner; amounts in fen, signed as on the house's account.
+class Difference(NamedTuple):
+    """A break, whatever it is between.
+
+    Attributes:
+        age_days: How old it is.
+        kind: What differs.
+        owner: Who must act.
+        expected: What should be there: fen on the house's account, or CU of our lines; signed.
+        found: What is there.
+    """
+
+    age_days: int
+    kind: str
+    owner: str
+    expected: int
+    found: int
+
+
+class Aged(NamedTuple):
+    """Breaks of one bucket, kind and owner; amounts as in `Difference`.
 
     Attributes:
         bucket: Days, as `8-30`.
         kind: What differs.
         owner: Who must act.
         breaks: How many.
-        expected_fen: What should have moved.
-        moved_fen: What did.
+        expected: What should be there.
+        found: What is there.
     """
 
     bucket: str
     kind: str
     owner: str
     breaks: int
-    expected_fen: int
-    moved_fen: int
+    expected: int
+    found: int
 
 
 def bucket_of(age_days: int) -> str:
@@ -50,32 +67,42 @@ def bucket_of(age_days: int) -> str:
     return next((name for days, name in BUCKETS if age_days <= days), OLDEST)
 
 
-def figures_of(one: Break) -> tuple[int, int]:
-    """What should have moved and what did, fen."""
-    return (
+def of_payment(one: Break) -> Difference:
+    """A break between payments and movements, fen."""
+    return Difference(
+        one.age_days,
+        one.kind.value,
+        one.owner,
         sum(payment.amount_fen for payment in one.payments),
         sum(movement.amount_fen for movement in one.movements),
     )
 
 
-def age(breaks: Iterable[Break]) -> list[Aged]:
+def of_lines(one: LineBreak) -> Difference:
+    """A break between our lines and a merchant's own, CU."""
+    return Difference(
+        one.age_days,
+        one.kind.value,
+        one.owner,
+        sum(line.amount_cu for line in one.ours),
+        sum(line.amount_cu for line in one.theirs),
+    )
+
+
+def age(differences: Iterable[Difference]) -> list[Aged]:
     """Sum breaks by bucket, kind and owner: the youngest bucket first, then by kind and owner."""
     sums: defaultdict[tuple[str, str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
-    for one in breaks:
-        expected_fen, moved_fen = figures_of(one)
-        row = sums[bucket_of(one.age_days), one.kind.value, one.owner]
-        for place, figure in enumerate((1, expected_fen, moved_fen)):
+    for one in differences:
+        row = sums[bucket_of(one.age_days), one.kind, one.owner]
+        for place, figure in enumerate((1, one.expected, one.found)):
             row[place] += figure
     order = [*(name for _, name in BUCKETS), OLDEST]
     return [
-        Aged(
-            bucket=bucket, kind=kind, owner=owner, breaks=row[0], expected_fen=row[1],
-            moved_fen=row[2],
-        )
-        for (bucket, kind, owner), row in sorted(
+        Aged(bucket, kind, owner, count, expected, found)
+        for (bucket, kind, owner), (count, expected, found) in sorted(
             sums.items(), key=lambda item: (order.index(item[0][0]), item[0][1:])
         )
-    ]  # fmt: skip
+    ]
 
 
 def must_act(case: Case, now: datetime) -> int:

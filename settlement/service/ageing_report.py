@@ -9,22 +9,33 @@ from typing import TYPE_CHECKING, Final
 
 from schemas.files.instant import microseconds
 from schemas.files.report import Fact, Form, Report, ReportCheck, ReportColumn, ReportTable
-from schemas.values.amounts import fen_text
-from settlement.core.ageing import age, age_disputes, bucket_of, figures_of
+from settlement.core.ageing import (
+    Difference,
+    age,
+    age_disputes,
+    bucket_of,
+    of_lines,
+    of_payment,
+)
+from settlement.core.report import CheckFailed
 from settlement.service.disputes import list_disputes
+from settlement.service.open_lines import FileRefused, Lines, list_line_breaks
 from settlement.service.parties import list_parties
 from settlement.service.reconciliation import list_breaks
 from settlement.store.bank import fetch_last_account
+from settlement.store.merchant_files import fetch_filed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
+    from pathlib import Path
 
     from asyncpg import Pool
 
     from schemas.files.report import Cell
     from settlement.core.breaks import Break
     from settlement.core.dispute import Case
+    from settlement.core.own_lines import LineBreak
 
 
 def _fen(name: str, chinese: str) -> ReportColumn:
@@ -52,6 +63,16 @@ _DISPUTED: Final = (
     ReportColumn(name="disputes", chinese="争议数", form=Form.COUNT, summed=True),
     ReportColumn(name="claimed", chinese="主张金额", form=Form.YUAN, summed=True),
 )
+_LINES: Final = (
+    ReportColumn(name="days", chinese="账龄(天)"),
+    _KIND,
+    _OWNER,
+    ReportColumn(name="breaks", chinese="差异数", form=Form.COUNT, summed=True),
+    *(
+        ReportColumn(name=name, chinese=chinese, form=Form.YUAN, summed=True)
+        for name, chinese in (("ours", "我方"), ("theirs", "商户"), ("difference", "差额"))
+    ),
+)
 _BREAKS: Final = (
     ReportColumn(name="days", chinese="账龄(天)"),
     ReportColumn(name="age", chinese="天数", form=Form.COUNT),
@@ -67,6 +88,7 @@ async def ageing(
     pool: Pool,
     *,
     now: datetime,
+    packages: Path,
     account: str | None = None,
     holders: Mapping[str, str] | None = None,
 ) -> Report:
@@ -75,6 +97,7 @@ async def ageing(
     Args:
         pool: The database.
         now: Ages are counted to this day.
+        packages: Folder of the settlement packages, whose lines merchants' files are held against.
         account: The house's account; None for that of the last statement that was imported.
         holders: Code of the merchant behind each account that is known; None where nobody says.
     """
@@ -89,7 +112,23 @@ async def ageing(
         (bucket, state, codes.get(party, "HOUSE"), *figures)
         for bucket, state, party, *figures in age_disputes(await _cases(pool, now), now)
     ]
-    return ageing_of(found, disputed, now=now, parties=holders is not None)
+    lines, unread = await _line_breaks(pool, packages, now)
+    return ageing_of(found, lines, disputed, now=now, parties=holders is not None, unread=unread)
+
+
+async def _line_breaks(
+    pool: Pool, packages: Path, now: datetime
+) -> tuple[list[LineBreak], list[str]]:
+    """Breaks between signed lines and merchants' own, and the statements that cannot be read."""
+    found: list[LineBreak] = []
+    unread = []
+    for row in await fetch_filed(pool):
+        of = Lines(merchant=row["code"], cycle_id=row["cycle_id"], packages=packages)
+        try:
+            found += await list_line_breaks(pool, of, at=now)
+        except (FileRefused, CheckFailed, OSError) as error:
+            unread.append(f"{of.merchant} {of.cycle_id}: {error}")
+    return found, unread
 
 
 async def _cases(pool: Pool, now: datetime) -> list[tuple[datetime, Case]]:
@@ -106,23 +145,27 @@ async def _cases(pool: Pool, now: datetime) -> list[tuple[datetime, Case]]:
 
 def ageing_of(
     breaks: Sequence[Break],
+    lines: Sequence[LineBreak] = (),
     disputed: Sequence[tuple[Cell, ...]] = (),
     *,
     now: datetime,
     parties: bool,
+    unread: Sequence[str] = (),
 ) -> Report:
     """Make the report.
 
     Args:
-        breaks: What differs.
+        breaks: What differs between payments and the bank's movements.
+        lines: What differs between signed lines and merchants' own.
         disputed: Rows of open disputes.
         now: The instant that it is of.
         parties: Whether accounts of merchants were known.
+        unread: Statements that could not be read.
     """
-    aged = [
-        (one.bucket, one.kind, one.owner, one.breaks, *_three(one.expected_fen, one.moved_fen))
-        for one in age(breaks)
-    ]
+    differences = [of_payment(one) for one in breaks]
+    aged = _rows(differences)
+    of_merchants = [of_lines(one) for one in lines]
+    aged_lines = _rows(of_merchants)
     single = [
         (
             bucket_of(one.age_days),
@@ -131,13 +174,19 @@ def ageing_of(
             one.owner,
             " ".join(payment.payment_id for payment in one.payments),
             " ".join(f"{moved.statement_no}/{moved.entry_no}" for moved in one.movements),
-            *_three(*figures_of(one)),
+            *_three(of_payment(one)),
         )
         for one in sorted(breaks, key=lambda one: -one.age_days)
     ]
-    off_fen = sum(row[-1] for row in aged) - sum(
-        figures_of(one)[1] - figures_of(one)[0] for one in breaks
-    )
+    off = [
+        table
+        for table, rows, ones in (
+            ("ageing", aged, differences),
+            ("lines", aged_lines, of_merchants),
+        )
+        if [sum(figures) for figures in zip(*(row[3:] for row in rows), strict=True)]
+        != [sum(figures) for figures in zip(*((1, *_three(one)) for one in ones), strict=True)]
+    ]
     return Report(
         name="ageing",
         title="Ageing of breaks and disputes",
@@ -159,16 +208,24 @@ def ageing_of(
             ReportCheck(
                 name="buckets come to the breaks",
                 chinese="账龄合计等于差异合计",
-                detail=fen_text(off_fen) if off_fen else "",
+                detail=", ".join(off),
+            ),
+            ReportCheck(
+                name="statements can be read", chinese="对账单可读", detail=", ".join(unread)
             ),
         ),
         tables=(
             ReportTable(name="ageing", chinese="账龄", columns=_AGED, rows=aged),
+            ReportTable(name="lines", chinese="商户明细", columns=_LINES, rows=aged_lines),
             ReportTable(name="disputes", chinese="争议", columns=_DISPUTED, rows=disputed),
             ReportTable(name="breaks", chinese="差异明细", columns=_BREAKS, rows=single),
         ),
     )
 
 
-def _three(expected_fen: int, moved_fen: int) -> tuple[int, int, int]:
-    return expected_fen, moved_fen, moved_fen - expected_fen
+def _rows(differences: Iterable[Difference]) -> list[tuple[str, str, str, int, int, int, int]]:
+    return [(*one, one.found - one.expected) for one in age(differences)]
+
+
+def _three(one: Difference) -> tuple[int, int, int]:
+    return one.expected, one.found, one.found - one.expected

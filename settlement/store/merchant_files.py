@@ -51,6 +51,20 @@ async def fetch_files(conn: Connection, *, cycle_no: int, merchant_no: int) -> l
     )
 
 
+async def fetch_filed(conn: Connection | asyncpg.Pool) -> list[Record]:
+    """Read which merchants gave files of which batches that count: codes and cycles' ids, oldest batch first."""
+    return await conn.fetch(
+        """
+        SELECT DISTINCT b.cycle_no, b.cycle_id, m.code
+          FROM settlement.merchant_file AS f
+          JOIN settlement.merchant AS m USING (merchant_no)
+          JOIN settlement.batch AS b USING (cycle_no)
+         WHERE f.withdrawn_at IS NULL
+         ORDER BY b.cycle_no, m.code
+        """
+    )
+
+
 async def fetch_file(conn: Connection, *, file_no: int) -> Record | None:
     """Read one file."""
     return await conn.fetchrow(

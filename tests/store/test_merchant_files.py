@@ -17,6 +17,7 @@ from settlement.core.matching import BreakKind, Step
 from settlement.core.own_lines import LineBreak
 from settlement.core.report import CheckFailed
 from settlement.core.trail import By
+from settlement.service.ageing_report import ageing
 from settlement.service.merchant_files import (
     FileReconciled,
     MerchantFile,
@@ -86,6 +87,13 @@ async def test_everything_planted_is_found_and_nothing_else(place, tell_figure):
     assert {one.owner for one in done.breaks if one.kind is BreakKind.EXTRA} == {"HOUSE"}
     assert {one.owner for one in done.breaks if one.kind is not BreakKind.EXTRA} == {MERCHANT}
     assert done.breaks == await place.breaks() == tried.breaks
+    aged = await ageing(place.pool, now=datetime.now(UTC), packages=place.of.packages)
+    told = aged.table("lines")
+    assert aged.ok
+    assert told is not None
+    assert Counter({row[1]: row[3] for row in told.rows}) == Counter(
+        one.kind.value for one in done.breaks
+    )
     counts = await place.counts()
     again = await place.bring(place.planted.file("the same under another name.csv"))
     assert (again.repeated, again.steps, again.breaks) == (done.file_no, {}, done.breaks)
