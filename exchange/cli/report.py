@@ -111,7 +111,7 @@ def trial_balance(context: click.Context, /, **options: Any) -> None:
     now = datetime.now(UTC)
 
     async def make(pool: Pool) -> Report:
-        return reports.trial_balance(await reports.standing(pool, moment, now=now))
+        return reports.trial_balance(await reports.standing(pool, moment, now=now, with_bank=True))
 
     _tell(context, make, lambda: reports.trial_balance(reports.before_the_first(now)), **written)
 

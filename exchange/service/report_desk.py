@@ -97,7 +97,8 @@ class ReportDesk:
             found = await netted(self._pool, span, now=now)
             return fees(found) if name == "fees" else savings(found)
         moment = Moment(at=wanted.at, cycle_id=wanted.cycle)
-        stand = await standing(self._pool, moment, now=now)
+        with_bank = name == "trial-balance"
+        stand = await standing(self._pool, moment, now=now, with_bank=with_bank)
         if name == "balances":
             return balances(stand, party=merchant_no)
         return trial_balance(stand)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from schemas.files.instant import microseconds
 from schemas.files.report import Fact, Report, write_report_csv
+from schemas.values.amounts import fen_text
 from settlement.core.balances import (
     PARTY_CODES,
     Administered,
@@ -29,6 +30,7 @@ from settlement.render.ledger_tables import (
 )
 from settlement.render.report_book import write_report_book
 from settlement.service.clearing import PART
+from settlement.service.funding import custody
 from settlement.store import audit as snapshots
 from settlement.store import balances as store
 from settlement.store import funds as money
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 
     from asyncpg import Connection, Pool
     from asyncpg.pool import PoolConnectionProxy
+
+    from settlement.core.custody import Custody
 
     AnyConnection = Connection | PoolConnectionProxy
 
@@ -76,6 +80,7 @@ class Standing:
         as_of_us: The instant.
         last_seq: The last event that counts.
         source: Where it was read.
+        custody: What the bank's last statement says beside it; None of the past, and before the first statement.
     """
 
     ledger: Ledger
@@ -83,6 +88,7 @@ class Standing:
     as_of_us: int
     last_seq: int
     source: str
+    custody: Custody | None = None
 
     def party(self, code: str) -> int | None:
         """Number of a party by its code; None if there is no such party."""
@@ -100,13 +106,16 @@ def before_the_first(now: datetime) -> Standing:
     )
 
 
-async def standing(pool: Pool, moment: Moment, *, now: datetime) -> Standing:
+async def standing(
+    pool: Pool, moment: Moment, *, now: datetime, with_bank: bool = False
+) -> Standing:
     """Read the ledger at a moment, in one snapshot.
 
     Args:
         pool: The database.
         moment: Which moment.
         now: Instant of the question.
+        with_bank: Also read what the bank's last statement says, where the moment is now.
 
     Raises:
         ReportRefused: There is no such cycle, or the instant lies ahead.
@@ -127,13 +136,16 @@ async def standing(pool: Pool, moment: Moment, *, now: datetime) -> Standing:
             ledger, source = await _from_journal(conn, through_seq), JOURNAL
         else:
             ledger, source = await _from_projections(conn), STORED
-        return Standing(
-            ledger=ledger,
-            codes=await snapshots.fetch_codes(conn),
-            as_of_us=as_of_us,
-            last_seq=through_seq,
-            source=source,
-        )
+        codes = await snapshots.fetch_codes(conn)
+    bank = await custody(pool) if with_bank and not past else None
+    return Standing(
+        ledger=ledger,
+        codes=codes,
+        as_of_us=as_of_us,
+        last_seq=through_seq,
+        source=source,
+        custody=bank if bank and bank.account else None,
+    )
 
 
 async def _place(
@@ -228,7 +240,7 @@ def trial_balance(stand: Standing) -> Report:
         title="Trial balance",
         chinese="试算平衡表",
         as_of_us=stand.as_of_us,
-        facts=(*_facts(stand), _SIDES),
+        facts=(*_facts(stand), _SIDES, *_bank(stand.custody)),
         checks=ledger_checks(stand.ledger),
         tables=(
             trial_balance_table(stand.ledger, stand.codes),
@@ -264,6 +276,15 @@ _SIDES: Final = Fact(
     chinese="记账方向",
     text="debit: owed to the house or held by the bank; credit: owed by the house 借方为应收,贷方为应付",
 )
+
+
+def _bank(found: Custody | None) -> tuple[Fact, ...]:
+    """What the bank says, and whether the books say so too (rule U12)."""
+    if found is None:
+        return ()
+    differs = found.why_not() or "the books say the same 与账簿一致"
+    text = f"{found.account}: {fen_text(found.bank_fen)}; {differs}"
+    return (Fact(name="bank's last statement", chinese="最近银行对账单", text=text),)
 
 
 def _facts(stand: Standing) -> tuple[Fact, ...]:

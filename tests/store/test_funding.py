@@ -18,7 +18,7 @@ from settlement.core.command import Deposit, Pot
 from settlement.core.event import Kind
 from settlement.core.trail import By
 from settlement.core.waterfall import StepKind
-from settlement.service import trail
+from settlement.service import reports, trail
 from settlement.service.batches import CutBatch, cut_batch
 from settlement.service.default_records import verify_records
 from settlement.service.funding import (
@@ -123,6 +123,17 @@ async def untold(house: House) -> set[int]:
     return {row["kind"] for row in rows}
 
 
+async def told_of_the_bank(house: House) -> str:
+    """What the trial balance says of the bank's last statement; its sums hold, and the journal's are the same."""
+    now = datetime(3000, 1, 1, tzinfo=UTC)
+    head = await reports.standing(house.pool, reports.Moment(), now=now, with_bank=True)
+    summed = await reports.standing(house.pool, reports.Moment(journal=True), now=now)
+    assert head.ledger.same_as(summed.ledger)
+    made = reports.trial_balance(head)
+    assert made.ok
+    return made.facts[-1].text
+
+
 async def test_a_cycle_is_paid_in_settled_and_paid_out_as_the_bank_shows(house, keyring, tmp_path):
     """Rules U5, U6 and U12: matched payments are booked once; the cycle settles when all is there; then money goes out.
 
@@ -156,7 +167,9 @@ async def test_a_cycle_is_paid_in_settled_and_paid_out_as_the_bank_shows(house, 
         moved(due[party].amount_fen, reference=due[party].payment_id, day=2) for party in (2, 3)
     ]
     await shown(house, paid_out, opening_fen=8_000)
+    assert "is in no account of the books" in await told_of_the_bank(house)
     assert len((await booked(house)).booked) == 2
+    assert await told_of_the_bank(house) == f"{ACCOUNT}: 0.00; the books say the same 与账簿一致"
     found = await purses(house.pool, at=NOW)
     assert [one.funds_cu for one in found.merchants] == [0, 0, 0]
     assert (await custody(house.pool)).why_not() == ""
