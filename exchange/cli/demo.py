@@ -16,7 +16,14 @@ from typing import IO, TYPE_CHECKING, Final
 import click
 
 from exchange.cli.context import Home, Unusable, exclusive, keyring_of, pool_of, run, this_home
-from exchange.cli.demo_money import money_json, print_money, treasury
+from exchange.cli.demo_dispute import (
+    Resolved,
+    dispute_a_line,
+    find_correction,
+    print_resolved,
+    resolved_json,
+)
+from exchange.cli.demo_money import TREASURER_KEY, money_json, print_money, treasury
 from exchange.cli.figures import (
     CycleFigures,
     figures_json,
@@ -40,6 +47,7 @@ if TYPE_CHECKING:
 
 CHUNK_LINES: Final = 1_000
 PACKAGE_SECONDS_MAX: Final = 60.0
+DISPUTING: Final = "GROCERY"
 MARK: Final = ".tongdui-demo"
 """File that says that a folder was made by a demo, so that the next one may remove it."""
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
@@ -59,6 +67,7 @@ class DemoResult:
         seconds: Everything, from the start of the database on.
         cycles: The figures, read back from the verified packages.
         money: What moved at the bank for each cycle.
+        dispute: The line that was disputed, and its correction in a cycle after them.
         bank_cu: What lies in the house's account at the end, as the bank says.
         books_cu: The same, as the books say.
         good: Whether every package verified, the figures are the expected ones, and books and bank agree.
@@ -73,6 +82,7 @@ class DemoResult:
     seconds: float = 0.0
     cycles: list[CycleFigures]
     money: list[CycleMoney] = field(default_factory=list)
+    dispute: Resolved | None = None
     bank_cu: int = 0
     books_cu: int = 0
     good: bool = False
@@ -157,6 +167,7 @@ async def _demo(home: Home, gateways: int, log_file: IO[bytes], *, shown: bool) 
                         result,
                         advance,
                     )
+                result.dispute = await _dispute(client, money, weeks[-1])
                 result.money = money.cycles
                 result.bank_cu, result.books_cu = await money.balances()
     result.lines = len(lines)
@@ -244,6 +255,17 @@ async def _turn(
         await money.settle(closed, f"{at + timedelta(days=1):%Y-%m-%d}")
 
 
+async def _dispute(client: Client, money: Treasury, week: str) -> Resolved:
+    """Have a line of a closed week disputed, and close the cycle whose package corrects it."""
+    after = _monday(week) + timedelta(days=7)
+    corrected = f"{after:%Y-%m-%d}"
+    packages = money.home.packages
+    case = await dispute_a_line(money, packages / week, DISPUTING)
+    last = after + timedelta(days=7)
+    await _turn(client, money, [corrected], next_id=f"{last:%Y-%m-%d}", at=last)
+    return find_correction(case, DISPUTING, packages / week, packages / corrected)
+
+
 async def _send_chunk(client: Client, lines: list[PurchaseLine], result: DemoResult) -> None:
     from schemas.values.ids import new_uuid7
     from schemas.wire.purchases import BulkPurchase
@@ -288,11 +310,12 @@ def _check(home: Home, weeks: list[str], result: DemoResult) -> bool:
     from deploy import demo as data
 
     keyring = keyring_of(home)
-    _public_key(home).write_bytes(keyring.export(keyring.keys[-1].key_id))
-    folders = [home.packages / week for week in weeks]
+    [operator] = keyring.signers(datetime.now(UTC))
+    _public_key(home).write_bytes(keyring.export(operator.key_id))
+    folders = [home.packages / one.cycle_id for one in result.money]
     if not verify_all(folders, keyring.package_trust()):
         return False
-    result.cycles = [figures_of_package(folder) for folder in folders]
+    result.cycles = [figures_of_package(home.packages / week) for week in weeks]
     rows = sorted(
         (each.cycle_id, party.party, party.net_cu)
         for each in result.cycles
@@ -301,8 +324,9 @@ def _check(home: Home, weeks: list[str], result: DemoResult) -> bool:
     )
     found = "cycle,party,net_cu\n" + "".join(f"{a},{b},{c}\n" for a, b, c in rows)
     (home.folder / "positions.csv").write_text(found)
+    corrected = result.dispute is not None and result.dispute.good
     reconciled = result.bank_cu == result.books_cu and not any(one.breaks for one in result.money)
-    return reconciled and found == data.positions_text()
+    return corrected and reconciled and found == data.positions_text()
 
 
 def _show(result: DemoResult) -> None:
@@ -325,9 +349,13 @@ def _show(result: DemoResult) -> None:
     console.print(
         f"At the bank 银行余额 {yuan_text(result.bank_cu)}, in the books 账面 {yuan_text(result.books_cu)}."
     )
+    if result.dispute is not None:
+        console.print()
+        print_resolved(console, result.dispute)
     console.print()
     console.print(
-        f"[green]✓[/] {len(result.cycles)} packages verified offline; every figure equals deploy/demo/positions.csv.\n"
+        f"[green]✓[/] {len(result.money)} packages verified offline, each signed by two; "
+        "every figure equals deploy/demo/positions.csv.\n"
         "  全部结算包验证通过，数字与预期一致。"
         if result.good
         else "[red]✗ A package does not verify, or the figures or the bank are not as expected. 验证未通过。[/]"
@@ -340,10 +368,11 @@ def _show(result: DemoResult) -> None:
         f"  positions 净额     {home.folder / 'positions.csv'}\n"
         f"  orders 付款指令    {home.folder}/files/<cycle>\n"
         f"  bank 银行对账单    {home.folder}/bank\n"
-        f"  public key 公钥    {_public_key(home)}\n"
+        f"  public keys 公钥   {_public_key(home)}, {TREASURER_KEY}\n"
         f"  log 日志           {home.folder / 'demo.log'}\n"
         f"[bold]Next 下一步[/]\n"
-        f"  {program} verify {home.packages / last} --key {_public_key(home)}\n"
+        f"  {program} verify {home.packages / last} --threshold 2 --key operator={_public_key(home)} "
+        f"--key treasurer={home.folder / TREASURER_KEY}\n"
         f"  TONGDUI_HOME={home.folder} {program} audit\n"
         f"  TONGDUI_HOME={home.folder} {program} cycle show {last}\n"
         f"  TONGDUI_HOME={home.folder} {program} reconcile bank {home.folder}/bank/{last}-out.camt.053.xml --dry-run\n"
@@ -359,8 +388,9 @@ def _as_json(result: DemoResult) -> dict[str, object]:
     return {
         "good": result.good,
         "home": str(result.home.folder),
-        "packages": [str(result.home.packages / each.cycle_id) for each in result.cycles],
+        "packages": [str(result.home.packages / each.cycle_id) for each in result.money],
         "public_key": str(_public_key(result.home)),
+        "treasurer_key": str(result.home.folder / TREASURER_KEY),
         "lines": result.lines,
         "sent": result.sent,
         "cleared": result.cleared,
@@ -369,6 +399,7 @@ def _as_json(result: DemoResult) -> dict[str, object]:
         "seconds": round(result.seconds, 3),
         "cycles": [figures_json(each) for each in result.cycles],
         "money": [money_json(each) for each in result.money],
+        "dispute": result.dispute and resolved_json(result.dispute),
         "bank_cu": str(result.bank_cu),
         "books_cu": str(result.books_cu),
     }

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from exchange.cli.context import Home
     from schemas.files.parties import Parties
     from settlement.service.clearing import Clearing
+    from settlement.signing.signer import Signer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +61,7 @@ class Treasury:
         clearing: The writer.
         bank: Where the house's account lies.
         parties: Everybody's names and accounts.
+        signer: The treasurer's own key; without its signature no money moves on a package.
         cycles: What moved so far.
     """
 
@@ -68,10 +70,11 @@ class Treasury:
     clearing: Clearing
     bank: Bank
     parties: Parties
+    signer: Signer
     cycles: list[CycleMoney] = field(default_factory=list)
 
     async def settle(self, cycle_id: str, day: str) -> None:
-        """Have everybody pay in what the cycle's package says, settle it, and have everybody paid.
+        """Sign the cycle's package, have everybody pay in what it says, settle it, and have everybody paid.
 
         Args:
             cycle_id: A closed cycle whose package stands.
@@ -80,15 +83,16 @@ class Treasury:
         Raises:
             Unusable: Books and bank disagree, or the cycle cannot be settled: a fault of the demo.
         """
+        self._sign(cycle_id)
         files = self._render(cycle_id)
-        payers = [
-            each for each in sorted(files.glob("*/pain.001.xml")) if each.parent.name != HOUSE
-        ]
+        out = files / HOUSE / "pain.001.xml"
+        # The house itself pays in where more fees were given back than taken.
+        payers = [each for each in sorted(files.glob("*/*pain.001.xml")) if each != out]
         before_fen = self.bank.balance_fen
         matched, breaks = await self._bank_day(payers, f"{cycle_id}-in", day)
         paid_in_fen = self.bank.balance_fen - before_fen
         await self._settle(cycle_id)
-        paying = [each for each in [files / HOUSE / "pain.001.xml"] if each.exists()]
+        paying = [out] if out.exists() else []
         more, breaks = await self._bank_day(paying, f"{cycle_id}-out", day)
         self.cycles.append(
             CycleMoney(
@@ -110,6 +114,15 @@ class Treasury:
         if state.bank_fen is None:
             raise Unusable("the bank has not stated anything yet")
         return state.bank_fen * 100, state.books_cu
+
+    def _sign(self, cycle_id: str) -> None:
+        """Check the package and sign it, as the second of the two who must."""
+        from settlement.service.signatures import Added, sign_package
+
+        trust = keyring_of(self.home).package_trust()
+        added = sign_package(self.home.packages / cycle_id, self.signer, trust)
+        if not isinstance(added, Added):
+            raise Unusable(f"the package of {cycle_id} does not verify")
 
     def _render(self, cycle_id: str) -> Path:
         """Write the cycle's orders to banks."""
@@ -177,15 +190,25 @@ class Treasury:
             raise Unusable(f"{cycle_id} was not settled: {refused.detail}")
 
 
+TREASURER_KEY = "treasurer-public.pem"
+"""File of the demo's folder with the public key of its treasurer."""
 HOUSE = "_house"
 """Folder of the house's own files among those of a package."""
 
 
 @asynccontextmanager
 async def treasury(home: Home, dsn: str) -> AsyncIterator[Treasury]:
-    """Open the demo's treasury beside its clearing house."""
+    """Open the demo's treasury beside its clearing house, in which two must sign from now on."""
     from deploy import demo
     from deploy.demo.bank import Bank
+    from settlement.signing.signature import public_pem
+    from settlement.signing.signer import make_key, write_private_file
+
+    pem, signer = make_key(of_sm2=True)
+    write_private_file(home.folder / "treasurer.pem", pem)
+    (home.folder / TREASURER_KEY).write_bytes(public_pem(signer.public))
+    now = datetime.now(UTC)
+    keyring_of(home).add(signer.public, role="treasurer", at=now).set_threshold(2, at=now)
 
     home.parties.write_bytes(demo.parties_bytes())
     parties = read_parties(home.parties)
@@ -196,6 +219,7 @@ async def treasury(home: Home, dsn: str) -> AsyncIterator[Treasury]:
             clearing=clearing,
             bank=Bank(account=parties.house.account.number),
             parties=parties,
+            signer=signer,
         )
 
 

@@ -10,6 +10,9 @@ from exchange.cli.context import Home
 from exchange.cli.demo import MARK, clean
 from tests.cli.conftest import Command, assert_one_sentence
 
+SIGNERS = (("operator", "public_key"), ("treasurer", "treasurer_key"))
+"""Roles of who signs the demo's packages, and where its result names their public keys."""
+
 
 def test_a_folder_that_no_demo_made_is_left_alone(private_tongdui, home):
     """Whatever else stands in the demo's place is not removed."""
@@ -53,10 +56,16 @@ def test_a_killed_demo_leaves_nothing_that_stops_the_next(private_tongdui: Comma
     for cycle in result["cycles"]:
         assert sum(int(each["pay_fen"]) for each in cycle["payments"]) == 0
     assert result["bank_cu"] == result["books_cu"] == "0"
-    assert [each["breaks"] for each in result["money"]] == [0] * 4
-    assert sum(int(each["paid_in_fen"]) for each in result["money"]) == 245_794
+    assert [each["breaks"] for each in result["money"]] == [0] * 5
+    assert sum(int(each["paid_in_fen"]) for each in result["money"]) == 245_794 + 721
+    assert result["dispute"]["net_cu"] == "72200"
+    assert len(result["packages"]) == 5
+    keys = [f"{role}={result[name]}" for role, name in SIGNERS]
     for package in result["packages"]:
-        assert private_tongdui("verify", package, "--key", result["public_key"]).returncode == 0
+        for count, status in ((2, 0), (1, 1)):
+            words = [word for key in keys[:count] for word in ("--key", key)]
+            done = private_tongdui("verify", package, "--threshold", 2, *words)
+            assert done.returncode == status, done.stdout
     assert not (home / "demo" / "database" / "data" / "postmaster.pid").exists()
     log = [json.loads(line) for line in (home / "demo" / "demo.log").read_text().splitlines()]
     assert {"writer.stopped", "gateway.stopped"} <= {line["event"] for line in log}
