@@ -290,7 +290,7 @@ async def deposits(house: House) -> None:
         INSERT INTO settlement.bank_statement
                (statement_no, account, number, opened_on, closed_on, opening_fen, closing_fen, entries,
                 content_sha256, imported_at)
-        VALUES (1, $1, 'S', '2026-03-01', '2026-03-01', $2, $2, 0, sha256('S'), now())
+        VALUES (1, $1, 'S', '2026-03-01', '2026-03-01', 0, $2, 0, sha256('S'), now())
         """,
         ACCOUNT,
         sum(cu for *_, cu in POTS) // 100,
