@@ -26,6 +26,7 @@ from schemas.wire import (
     members,
     merchants,
     orders,
+    own_files,
     people,
     problems,
     proposals,
@@ -243,6 +244,24 @@ POST_CONFIRMATIONS: Final = Operation(
     "/v1/batches/{cycle}/confirmations",
     batches.ConfirmationRequest,
     batches.ConfirmationView,
+)
+POST_OWN_LINES: Final = Operation(
+    "POST", "/v1/batches/{cycle}/lines", own_files.OwnFileRequest, own_files.OwnFileAnswer
+)
+GET_LINE_BREAKS: Final = Operation(
+    "GET", "/v1/batches/{cycle}/breaks/{code}", NoneType, own_files.LineBreaksAnswer
+)
+POST_MATCH_ACCEPT: Final = Operation(
+    "POST",
+    "/v1/admin/matches/{match_no}/accept",
+    own_files.DecisionRequest,
+    own_files.DecisionAnswer,
+)
+POST_MATCH_UNDO: Final = Operation(
+    "POST",
+    "/v1/admin/matches/{match_no}/undo",
+    own_files.DecisionRequest,
+    own_files.DecisionAnswer,
 )
 GET_PACKAGE: Final = Operation("GET", "/v1/packages/{cycle}", NoneType, bytes)
 POST_SESSION: Final = Operation("POST", "/v1/session", people.SignInRequest, people.SessionAnswer)

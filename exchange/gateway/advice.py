@@ -246,6 +246,14 @@ ADVICE: Final[Mapping[str, tuple[str, str]]] = {
         "Make it anew of this cycle's manifest with a key that is registered and in force: `tongdui package confirm`.",
         "请使用已注册且有效的密钥，针对本周期清单重新生成确认文件：`tongdui package confirm`。",
     ),
+    "file_refused": (
+        "Read the detail: another cycle, a merchant without lines in it, or files of another figure or rounding.",
+        "请查看详情：周期不符、该商户在其中无明细，或与先前文件的口径不同。",
+    ),
+    "match_refused": (
+        "Look at the breaks again: the match was decided or taken apart already, or nothing differs in it.",
+        "请重新查看差异：该匹配已处理、已拆除，或不存在差异。",
+    ),
     "funds_insufficient": (
         "Pay in what is missing; try again under a new key.",
         "请补足资金后使用新的幂等键重试。",

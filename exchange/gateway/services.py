@@ -23,6 +23,7 @@ from exchange.service.members import Members
 from exchange.service.oidc import IdentityProvider, read_settings
 from exchange.service.order_link import OrderLink
 from exchange.service.orders import QUOTE_SECONDS, OrderDesk
+from exchange.service.own_files import OwnFileDesk
 from exchange.service.passage import Passage
 from exchange.service.passwords import Passwords
 from exchange.service.proposals import ProposalDesk
@@ -85,6 +86,7 @@ class Services:
         report_desk: Reports for finance.
         feed: The stream of events.
         endpoints: Where webhooks are sent.
+        own_files: Merchants' own lines of batches.
         key_folder: Folder of the house's keys.
         packages: Folder of the settlement packages.
         now_us: Clock, microseconds since 1970.
@@ -118,6 +120,7 @@ class Services:
     report_desk: ReportDesk
     feed: Feed
     endpoints: EndpointDesk
+    own_files: OwnFileDesk
     key_folder: Path
     packages: Path
     now_us: Callable[[], int]
@@ -248,6 +251,7 @@ def make_services(
             now=lambda: datetime.fromtimestamp(now_us() / 1_000_000, UTC),
             private=private_endpoints,
         ),
+        own_files=OwnFileDesk(pool, packages),
         key_folder=home / "keys",
         packages=packages,
         now_us=now_us,

@@ -451,6 +451,18 @@ class Reason(Enum):
         "This is no confirmation of this batch by this merchant.",
         "该文件不是该商户对本批次的有效确认。",
     )
+    FILE_REFUSED = (
+        141,
+        False,
+        "These lines are not taken: they contradict what is known.",
+        "明细文件与已知数据矛盾，未予接收。",
+    )
+    MATCH_REFUSED = (
+        142,
+        False,
+        "There is nothing of the kind to decide about this match.",
+        "该匹配没有可作此决定的事项。",
+    )
 
     def __init__(self, number: int, retryable: bool, english: str, chinese: str) -> None:  # noqa: FBT001 - the table above reads best without keywords
         """Unpack one row of the catalogue."""

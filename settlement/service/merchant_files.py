@@ -22,6 +22,8 @@ import msgspec
 
 from schemas.files.merchant_file import Basis, FileLine
 from schemas.files.msgpack_stream import read_objects
+from schemas.values.amounts import AMOUNT_LIMIT
+from schemas.values.faults import SchemaError
 from settlement.core.matching import BreakKind, Outcome, Step
 from settlement.core.trail import Change
 from settlement.service.open_lines import (
@@ -269,6 +271,10 @@ def _survey(file: MerchantFile, spool: IO[bytes]) -> _Survey:
         spool.write(encode(line.place))
         spool.write(said)
         lines, amount_cu = lines + 1, amount_cu + line.amount_cu
+        if abs(amount_cu) >= AMOUNT_LIMIT:
+            raise SchemaError(
+                line.place, "the lines up to here come to more than any account may hold"
+            )
     return _Survey(lines, amount_cu, digest.digest(), spool)
 
 

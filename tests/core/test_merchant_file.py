@@ -19,7 +19,7 @@ from schemas.files.merchant_file import (
     read_merchant_header,
 )
 from schemas.values.faults import SchemaError
-from settlement.core.own_lines import round_cu
+from settlement.core.own_lines import Names, OurLine, TheirLine, round_cu
 
 ORDER = "01595c79-ac18-7001-8000-000000000002"
 COLUMNS = '[columns]\ntime = "at"\n'
@@ -230,3 +230,21 @@ def test_unmatched_rows_can_be_exported():
     assert tuple(head.split(",")) == LINE_BREAK_COLUMNS
     told = dict(zip(LINE_BREAK_COLUMNS, line.split(","), strict=True))
     assert (told["their_yuan"], told["their_reference"], told["yuan"]) == ("-1.2345", "'=1+1", "")
+
+
+def test_a_line_keeps_its_orders_name_where_another_shares_its_reference():
+    """Two orders of one bill, one told by its order, one by the bill's reference alone: each finds its own (X17)."""
+    ours = [
+        OurLine(leaf, order, "bill", 1, amount, 5, "EYE")
+        for leaf, order, amount in ((0, "a", 7), (1, "b", 9))
+    ]
+    theirs = [
+        TheirLine(1, 1, "line 2", "a", "bill", 1, 7, None, ""),
+        TheirLine(1, 2, "line 3", "", "'bill", 1, 9, None, ""),
+    ]
+    names = Names(ours, theirs)
+    assert (
+        [names.ours(line) for line in ours]
+        == [names.theirs(line) for line in theirs]
+        == ["o:a", "r:bill"]
+    )

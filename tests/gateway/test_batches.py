@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgpack  # type: ignore[import-untyped]
 import pytest
 import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -15,10 +18,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from exchange.client import Identity
 from schemas.files.confirmation import Confirmation, write_confirmation
 from schemas.files.renderings import Renderings, write_renderings
+from schemas.files.statement import LINE_FIELDS
 from settlement.service.batches import CutBatch, cut_batch
 from settlement.signing.confirmation import sign_confirmation
 from settlement.signing.keyring import Keyring
 from tests.gateway.conftest import AIR, Answer, House, shared
+from tests.gateway.test_people import added, session_of
 
 EYE_KEY = Identity(Ed25519PrivateKey.generate())
 AIR_KEY = Identity(Ed25519PrivateKey.generate())
@@ -141,6 +146,102 @@ def _lay(folder: Path, manifest_sha256: str) -> None:
         parties_sha256=None, files=[],
     )  # fmt: skip
     (folder / "renderings.json").write_bytes(write_renderings(listed))
+
+
+async def _own_line(batch: Batch, **changes: object) -> dict[str, Any]:
+    """EYE's line of the batch, as its own books have it."""
+    file = await batch.house.call("GET", "/v1/batches/c1/files/EYE.msgpack", caller="EYE")
+    _, line, _ = msgpack.Unpacker(io.BytesIO(file.raw))
+    named = dict(zip(LINE_FIELDS, line, strict=True))
+    at = datetime.fromtimestamp(named["till_us"] // 1_000_000, UTC).isoformat()
+    return {
+        "at": at,
+        "order": named["order"],
+        "amount_cu": str(named["net_cu"]),
+        "units": "10",
+    } | changes
+
+
+async def _send(batch: Batch, lines: list[dict[str, Any]], **more: Any) -> Answer:
+    """EYE sends lines, with their totals."""
+    totals = {"lines": len(lines), "amount_cu": str(sum(int(one["amount_cu"]) for one in lines))}
+    body = {"name": "own", "lines": lines, "totals": totals} | more
+    return await batch.house.call("POST", "/v1/batches/c1/lines", body, caller="EYE")
+
+
+@shared
+async def test_a_merchant_sends_its_own_lines_and_sees_what_differs(batch: Batch):
+    """Tried, sent, sent again; the break is the merchant's and the house's to see, and a treasurer decides (X20)."""
+    house = batch.house
+    right = await _own_line(batch)
+    wrong = right | {"amount_cu": str(int(right["amount_cu"]) + 5)}
+    extra = {"at": right["at"], "amount_cu": "7", "reference": "till-9"}
+    tried = await _send(batch, [right], dry_run=True)
+    assert tried.body == {"file": None, "repeated": False, "matches": {"exact": 1}, "breaks": {}}
+    sent = await _send(batch, [wrong, extra])
+    assert (sent.status, sent.body["file"], sent.body["breaks"]) == (
+        201,
+        1,
+        {"amount": 1, "extra": 1},
+    )
+    again = await _send(batch, [wrong, extra])
+    assert (again.body["repeated"], again.body["matches"]) == (True, {})
+    path = "/v1/batches/c1/breaks/EYE"
+    first = (await house.call("GET", f"{path}?limit=1", caller="EYE")).body
+    second = (await house.call("GET", f"{path}?limit=1&after={first['next']}", caller="EYE")).body
+    breaks = first["breaks"] + second["breaks"]
+    assert [(one["kind"], one["owner"]) for one in breaks] == [
+        ("amount", "EYE"),
+        ("extra", "HOUSE"),
+    ]
+    assert second["next"] is None
+    assert breaks[0]["ours"][0]["amount_cu"] == right["amount_cu"]
+    assert breaks[1]["theirs"][0]["place"] == "$.lines[1]"
+    assert (await house.call("GET", path)).body["breaks"] == breaks
+    assert (await house.call("GET", path, caller="AIR")).status == 404
+    strange = await _send(batch, [extra], figure="gross")
+    assert (strange.status, strange.reason) == (409, "file_refused")
+    nothing = await house.call("GET", "/v1/batches/c1/breaks/OWN")
+    assert (nothing.status, nothing.reason) == (404, "not_found")
+
+    await added(house, "tina", "treasurer")
+    await session_of(house, "tina")
+    number, why = breaks[0]["match"], {"why": "rounded at the till"}
+    decide = f"/v1/admin/matches/{number}"
+    assert (await house.call("POST", f"{decide}/accept", why)).status == 403
+    accepted = await house.call("POST", f"{decide}/accept", why, caller="tina")
+    assert accepted.body == {"match": number, "state": "accepted"}
+    once = await house.call("POST", f"{decide}/accept", why, caller="tina")
+    assert (once.status, once.reason) == (409, "match_refused")
+    left = (await house.call("GET", path)).body["breaks"]
+    assert [one["kind"] for one in left] == ["extra"]
+    undone = await house.call("POST", f"{decide}/undo", why, caller="tina")
+    assert undone.body["state"] == "undone"
+    open_now = {one["kind"] for one in (await house.call("GET", path)).body["breaks"]}
+    assert open_now == {"missing", "extra"}
+
+
+@shared
+@pytest.mark.parametrize(
+    ("changes", "more", "field"),
+    [
+        ({}, {"totals": {"lines": 2, "amount_cu": "7"}}, "$.totals.lines"),
+        ({}, {"totals": {"lines": 1, "amount_cu": "8"}}, "$.totals.amount_cu"),
+        ({"amount_cu": "1e3"}, {"totals": {"lines": 1, "amount_cu": "7"}}, "$.lines[0].amount_cu"),
+        ({"at": "0001-01-01T00:00:00+14:00"}, {}, "$.lines[0].at"),
+        ({"order": "a\u0000"}, {}, "$.lines[0].order"),
+        ({"colour": "red"}, {}, "$.lines[0].colour"),
+    ],
+)
+async def test_lines_that_do_not_add_up_are_refused_whole(batch, changes, more, field):
+    """Totals, amounts, times: the field is named, and nothing is stored (X15)."""
+    count = "SELECT count(*) FROM settlement.merchant_file"
+    before = await batch.house.pool.fetchval(count)
+    line = {"at": "2026-11-21T03:00:00Z", "amount_cu": "7"} | changes
+    body = {"name": "own", "lines": [line], "totals": {"lines": 1, "amount_cu": "7"}} | more
+    answer = await batch.house.call("POST", "/v1/batches/c1/lines", body, caller="EYE")
+    assert (answer.status, answer.body["field"]) == (400, field), answer.raw
+    assert await batch.house.pool.fetchval(count) == before
 
 
 @shared

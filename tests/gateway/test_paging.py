@@ -145,6 +145,8 @@ def test_every_list_has_pages():
     bounded = {
         "get_order": "an order's reversals",
         "get_balances": "merchants of one member",
+        "get_batch": "files and merchants of one batch",
+        "get_dispute": "steps of one dispute",
         "get_endpoint": "types of events",
         "get_household": "members of one household",
         "get_member_households": "one household of each programme",
