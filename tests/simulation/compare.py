@@ -3,7 +3,7 @@
 import copy
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -130,12 +130,19 @@ async def assert_same_figures(pool: asyncpg.Pool, oracle: Oracle) -> None:
 
 
 async def assert_audits_clean(pool: asyncpg.Pool) -> int:
-    """Both audits find nothing; returns how many events they read."""
+    """Both audits find nothing, and neither do the reports' checks; returns how many events the audits read."""
     async with audit_snapshot(pool) as conn:
         books = await audit_books(conn)
         lots = await audit_lots(conn)
     assert books.differences == [], books.differences
     assert lots.differences == [], lots.differences
+    now = datetime(3000, 1, 1, tzinfo=UTC)
+    head = await standing(pool, Moment(), now=now)
+    summed = await standing(pool, Moment(journal=True), now=now)
+    assert head.ledger.same_as(summed.ledger)
+    points = await liability(pool, Asked(), now=now)
+    for report in (trial_balance(head), trial_balance(summed), points):
+        assert report.ok, report.checks
     return books.events
 
 
@@ -248,6 +255,13 @@ async def assert_same_points(pool: asyncpg.Pool, oracle: Oracle, *, now: datetim
         lots = [lot for lot in oracle.lots if lot["merchant"] == codes[code]]
         told = dict(zip((flow.english for flow in Flow), moved, strict=True))
         assert (opening, closing) == (0, sum(lot["left"] for lot in lots))
+        cohorts: Counter[str] = Counter()
+        for lot in lots:
+            month = instant(lot["expires"]) + timedelta(hours=8)
+            cohorts[f"{month:%Y-%m}"] += lot["left"]
+        assert +cohorts == +Counter(
+            {row[1]: row[5] for row in table(whole, "cohorts") if row[0] == code}
+        )
         for kind, name in (("accrued", "issued"), ("lapsed", "lapsed"), ("given", "given")):
             events = [e for e in oracle.events(kind) if e["issuer"] == codes[code]]
             assert told[name] == sum(event["units"] for event in events), name

@@ -195,11 +195,14 @@ def _report(found: _Read, asked: Asked) -> Report:
     rolls: list[tuple[Cell, ...]] = []
     cohorts: list[tuple[Cell, ...]] = []
     off: list[str] = []
+    unpriced: list[str] = []
     for merchant_no, code in ordered:
         mine = flows.get(merchant_no, [])
         now, before = _estimates(mine, found, asked)
         price = _price(found, asked, merchant_no)
         rows.append(_liability_row(code, now, price))
+        if price is None and now.outstanding:
+            unpriced.append(code)
         breakage.append(_breakage_row(code, now, before, price))
         opening, moved = roll_forward(mine)
         closing = opening + sum(flow.sign * units for flow, units in moved.items())
@@ -244,6 +247,11 @@ def _report(found: _Read, asked: Asked) -> Report:
                 name="units of lots are those of the journal's events",
                 chinese="批次变动等于日记账事件",
                 detail=", ".join(untold),
+            ),
+            ReportCheck(
+                name="what is outstanding has a price",
+                chinese="未使用积分均有计价",
+                detail=", ".join(unpriced),
             ),
         ),
         tables=(
