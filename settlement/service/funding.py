@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from schemas.values.amounts import CU_PER_FEN, yuan_text
 from schemas.values.ids import HOUSE, HOUSE_DEFAULT_FUND, HOUSE_TRANSIT, key_bytes
 from schemas.values.reason import REASON_BY_NUMBER, Reason, Refusal
 from settlement.core.breaks import plain_account
@@ -228,7 +229,8 @@ async def book_bank(
         rehearse: Show what would happen, and change nothing.
 
     Raises:
-        ValueError: A movement about which a person decides is not open, or the party has no such pot.
+        ValueError: A movement about which a person decides is not open, or the party has no such pot, or too little in
+            it for what went out.
 
     Source: settlement/RULES.md, rules U3 and U12.
     """
@@ -241,9 +243,8 @@ async def book_bank(
         collateral = dict(tuple(row) for row in await store.fetch_collateral(conn, part=PART))
     if missing := said.keys() - {(one.statement_no, one.entry_no) for one in entries}:
         raise ValueError(f"no open movement is numbered {'/'.join(map(str, min(missing)))}")
-    for party, pot in said.values():
-        if not has_pot(party, pot, collateral):
-            raise ValueError("there is no such account")
+    pots = {Pot.COLLATERAL: collateral, Pot.DEFAULT_FUND: funds.contributions}
+    _require_pots(said, entries, {int(pot): dict(held) for pot, held in pots.items()}, collateral)
     booked: list[Booked] = []
     still: list[Entry] = []
     transit_cu = funds.of(HOUSE_TRANSIT)
@@ -254,14 +255,44 @@ async def book_bank(
             parts: tuple[tuple[int, int, int], ...] = ((*decided, entry.amount_fen * 100),)
         else:
             parts = tuple((party, int(Pot.FUNDS), cu) for party, cu in placed)
-            transit_cu = transit_after(placed, transit_cu)
+        transit_cu = transit_after([(party, cu) for party, _, cu in parts], transit_cu)
         if parts:
             booked.append(Booked(entry=entry, parts=parts))
         else:
             still.append(entry)
     if booked and not rehearse:
-        await _book(pool, clearing, booked, account=account, by=by, at=at)
+        refused = await _book(pool, clearing, booked, account=account, by=by, at=at)
+        booked = [one for one in booked if one.entry.name not in refused]
+        still = [one for one in entries if one in still or one.name in refused]
     return BankBooked(booked=tuple(booked), open=tuple(still))
+
+
+def _require_pots(
+    said: Mapping[tuple[int, int], tuple[int, int]],
+    entries: Sequence[Entry],
+    held: Mapping[int, dict[int, int]],
+    merchants: Mapping[int, int],
+) -> None:
+    """See that what people say can be booked: a refusal of the books would be final for the movement's key.
+
+    Raises:
+        ValueError: A party has no such pot, or too little in it.
+    """
+    for entry in entries:
+        decided = said.get((entry.statement_no, entry.entry_no))
+        if decided is None:
+            continue
+        party, pot = decided
+        if not has_pot(party, pot, merchants):
+            raise ValueError("there is no such account")
+        if pot in held:
+            inside = held[pot].get(party, 0)
+            held[pot][party] = inside + entry.amount_fen * CU_PER_FEN
+            if entry.amount_fen < 0 and held[pot][party] < 0:
+                raise ValueError(
+                    f"{entry.name}: {Pot(pot).name.lower()} holds {yuan_text(inside)} yuan, "
+                    f"and {yuan_text(-entry.amount_fen * CU_PER_FEN)} went out"
+                )
 
 
 async def _unbooked(conn: store.Connection, account: str, known: Mapping[str, int]) -> list[Entry]:
@@ -298,7 +329,8 @@ async def _book(
     account: str,
     by: By,
     at: datetime,
-) -> None:
+) -> set[str]:
+    """Book movements; names of those that the books refused."""
     change = Change(
         action="funds.book",
         subject=account,
@@ -311,6 +343,7 @@ async def _book(
     )
     async with pool.acquire() as conn, conn.transaction():
         digest = await trail.record(conn, by, change, at=at)
+    refused: set[str] = set()
     for one in booked:
         commands: list[Command] = [
             (Deposit if cu > 0 else PayOut)(
@@ -325,7 +358,10 @@ async def _book(
             for number, (party, pot, cu) in enumerate(one.parts)
         ]
         # One submission is decided and written as one: a movement is booked whole or not at all.
-        await clearing.submit(commands)
+        answers = await clearing.submit(commands)
+        if any(entry.kind == Kind.REFUSED for answer in answers for entry in answer):
+            refused.add(one.entry.name)
+    return refused
 
 
 async def move_asked(

@@ -196,6 +196,20 @@ async def test_a_movement_that_nobody_claims_blocks_every_release(house):
     await whole(house)
 
 
+async def test_a_movement_that_a_person_books_wrongly_can_be_booked_rightly(house):
+    """Rule U3: more than a pot holds is not taken out of it, which is said; the movement stays open."""
+    await shown(house, [moved(10_000, account="2002A"), moved(-700, reference="whose?")])
+    await booked(house)
+    for pot in (Pot.COLLATERAL, Pot.DEFAULT_FUND):
+        with pytest.raises(ValueError, match=r"1/2: .* holds 0\.0000 yuan, and 7\.0000 went out"):
+            await booked(house, said={(1, 2): (1, pot)})
+    assert [one.name for one in (await booked(house)).open] == ["1/2"]
+    done = await booked(house, said={(1, 2): (1, Pot.FUNDS)})
+    assert [one.parts for one in done.booked] == [((1, 0, -70_000),)]
+    assert (await custody(house.pool)).why_not() == ""
+    await whole(house)
+
+
 async def test_a_withdrawal_is_in_transit_until_the_bank_shows_it(house):
     """Rules U4 and U12: what is taken out is booked against the bank's movement; what cycles need stays."""
     await shown(house, [moved(10_000, account="2002A")])
