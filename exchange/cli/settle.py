@@ -86,7 +86,9 @@ async def _settle(
         elif dry_run:
             refused = await settling.why_not(pool, state, codes)
         else:
-            refused = await settling.why_not(pool, state, codes) or _unsigned(home, keyring, cycle)
+            refused = await settling.why_not(pool, state, codes) or await settling.why_unsigned(
+                pool, state, keyring=keyring, packages=home.packages
+            )
             if refused is None:
                 async with clearing_of(home, dsn) as clearing:
                     refused = await settling.settle_funded(
@@ -103,18 +105,6 @@ async def _settle(
         if refused is None and not dry_run:
             told["state"] = "settled"
         return told
-
-
-def _unsigned(home: Home, keyring: Any, cycle: str) -> Refusal | None:
-    """Why the cycle's package does not allow pay-outs: too few have signed it; None where it does."""
-    from schemas.values.reason import Reason, Refusal
-    from settlement.service.signatures import reached
-
-    folder = home.packages / cycle
-    if not folder.is_dir():
-        return Refusal(Reason.CYCLE_NOT_CLOSED, f"{cycle} has no package yet")
-    signed = reached(folder, keyring)
-    return None if signed.ok else Refusal(Reason.SECOND_PERSON_NEEDED, str(signed))
 
 
 async def _default(
@@ -136,6 +126,8 @@ async def _default(
     if dry_run:
         planned = await settling.plan_default(pool, state, debtor=number, codes=codes)
         return ([], planned) if isinstance(planned, Refusal) else (planned, None)
+    if refused := await settling.why_unsigned(pool, state, keyring=keyring, packages=home.packages):
+        return [], refused
     taken: list[Planned] = []
     by = await acting(pool, *_ROLES)
     change = settling.default_change(state.cycle_id, debtor)

@@ -259,6 +259,10 @@ ADVICE: Final[Mapping[str, tuple[str, str]]] = {
         "请补足资金后使用新的幂等键重试。",
     ),
     "funds_moved": ("Make the plan again, then try it.", "请重新制定计划后再试。"),
+    "package_not_signed": (
+        "Have the missing roles sign: tongdui package sign.",
+        "请由尚缺角色签名：tongdui package sign。",
+    ),
     "movement_unmatched": (
         "Book or match what the bank shows first.",
         "请先将银行流水入账或匹配。",

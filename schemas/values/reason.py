@@ -385,6 +385,12 @@ class Reason(Enum):
         "Books and bank do not agree: a movement of the bank has no place in the books.",
         "账簿与银行不一致:存在未入账的银行流水。",
     )
+    PACKAGE_NOT_SIGNED = (
+        123,
+        True,
+        "Too few have signed the cycle's package.",
+        "结算包签名人数不足。",
+    )
     ARRANGEMENT_EXISTS = (
         125,
         False,

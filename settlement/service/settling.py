@@ -20,7 +20,9 @@ from settlement.service import cycles, trail
 from settlement.service.clearing import PART
 from settlement.service.default_records import keep_records
 from settlement.service.funding import DUE_DAYS, custody, why_not_released
+from settlement.service.signatures import reached
 from settlement.store import balances as ledger
+from settlement.store import batches
 from settlement.store import funding as store
 from settlement.store import funds as funds_store
 
@@ -124,6 +126,32 @@ async def why_not(pool: Pool, state: Standing, codes: Mapping[int, str]) -> Refu
         told = ", ".join(f"{codes.get(number, number)} {cu} CU" for number, cu in missing.items())
         return Refusal(Reason.FUNDS_INSUFFICIENT, f"{state.cycle_id} lacks {told}")
     return None
+
+
+async def why_unsigned(
+    pool: Pool, state: Standing, *, keyring: Keyring, packages: Path
+) -> Refusal | None:
+    """Why no money may move on the word of a cycle's package: too few have signed it, or it is not the batch's.
+
+    Raises:
+        CheckFailed: The manifest or one of its signatures is not good.
+        SchemaError: The manifest is malformed.
+        OSError: A signature of the operator's is missing.
+
+    Source: settlement/RULES.md, rules K37 and U12.
+    """
+    folder = packages / state.cycle_id
+    async with pool.acquire() as conn:
+        batch = await batches.fetch_batch(conn, cycle_no=state.cycle_no)
+    if batch is None or not folder.is_dir():
+        return Refusal(Reason.PACKAGE_NOT_SIGNED, f"{state.cycle_id} has no package yet")
+    signed = reached(folder, keyring)
+    if signed.manifest_sha256 != batch["manifest_sha256"]:
+        return Refusal(
+            Reason.PACKAGE_NOT_SIGNED,
+            f"the package in {folder} is not the batch of {state.cycle_id}",
+        )
+    return None if signed.ok else Refusal(Reason.PACKAGE_NOT_SIGNED, str(signed))
 
 
 async def _why_not_released(pool: Pool, state: Standing) -> Refusal | None:
