@@ -192,11 +192,8 @@ def _lines(merchant: str, cycle_id: str) -> Lines:
 
 def _bring(file: Path, mapping: Path | None, *, merchant: str, cycle_id: str) -> MerchantFile:
     """How to read a file, by whether there is a mapping."""
-    from schemas.files.merchant_file import (
-        parse_merchant_mapping,
-        read_merchant_csv,
-        read_merchant_header,
-    )
+    from schemas.files.merchant_file import parse_merchant_mapping, read_merchant_csv
+    from schemas.files.merchant_msgpack import read_merchant_header
     from settlement.service.merchant_files import MerchantFile
 
     if mapping is not None:

@@ -122,7 +122,7 @@ def test_an_import_killed_in_its_middle_is_brought_again_and_nothing_is_doubled(
     ):
         bring = ("reconcile", *words)
         before = _rows(with_batch, *tables)
-        _killed_before_its_end(with_batch, *bring)
+        _killed_before_its_end(with_batch, tables[-1], *bring)
         assert _rows(with_batch, *tables) == before == [0, 0, 0, 0]
         done = with_batch.json(*bring, status=0 if words[0] == "bank" else 1)
         rows = _rows(with_batch, *tables)
@@ -134,16 +134,20 @@ def test_an_import_killed_in_its_middle_is_brought_again_and_nothing_is_doubled(
     assert actions == ["merchant_file.import", "bank.import"]
 
 
-def _killed_before_its_end(command: Command, *words: object) -> None:
-    """Start the command while the trail is locked, wait until it waits for that, kill it, and see its rows go."""
+def _killed_before_its_end(command: Command, written: str, *words: object) -> None:
+    """Start the command while the trail is locked, wait until it waits for that with rows written, and kill it."""
 
     async def work(conn: asyncpg.Connection) -> None:
         async with conn.transaction():
             await conn.execute("LOCK TABLE settlement.trail IN ACCESS EXCLUSIVE MODE")
             process = command.start(*words)
-            waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database"
-            waits += " WHERE datname = current_database())"
-            while not await conn.fetchval(waits):
+            waits = """
+                SELECT count(*)
+                  FROM pg_locks AS waiting
+                  JOIN pg_locks AS held USING (pid)
+                 WHERE NOT waiting.granted AND held.mode = 'RowExclusiveLock' AND held.relation = $1::text::regclass
+            """
+            while not await conn.fetchval(waits, f"settlement.{written}"):
                 assert process.popen.poll() is None, process.popen.communicate()
                 await asyncio.sleep(0.02)
             process.popen.kill()

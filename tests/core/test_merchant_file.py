@@ -11,13 +11,12 @@ import pytest
 
 from schemas.files.line_breaks import LINE_BREAK_COLUMNS, LineBreakRow, write_line_breaks
 from schemas.files.merchant_file import (
-    FILE_FIELDS,
     Basis,
     FileLine,
     parse_merchant_mapping,
     read_merchant_csv,
-    read_merchant_header,
 )
+from schemas.files.merchant_msgpack import FILE_FIELDS, read_merchant_header
 from schemas.values.faults import SchemaError
 from settlement.core.own_lines import Names, OurLine, TheirLine, round_cu
 
