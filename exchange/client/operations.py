@@ -15,6 +15,7 @@ from schemas.wire import (
     baskets,
     batches,
     codes,
+    compensations,
     cycles,
     disputes,
     events,
@@ -220,6 +221,13 @@ POST_CYCLES_CLOSE: Final = Operation(
 GET_CYCLE: Final = Operation("GET", "/v1/cycles/{cycle}", NoneType, cycles.CycleView)
 POST_CYCLE_SETTLE: Final = Operation(
     "POST", "/v1/cycles/{cycle}/settle", NoneType, cycles.SettleAnswer
+)
+POST_COMPENSATIONS: Final = Operation(
+    "POST",
+    "/v1/compensations",
+    compensations.CompensationRequest,
+    compensations.CompensationAnswer,
+    keyed=True,
 )
 POST_DISPUTES: Final = Operation(
     "POST", "/v1/disputes", disputes.DisputeRequest, disputes.DisputeView, keyed=True

@@ -23,6 +23,7 @@ from exchange.gateway.render import (
     bulk_orders,
     bulk_purchases,
     entry_order_id,
+    line_id,
     order_answer,
     quote_answer,
     reversal_answer,
@@ -41,6 +42,7 @@ from schemas.values.reason import REASON_BY_NUMBER, Reason, Refusal
 from schemas.wire import fields
 from schemas.wire.baskets import BasketRequest
 from schemas.wire.codes import CodeAnswer, CodeRequest
+from schemas.wire.compensations import CompensationAnswer, CompensationRequest
 from schemas.wire.cycles import CloseRequest, CyclesAnswer
 from schemas.wire.decoding import BulkDecoder
 from schemas.wire.fields import instant_text
@@ -297,6 +299,30 @@ async def post_accruals(call: Call) -> web.StreamResponse:
         expires_at=instant_text(entry.due_at_us),
     )
     return call.answer(answer, 201)
+
+
+async def post_compensations(call: Call) -> web.StreamResponse:
+    """Give a member points at the cost of the merchant that was at fault."""
+    key = check_key(call.request.headers.get("Idempotency-Key"))
+    wish = await call.read(CompensationRequest)
+    answer = await call.services.purchases.compensate(wish, caller=call.caller, key=key)
+    call.gate.metrics.commands("post_compensations")
+    *owed, given = answer
+    if given.kind == Kind.REFUSED:
+        return call.refuse(REASON_BY_NUMBER[given.reason])
+    return call.answer(
+        CompensationAnswer(
+            merchant=wish.merchant,
+            units=str(given.units),
+            lot_no=str(given.lot_no),
+            at=instant_text(given.at_us),
+            expires_at=instant_text(given.due_at_us),
+            cost_cu=str(owed[0].debit_cu) if owed else "0",
+            adjustment_id=line_id(owed[0]) if owed else None,
+            cycle=await call.services.reports.cycle_name(owed[0].cycle_no) if owed else None,
+        ),
+        201,
+    )
 
 
 async def post_members(call: Call) -> web.StreamResponse:

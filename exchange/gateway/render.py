@@ -117,6 +117,11 @@ def entry_order_id(entry: Entry) -> str | None:
     return _order_id(entry) if entry.order_seq else None
 
 
+def line_id(entry: Entry) -> str:
+    """Id of a line that is no order's first event: a reversal's or an adjustment's own."""
+    return order_text(entry.at_us, PART, entry.seq)
+
+
 _VARIANT: Final = 2 << 62
 _ID_LENGTH: Final = 36
 

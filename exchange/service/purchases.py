@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exchange.programme.core.command import Accrual, Purchase
+from exchange.programme.core.command import Accrual, Compensate, Purchase
 from exchange.service.access import Forbidden
 from exchange.service.orders import known_members
 from schemas.values.amounts import AMOUNT_LIMIT
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from exchange.service.members import Members
     from exchange.service.shelf import Shelf
     from exchange.service.vaults import VaultDoor
+    from schemas.wire.compensations import CompensationRequest
     from settlement.core.command import Answer, Entry
     from settlement.service.clearing import Clearing
 
@@ -127,6 +128,46 @@ class PurchaseDesk:
         )
         [answer] = await self._clearing.submit((command,))
         return answer[0]
+
+    async def compensate(self, wish: CompensationRequest, *, caller: int, key: str) -> Answer:
+        """Give a member points at the cost of the merchant that says it was at fault.
+
+        Returns:
+            What the caller owes for them, where they are another's, and the accrual; or the refusal.
+
+        Raises:
+            Forbidden: The house was at no till; it adjusts.
+            Unavailable: The writer is away or its queue is full.
+
+        Source: settlement/RULES.md, rule W7.
+        """
+        if caller == HOUSE:
+            raise Forbidden("a merchant compensates at its own cost; the house decides disputes")
+        offer = await self._shelf.offer_with(wish.merchant)
+        merchant_no = offer.catalogue.by_code.get(wish.merchant, 0)
+        programme = offer.catalogue.programmes.get(merchant_no)
+        known = await known_members(self._members, (wish.member,), caller=caller)
+        member_no = known.get(wish.member, 0)
+        reason = None
+        if programme is None:
+            reason = Reason.UNKNOWN_MERCHANT
+        elif not programme.hosted:
+            reason = Reason.NOT_HOSTED
+        elif not member_no:
+            reason = Reason.UNKNOWN_MEMBER
+        command = Compensate(
+            caller=caller,
+            key=key_bytes(key),
+            body=(await self._door.vault()).requests.of(wish.canonical()),
+            member_no=member_no,
+            merchant_no=merchant_no,
+            units=0 if reason else int(wish.units),
+            reason=reason.number if reason else 0,
+            reference=f"compensation {wish.choice} {wish.reference}".rstrip(),
+            at_fault=caller,
+        )
+        [answer] = await self._clearing.submit((command,))
+        return answer
 
 
 def _purchase(

@@ -61,13 +61,15 @@ def find(books: Books, command: Adjust) -> Cleared | Reason | None:
         ADJUSTMENT_EXCEEDS_ORDER, or AMOUNT_ABOVE_MAXIMUM.
 
     Raises:
-        ValueError: It is not the house that asks, or the figures are neither owed nor taken back.
+        ValueError: Neither the house asks nor a merchant that obliges itself, or the figures are neither owed nor
+            taken back.
 
     Source: settlement/RULES.md, rules J1 and J2.
     """
     figures = command.debit_cu, command.value_cu, command.fee_cu
     owed = is_owed(*figures)
-    if command.caller != HOUSE or not (owed or (max(figures) <= 0 and any(figures))):
+    own = owed and not command.order_seq and command.caller == command.issuer
+    if not (own or command.caller == HOUSE) or not (owed or (max(figures) <= 0 and any(figures))):
         raise ValueError(f"no adjustment: {figures} CU of {command.caller}")
     if not books.cycle_no:
         return Reason.CYCLE_NOT_OPEN

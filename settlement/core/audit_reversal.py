@@ -118,8 +118,9 @@ class ReversalAudit:
 
     def _adjustment(self, event: Reversing) -> Iterator[Finding]:
         """An adjustment: owed like an order or taken back like a reversal, and of an order no more than it has."""
-        if event.caller != HOUSE:
-            yield "caller", "the house", event.caller
+        obliged = (event.issuer,) if event.value > 0 and not event.order_seq else ()
+        if event.caller not in (HOUSE, *obliged):
+            yield "caller", "the house, or the merchant that is obliged", event.caller
         if event.step or event.units or event.credited or event.member_no or event.rate_no:
             yield "step, units, new points, member, rate", 0, event
         figures = event.debit, event.value, event.fee

@@ -131,7 +131,9 @@ class Reverse(Command, frozen=True, gc=False, array_like=True, tag=10):
 
 
 class Adjust(Command, frozen=True, gc=False, array_like=True, tag=37):
-    """Correct what one merchant owes another by an entry of the open cycle; only the house may.
+    """Correct what one merchant owes another by an entry of the open cycle.
+
+    Only the house may, but for a merchant that obliges itself and names no order.
 
     The figures are owed like an order's, all of them 0 or above, or taken back like a reversal's, all of them 0
     or below.

@@ -156,6 +156,7 @@ async def fetch_administration(conn: Connection | PoolConnectionProxy | Pool) ->
           LEFT JOIN settlement.merchant AS m ON m.merchant_no = e.issuer
           LEFT JOIN settlement.cycle AS c ON c.part = e.part AND c.cycle_no = e.cycle_no
          WHERE e.kind IN (6, 10, 11, 12, 14, 15, 23, 24, 25, 26) AND e.seq > coalesce(b.last_seq, 0)
+           AND (e.kind <> 6 OR e.caller = 0)
          ORDER BY e.seq
         """
     )

@@ -7,7 +7,14 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from exchange.programme.core.command import Accrual, Basket, LapseLots, MemberOrder, Purchase
+from exchange.programme.core.command import (
+    Accrual,
+    Basket,
+    Compensate,
+    LapseLots,
+    MemberOrder,
+    Purchase,
+)
 from schemas.values.rate import Rate
 from schemas.values.reason import REASON_BY_NUMBER, Reason
 from settlement.core.command import (
@@ -221,6 +228,14 @@ def command_of(wish: dict[str, Any]) -> Command:
             units=w["units"],
             occurred_at_us=w["occurred_at"],
         )
+    if what == "compensate":
+        return Compensate(
+            **same,
+            member_no=w["member"],
+            merchant_no=w["merchant"],
+            units=w["units"],
+            at_fault=w["caller"],
+        )
     if what == "lapse":
         return LapseLots(**same, as_of_us=w["as_of"])
     if what == "expire":
@@ -293,6 +308,7 @@ STEPS = {
     "hold": st.tuples(st.just("hold"), _small, _small, _small, _units, _small),
     "purchase": PURCHASE,
     "accrue": st.tuples(st.just("accrue"), _small, _small, _units, _small),
+    "compensate": st.tuples(st.just("compensate"), _small, _small, _small, _units),
     "again": st.tuples(st.just("again"), st.integers(0, 30), _small),
     "end": st.tuples(st.just("end"), st.integers(0, 30), st.booleans(), _small),
     "pin": st.tuples(st.just("pin"), st.integers(0, 30), _small),
@@ -568,6 +584,15 @@ class Script:
             merchant=[*HOSTED, *HOSTED, 4, UNKNOWN, 1, 2][merchant],
             units=units * 10,
             occurred_at=self._till(pick),
+        )
+
+    def _compensate(self, member: int, merchant: int, at_fault: int, units: int) -> None:
+        self._keyed(
+            "compensate",
+            caller=[*HOSTED, *OWN, *HOSTED, 4, UNKNOWN][at_fault],
+            member=member % 3 + 1,
+            merchant=[*HOSTED, *HOSTED, 4, UNKNOWN, 1, 2][merchant],
+            units=units,
         )
 
     def _again(self, pick: int, change: int) -> None:

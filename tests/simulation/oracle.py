@@ -556,6 +556,32 @@ class Oracle(Purse):
             return self.refuse_plainly("adjustment_exceeds_order", issuer)
         return [self.write("adjusted", order=order, cycle=cycle, **figures)]
 
+    def compensate(self, *, member, merchant, units):
+        """Points given at the cost of whoever asks, which owes their merchant for them if that is another."""
+        if merchant not in self.programmes or merchant not in self.merchants():
+            return self.refuse_plainly("unknown_merchant", merchant)
+        programme = self.programmes[merchant]
+        if not programme["hosted"]:
+            return self.refuse_plainly("not_hosted", merchant)
+        answers = []
+        if self.caller != merchant:
+            if self.caller not in self.merchants():
+                return self.refuse_plainly("unknown_merchant", self.caller)
+            cost = ceil(units * programme["rate"])
+            answers.append(
+                self.write(
+                    "adjusted",
+                    order=0,
+                    cycle=self.cycle_of(self.caller, merchant),
+                    issuer=self.caller,
+                    acceptor=merchant,
+                    debit=cost,
+                    value=cost,
+                )
+            )
+        days = max(30, programme["valid_days"])
+        return [*answers, *self.accrue(member=member, merchant=merchant, units=units, days=days)]
+
     def give_back(self, cleared, skip, units, ends):
         """Units go back to their lots, the last taken first; how many found too little life there."""
         one_by_one = [lot for lot, given in cleared.get("from", []) for _ in range(given)]
@@ -655,7 +681,7 @@ class Oracle(Purse):
             self.make_lot(member, merchant, units, expires)
         return answers
 
-    def accrue(self, *, member, merchant, units, occurred_at=0):
+    def accrue(self, *, member, merchant, units, occurred_at=0, days=0):
         """Give points."""
         if why := self.late_or_early(occurred_at):
             return self.refuse_plainly(why, merchant)
@@ -664,7 +690,7 @@ class Oracle(Purse):
         programme = self.programmes[merchant]
         if not programme["hosted"]:
             return self.refuse_plainly("not_hosted", merchant)
-        expires = (occurred_at or self.now) + programme["valid_days"] * DAY
+        expires = (occurred_at or self.now) + (days or programme["valid_days"]) * DAY
         answer = self.write(
             "accrued", order=0, due=expires, units=units, issuer=merchant, acceptor=merchant,
             lot=len(self.lots) + 1,

@@ -48,6 +48,16 @@ class Accrual(Command, frozen=True, gc=False, array_like=True, tag=21):
     expires_at_us: int = 0
 
 
+class Compensate(Accrual, frozen=True, gc=False, array_like=True, tag=38):
+    """Give a member points because a merchant was at fault, at that merchant's cost.
+
+    Attributes:
+        at_fault: Merchant that pays; nothing moves where the points are its own.
+    """
+
+    at_fault: int = 0
+
+
 class LapseLots(Command, frozen=True, gc=False, array_like=True, tag=22):
     """Book breakage for lots that expired unused, first to expire first.
 
@@ -205,6 +215,7 @@ AnyCommand = (
     | Reverse
     | Purchase
     | Accrual
+    | Compensate
     | LapseLots
     | MemberOrder
     | Basket

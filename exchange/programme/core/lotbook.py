@@ -13,6 +13,7 @@ from exchange.programme.core.calls import CALLS, CallBook, decide_call
 from exchange.programme.core.command import (
     Accrual,
     Basket,
+    Compensate,
     LapseLots,
     MemberOrder,
     Purchase,
@@ -21,6 +22,7 @@ from exchange.programme.core.command import (
 from exchange.programme.core.guard import Guard, Spend
 from exchange.programme.core.lots import (
     DAY_US,
+    RETURN_LIFE_US,
     Lot,
     Purse,
     Return,
@@ -37,7 +39,7 @@ from schemas.values.amounts import AMOUNT_LIMIT, CU_PER_FEN
 from schemas.values.rate import fee_floor
 from schemas.values.reason import REASON_BY_NUMBER, Reason
 from settlement.core.books import settled_until
-from settlement.core.command import End, Order, Pin, Reverse, unstored_refusal
+from settlement.core.command import Adjust, End, Order, Pin, Reverse, unstored_refusal
 from settlement.core.event import Kind
 from settlement.core.stretch import CAP_EXCEEDED
 
@@ -144,6 +146,8 @@ class LotBook:
             return self._basket(command, books)
         if isinstance(command, Purchase):
             return self._purchase(command, books)
+        if isinstance(command, Compensate):
+            return self._compensate(command, books)
         if isinstance(command, Accrual):
             return [self._accrual(command, books)]
         if isinstance(command, LapseLots):
@@ -410,8 +414,34 @@ class LotBook:
                     break
         return need_cu
 
-    def _accrual(self, accrual: Accrual, books: Books) -> Entry:
-        """Points given by their own merchant; no value moves between parties."""
+    def _compensate(self, command: Compensate, books: Books) -> Answer:
+        """Points for a member at the cost of the merchant at fault, all of it or nothing (rule W7).
+
+        They cost `ceil(units * issue rate)`. No cap refuses that, as for any adjustment; the points live at least
+        as long as those that come back.
+        """
+        assert self.catalogue is not None
+        if self._why_not_accrue(command, books) or command.at_fault == command.merchant_no:
+            return [self._accrual(command, books, life_us=RETURN_LIFE_US)]
+        rate = self.catalogue.issue_rate(command.merchant_no, books.clock_us)
+        if rate is None:
+            return [books.refuse(command, Reason.RATE_NOT_OFFERED, merchant_no=command.merchant_no)]
+        cost_cu = -(-command.units * rate.rate.num // rate.rate.den)
+        if cost_cu >= AMOUNT_LIMIT:
+            return [
+                books.refuse(command, Reason.AMOUNT_ABOVE_MAXIMUM, merchant_no=command.merchant_no)
+            ]
+        owed = Adjust(
+            command.caller, command.key, command.body, 0, command.at_fault, command.merchant_no,
+            cost_cu, cost_cu, 0, command.reference,
+        )  # fmt: skip
+        [adjusted] = books.decide(owed)
+        if adjusted.kind == Kind.REFUSED:
+            return [adjusted]
+        return [adjusted, self._accrual(command, books, step=1, life_us=RETURN_LIFE_US)]
+
+    def _why_not_accrue(self, accrual: Accrual, books: Books) -> Reason | None:
+        """Say why points cannot be given, if they cannot; in a ledger made for replay the clock goes on."""
         assert self.catalogue is not None
         programme = self.catalogue.programmes.get(accrual.merchant_no)
         reason = (
@@ -429,14 +459,18 @@ class LotBook:
             reason = Reason.AMOUNT_ABOVE_MAXIMUM
         elif reason is None and 0 < accrual.expires_at_us <= books.clock_us:
             reason = Reason.TILL_TIME_OUT_OF_RANGE
-        if reason is not None or programme is None:
-            return books.refuse(
-                accrual, reason or Reason.UNKNOWN_MERCHANT, merchant_no=accrual.merchant_no
-            )
+        return reason
+
+    def _accrual(self, accrual: Accrual, books: Books, *, step: int = 0, life_us: int = 0) -> Entry:
+        """Points given by their own merchant; no value moves between parties."""
+        assert self.catalogue is not None
+        if reason := self._why_not_accrue(accrual, books):
+            return books.refuse(accrual, reason, merchant_no=accrual.merchant_no)
+        programme = self.catalogue.programmes[accrual.merchant_no]
         at_us = accrual.occurred_at_us or books.clock_us
-        expires_at_us = accrual.expires_at_us or at_us + programme.valid_days * DAY_US
+        expires_at_us = accrual.expires_at_us or at_us + max(programme.valid_days * DAY_US, life_us)
         entry = books.accrue(
-            accrual, 0, accrual.merchant_no, accrual.member_no, accrual.units, self.last_lot_no + 1,
+            accrual, step, accrual.merchant_no, accrual.member_no, accrual.units, self.last_lot_no + 1,
             expires_at_us, at_us, 0, accrual.reference,
         )  # fmt: skip
         self.make_lot(
