@@ -30,6 +30,7 @@ class Entry:
         party: The merchant (or `HOUSE_LEG`) whose account the bank names; None where nobody's is known.
         matched: Party and amount on the house's account of each payment that the entry was matched with, fen.
         alone: Whether no other entry stands in the same match.
+        refused: How often the books refused to book it as somebody said.
         waits: Whether a person must look first: something differs in its match, or a person took it out of one.
     """
 
@@ -43,6 +44,7 @@ class Entry:
     matched: tuple[tuple[int, int], ...] = ()
     alone: bool = True
     waits: bool = False
+    refused: int = 0
 
     @property
     def name(self) -> str:

@@ -133,11 +133,18 @@ class BankBooked:
     open: tuple[Entry, ...]
 
 
-def booking_key(statement_no: int, entry_no: int, number: int = 0) -> bytes:
-    """Key under which a movement of the bank is booked, so that it is booked once."""
+def booking_key(statement_no: int, entry_no: int, number: int = 0, attempt: int = 0) -> bytes:
+    """Key under which a movement of the bank is booked, so that it is booked once.
+
+    Args:
+        statement_no: Number of the statement here.
+        entry_no: The movement's number in it.
+        number: Which part of it, below 4,096.
+        attempt: How often the books refused it before, below 16: a refusal is final for its key.
+    """
     return (
         _BANK
-        + number.to_bytes(2, "big")
+        + (attempt << 12 | number).to_bytes(2, "big")
         + b"\x80\x00"
         + statement_no.to_bytes(4, "big")
         + entry_no.to_bytes(4, "big")
@@ -316,6 +323,7 @@ async def _unbooked(conn: store.Connection, account: str, known: Mapping[str, in
             matched=tuple(payments.get(row["match_no"], ())),
             alone=held.get(row["match_no"], 1) == 1,
             waits=row["differs"] or row["released"],
+            refused=row["refused"],
         )
         for row in rows
     ]
@@ -348,7 +356,9 @@ async def _book(
         commands: list[Command] = [
             (Deposit if cu > 0 else PayOut)(
                 caller=HOUSE,
-                key=booking_key(one.entry.statement_no, one.entry.entry_no, number),
+                key=booking_key(
+                    one.entry.statement_no, one.entry.entry_no, number, one.entry.refused
+                ),
                 body=digest[: trail.BODY_BYTES],
                 party=party,
                 pot=pot,

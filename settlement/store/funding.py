@@ -37,19 +37,29 @@ async def fetch_unbooked(
                coalesce(m.difference IS NOT NULL AND m.accepted_at IS NULL, false) AS differs,
                m.match_no IS NULL AND EXISTS (
                    SELECT FROM settlement.match_entry AS u
-                    WHERE u.statement_no = e.statement_no AND u.entry_no = e.entry_no) AS released
+                    WHERE u.statement_no = e.statement_no AND u.entry_no = e.entry_no) AS released,
+               coalesce(again.refused, 0) AS refused
           FROM moved AS e
           JOIN settlement.bank_statement AS s USING (statement_no)
           LEFT JOIN settlement.match_entry AS h
             ON h.statement_no = e.statement_no AND h.entry_no = e.entry_no AND h.holds
           LEFT JOIN settlement.match AS m ON m.match_no = h.match_no
+         CROSS JOIN LATERAL (
+               SELECT lpad(to_hex(e.statement_no), 8, '0') || lpad(to_hex(e.entry_no), 8, '0') AS numbers
+         ) AS named
+          LEFT JOIN settlement.event AS first
+            ON first.key = ('62616e6b00008000' || named.numbers)::uuid
+           AND first.caller = 0 AND first.step = 0 AND first.part = $2
+          LEFT JOIN LATERAL (
+               SELECT count(*) FILTER (WHERE v.kind = 2) AS refused, bool_or(v.kind IN (23, 24)) AS booked
+                 FROM generate_series(0, 15) AS attempt (number)
+                 JOIN settlement.event AS v
+                   ON v.key = ('62616e6b' || to_hex(attempt.number) || '0008000' || named.numbers)::uuid
+                  AND v.caller = 0 AND v.step = 0 AND v.part = $2
+          ) AS again ON first.kind = 2
          WHERE s.account = $1
            AND e.amount_fen <> 0
-           AND NOT EXISTS (
-               SELECT FROM settlement.event AS v
-                WHERE v.key = ('62616e6b00008000' || lpad(to_hex(e.statement_no), 8, '0')
-                                                  || lpad(to_hex(e.entry_no), 8, '0'))::uuid
-                  AND v.caller = 0 AND v.step = 0 AND v.part = $2 AND v.kind IN (23, 24))
+           AND (first.kind IS NULL OR (first.kind = 2 AND NOT again.booked))
          ORDER BY e.statement_no, e.entry_no
         """,
         account,

@@ -14,7 +14,7 @@ import pytest
 
 from schemas.files.bank_statement import BankEntry, BankStatement
 from schemas.values.reason import Reason, Refusal
-from settlement.core.command import Deposit, Pot
+from settlement.core.command import Deposit, PayOut, Pot
 from settlement.core.event import Kind
 from settlement.core.trail import By
 from settlement.core.waterfall import StepKind
@@ -25,6 +25,7 @@ from settlement.service.funding import (
     BankBooked,
     Moved,
     book_bank,
+    booking_key,
     custody,
     move_asked,
     purses,
@@ -204,8 +205,12 @@ async def test_a_movement_that_a_person_books_wrongly_can_be_booked_rightly(hous
         with pytest.raises(ValueError, match=r"1/2: .* holds 0\.0000 yuan, and 7\.0000 went out"):
             await booked(house, said={(1, 2): (1, pot)})
     assert [one.name for one in (await booked(house)).open] == ["1/2"]
+    # Somebody took the money meanwhile: the books refuse it, and it can be booked all the same.
+    key = booking_key(1, 2)
+    assert (await house.one(PayOut(0, key, BODY, 1, Pot.COLLATERAL, 70_000))).kind == Kind.REFUSED
     done = await booked(house, said={(1, 2): (1, Pot.FUNDS)})
     assert [one.parts for one in done.booked] == [((1, 0, -70_000),)]
+    assert (await booked(house)).booked == ()
     assert (await custody(house.pool)).why_not() == ""
     await whole(house)
 
