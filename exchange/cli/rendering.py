@@ -101,7 +101,8 @@ def render(
 ) -> None:
     """Make statements (XLSX, PDF), vouchers, invoices and bank files of the package in FOLDER, offline.
 
-    Every file names the digest of the package's manifest. Status 1: the package is not what was signed.
+    Every file names the digest of the package's manifest. Status 1: the package is not what was signed, or orders to
+    banks are asked for and not as many have signed as it states (rule K37).
     """
     parties, digest = _parties(parties_file)
     wanted = Wanted(
@@ -112,7 +113,13 @@ def render(
     )
     try:
         trust = package_trust(keys_given)
-        opened = open_package(folder, trusted=trust.keys, roles=trust.roles, parties=parties)
+        opened = open_package(
+            folder,
+            trusted=trust.keys,
+            roles=trust.roles,
+            parties=parties,
+            approved="payments" in wanted.kinds and parties is not None,
+        )
         plan = plan_renderings(opened, wanted)
         target = target or Path(f"{opened.batch.manifest.cycle.id}-files")
         listed = None if dry_run else write_files(plan, target)

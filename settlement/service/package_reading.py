@@ -17,7 +17,7 @@ from schemas.values.faults import SchemaError
 from settlement.core.report import CheckFailed
 from settlement.render.batch import Batch
 from settlement.service.package_files import STATEMENTS, length_and_digest
-from settlement.service.verification import check_manifest
+from settlement.service.verify_manifest import ManifestVerifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -93,6 +93,7 @@ def open_package(
     trusted: Mapping[str, PublicKey],
     parties: Parties | None,
     roles: Mapping[str, str] | None = None,
+    approved: bool = False,
 ) -> Package:
     """Open a package to make files of it.
 
@@ -101,14 +102,19 @@ def open_package(
         trusted: Public keys by key id; every signer must be among them.
         parties: Names and accounts, if there are any.
         roles: Roles of those keys whose role is known, whatever the manifest says.
+        approved: Whether as many roles must have signed as the manifest states, since money is to move on it.
 
     Raises:
-        CheckFailed: It is not signed by trusted keys, or a file is not the one that was signed.
+        CheckFailed: It is not signed by trusted keys, or not by enough of them, or a file is not the one that was
+            signed.
         SchemaError: The manifest or the instructions are malformed.
 
     Source: settlement/RULES.md, rule F9.
     """
-    data, manifest = check_manifest(folder, trusted=trusted, roles=roles)
+    verifier = ManifestVerifier(folder, trusted, roles)
+    data, manifest = verifier.verified()
+    if approved:
+        verifier.check_threshold(None)
     package = Package(
         folder=folder,
         batch=Batch(

@@ -14,6 +14,7 @@ from schemas.values.reason import REASON_BY_NUMBER, Reason, Refusal
 from settlement.core.command import Discharge, Pot, SettleCycle, Transfer, Unwind
 from settlement.core.event import Kind
 from settlement.core.funds import Discharged
+from settlement.core.report import CheckFailed
 from settlement.core.trail import Change
 from settlement.core.waterfall import Figures, Planned, StepKind, plan
 from settlement.service import cycles, trail
@@ -134,7 +135,6 @@ async def why_unsigned(
     """Why no money may move on the word of a cycle's package: too few have signed it, or it is not the batch's.
 
     Raises:
-        CheckFailed: The manifest or one of its signatures is not good.
         SchemaError: The manifest is malformed.
         OSError: A signature of the operator's is missing.
 
@@ -145,7 +145,10 @@ async def why_unsigned(
         batch = await batches.fetch_batch(conn, cycle_no=state.cycle_no)
     if batch is None or not folder.is_dir():
         return Refusal(Reason.PACKAGE_NOT_SIGNED, f"{state.cycle_id} has no package yet")
-    signed = reached(folder, keyring)
+    try:
+        signed = reached(folder, keyring)
+    except CheckFailed as error:
+        return Refusal(Reason.PACKAGE_NOT_SIGNED, error.english)
     if signed.manifest_sha256 != batch["manifest_sha256"]:
         return Refusal(
             Reason.PACKAGE_NOT_SIGNED,

@@ -131,6 +131,11 @@ def test_a_treasurer_signs_what_the_operator_cut(books, home, dsn, tmp_path):
     folder = home / "packages" / "2017-01-02"
     assert books.json("verify", folder, status=1)["failed"] == ["threshold"]
     before = files_of(folder)
+    parties = GOLDEN.parent / "parties.toml"
+    files = ("package", "render", folder, "--parties", parties, "--out", tmp_path / "files")
+    refused = books(*files, "--format", "payments")
+    assert "Only 1 of 2 roles signed: operator; treasurer may." in assert_one_sentence(refused, 1)
+    assert books(*files, "--format", "vouchers", "--dry-run").returncode == 0
     trust = ("--trust", f"operator={KEY}")
     dry = books.json("package", "sign", folder, "--key", own, *trust, "--dry-run")
     assert (dry["written"], dry["role"], files_of(folder)) == (False, "treasurer", before)
@@ -143,6 +148,7 @@ def test_a_treasurer_signs_what_the_operator_cut(books, home, dsn, tmp_path):
     assert f"{treasurer['key_id']} (treasurer) signed" in done.stdout
     assert files_of(folder).items() > before.items()
     assert books.json("verify", folder, "--threshold", 2)["result"] == "passed"
+    assert books(*files, "--format", "payments").returncode == 0
     keys = ("--key", f"operator={KEY}", "--key", f"treasurer={own}.pub")
     assert books("verify", folder, *keys).returncode == 0
     assert books("verify", folder, *keys, "--threshold", 3).returncode == 1

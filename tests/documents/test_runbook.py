@@ -67,6 +67,13 @@ def test_the_runbook_can_be_followed(tongdui: Command, home: Path, dsn, monkeypa
             assert tongdui("verify", f"packages/{CYCLE}").returncode == 0
         if words[:2] == ["package", "sign"] and "--dry-run" in words:
             assert tongdui("verify", f"packages/{CYCLE}").returncode == 1
+        if words[0] == "settle" and "--dry-run" not in words:
+            signature = Path(f"packages/{CYCLE}/manifest.sig")
+            whole = signature.read_bytes()
+            signature.write_bytes(bytes(64))
+            refused = tongdui.json(*words, status=1)
+            assert refused["why"].startswith("manifest.sig is not the signature of")
+            signature.write_bytes(whole)
         done = tongdui(*words)
         good = {0, 1} if words[0] in MAY_BE_1 else {0}
         assert done.returncode in good, (words, done.stdout, done.stderr)
