@@ -222,7 +222,7 @@ def _move(
 ) -> None:
     """Have money counted elsewhere, or show how the purses would look."""
     from settlement.core.command import Pot
-    from settlement.service.funding import PARTY_OF_WORD, Moved, move_asked
+    from settlement.service.funding import PARTY_OF_WORD, Moved, move_asked, why_no_move
 
     if not cu:
         raise Unusable("nothing to move: the amount is above 0")
@@ -240,7 +240,7 @@ def _move(
             names = {number: word for word, number in numbers.items()}
             by = await acting(pool, *_ROLES)
             if dry_run:
-                return None
+                return await why_no_move(pool, wanted)
             return await move_asked(
                 pool, clearing, wanted, names=names, by=by, now=datetime.now(UTC)
             )

@@ -528,6 +528,8 @@ class _Funds(_Change):
 
     async def enact(self, approval: Approval, terms: wire.FundsMove) -> bytes | Refusal:
         wanted = await self._wanted(approval.pool, terms)
+        if refused := await funding.why_no_move(approval.pool, wanted):
+            return refused
         names = {wanted.giver: terms.giver, wanted.taker: terms.taker}
         change = funding.move_change(wanted, names)
         return await trail.record(approval.conn, approval.by, change, at=approval.now)

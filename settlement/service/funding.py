@@ -388,9 +388,16 @@ async def move_asked(
     Returns:
         None, or why not.
     """
+    if refused := await why_no_move(pool, wanted):
+        return refused
     async with pool.acquire() as conn, conn.transaction():
         digest = await trail.record(conn, by, move_change(wanted, names), at=now)
     return await move(clearing, wanted, key=digest[-16:], body=digest[: trail.BODY_BYTES])
+
+
+async def why_no_move(pool: Pool, wanted: Moved) -> Refusal | None:
+    """Why money may not be taken out now: books and bank do not agree (rule U12); None where it may, or stays."""
+    return why_not_released(await custody(pool)) if wanted.taker == HOUSE_TRANSIT else None
 
 
 def move_change(wanted: Moved, names: Mapping[int, str]) -> Change:

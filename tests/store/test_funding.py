@@ -192,6 +192,9 @@ async def test_a_movement_that_nobody_claims_blocks_every_release(house):
         await booked(house, said={(9, 9): (1, 0)})
     with pytest.raises(ValueError, match="no such account"):
         await booked(house, said={(1, 2): (77, 0)})
+    out = Moved(1, Pot.FUNDS, -4, Pot.FUNDS, 100)
+    blocked = await move_asked(house.pool, house.writer, out, names={}, by=TINA, now=NOW)
+    assert blocked == refused
     assert (await booked(house, said={(1, 2): (2, Pot.COLLATERAL)})).open == ()
     assert await settled(house) is None
     await whole(house)
