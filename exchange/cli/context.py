@@ -54,6 +54,7 @@ def expected_fault(error: BaseException) -> tuple[int, str] | None:
     from exchange.vault.master import MasterKeyUnusable
     from exchange.vault.sealing import SealBroken
     from schemas.values.faults import SchemaError, Unavailable
+    from settlement.core.report import CheckFailed
     from settlement.core.trail import SecondPersonNeeded
     from settlement.service.batches import BooksDiffer
     from settlement.service.checkpoints import NotOurCheckpoint
@@ -64,7 +65,7 @@ def expected_fault(error: BaseException) -> tuple[int, str] | None:
     # PostgreSQL's details quote rows, in which a member's id may stand.
     sentence = " ".join(str(error).partition("\nDETAIL:")[0].split()) or type(error).__name__
     no = (
-        *(BooksDiffer, PackageDiffers, NotOurCheckpoint, WitnessRefused),
+        *(BooksDiffer, CheckFailed, PackageDiffers, NotOurCheckpoint, WitnessRefused),
         *(Refused, AnswerNotTrusted, SecondPersonNeeded, Forbidden),
     )
     if isinstance(error, no):

@@ -7,8 +7,9 @@ from datetime import timedelta, timezone
 from typing import TYPE_CHECKING, Final
 
 from schemas.files.merchant_file import Basis, FileLine
-from schemas.values.faults import SchemaError
+from schemas.values.faults import SchemaError, Unavailable
 from schemas.values.reason import Reason, Refusal
+from settlement.core.report import CheckFailed
 from settlement.service.merchant_files import MerchantFile, import_file
 from settlement.service.open_lines import FileRefused, Lines, list_line_breaks
 
@@ -52,7 +53,8 @@ class OwnFileDesk:
             What it came to, or FILE_REFUSED.
 
         Raises:
-            SchemaError: The totals are not those of the lines, or an order cannot be one.
+            SchemaError: The totals are not those of the lines, or a time cannot be one.
+            Unavailable: The signed statement is not here.
 
         Source: settlement/RULES.md, rules X15 to X18.
         """
@@ -76,6 +78,8 @@ class OwnFileDesk:
                 )
             except FileRefused as error:
                 return Refusal(Reason.FILE_REFUSED, str(error))
+            except CheckFailed as error:
+                raise _not_here(cycle_id, error) from error
 
     async def breaks(
         self, *, merchant: str, cycle_id: str, now: datetime
@@ -87,6 +91,13 @@ class OwnFileDesk:
                 return await list_line_breaks(self._pool, of, at=now)
             except FileRefused:
                 return None
+            except CheckFailed as error:
+                raise _not_here(cycle_id, error) from error
+
+
+def _not_here(cycle_id: str, error: CheckFailed) -> Unavailable:
+    """The package is not on this machine, or not whole: the house must cut it again (it logs this)."""
+    return Unavailable(f"package of {cycle_id}: {error}")
 
 
 def _lines(wanted: OwnFileRequest) -> Iterator[FileLine]:

@@ -5,6 +5,7 @@ Source: settlement/RULES.md, rules Z1 to Z5.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections import defaultdict
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from settlement.core.trail import By
 
 _NO_BOUND = 2**31 - 1
+_PARSED_AT_ONCE = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,7 +251,10 @@ async def _batches(
         conn, cycle_nos=[row["cycle_no"] for row in rows], merchant_no=merchant_no
     ):
         said[row["cycle_no"], row["code"]].append(Said(row["verdict"], row["received_at"]))
-    return [_facts(row, said, now) for row in rows]
+    if len(rows) <= _PARSED_AT_ONCE:
+        return [_facts(row, said, now) for row in rows]
+    # Manifests name every file: many of them are read aside.
+    return await asyncio.to_thread(lambda: [_facts(row, said, now) for row in rows])
 
 
 def _facts(row: Record, said: Mapping[tuple[int, str], list[Said]], now: datetime) -> BatchFacts:

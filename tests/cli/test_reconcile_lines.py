@@ -90,6 +90,10 @@ def test_a_merchants_file_is_tried_brought_in_and_resolved(with_batch, planted, 
     )
     assert with_batch("reconcile", "lines", *OF).stdout == "no breaks 无差异\n"
     assert_one_sentence(with_batch("reconcile", "lines", "--merchant", "NOBODY", "--cycle", CYCLE))
+    statement = with_batch.home / "packages" / CYCLE / "statements" / f"{MERCHANT}.msgpack"
+    statement.unlink()
+    missing = assert_one_sentence(with_batch("reconcile", "cycle", CYCLE), status=1)
+    assert f"statements/{MERCHANT}.msgpack is missing" in missing
 
 
 @pytest.mark.slow

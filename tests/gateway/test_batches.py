@@ -220,6 +220,13 @@ async def test_a_merchant_sends_its_own_lines_and_sees_what_differs(batch: Batch
     open_now = {one["kind"] for one in (await house.call("GET", path)).body["breaks"]}
     assert open_now == {"missing", "extra"}
 
+    statement = house.home / "packages/c1/statements/EYE.msgpack"
+    whole = statement.read_bytes()
+    statement.write_bytes(whole[:-1])
+    for away in (await house.call("GET", path), await _send(batch, [right])):
+        assert (away.status, away.reason) == (503, "unavailable")
+    statement.write_bytes(whole)
+
 
 @shared
 @pytest.mark.parametrize(
