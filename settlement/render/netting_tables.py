@@ -54,7 +54,9 @@ def fees_table(cycles: Sequence[NettedCycle], codes: Mapping[int, str]) -> Repor
             one.remainder_cu,
         )
         for cycle in cycles
-        for one in pair_fees(cycle.obligations)
+        for one in sorted(
+            pair_fees(cycle.obligations), key=lambda one: (codes[one.issuer], codes[one.acceptor])
+        )
     ]  # fmt: skip
     columns = (
         _CYCLE,
@@ -77,7 +79,7 @@ def fees_by_merchant_table(cycles: Sequence[NettedCycle], codes: Mapping[int, st
     rows = [
         (cycle.cycle_id, codes[path.party], path.accepted_orders, path.credit_cu, path.fee_cu)
         for cycle in cycles
-        for path in cycle.netting.paths
+        for path in sorted(cycle.netting.paths, key=lambda path: codes.get(path.party, ""))
         if path.party > 0 and path.accepted_orders
     ]
     columns = (
