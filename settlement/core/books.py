@@ -174,6 +174,42 @@ class Changes:
 class Books:
     """State of one partition and the decisions on it."""
 
+    # More than thirty attributes without slots would each be looked up in a dictionary, for every order anew.
+    __slots__ = (
+        "_changes",
+        "_due",
+        "_ended",
+        "_events",
+        "_first_seq",
+        "_moved_accounts",
+        "_moved_pairs",
+        "_opened",
+        "_reversed_pairs",
+        "accounts",
+        "arranged",
+        "arrangements",
+        "caller_clock",
+        "cleared",
+        "clock_us",
+        "cycle_ids",
+        "cycle_no",
+        "fees_cu",
+        "funds",
+        "holds",
+        "last_cycle_no",
+        "obligations",
+        "part",
+        "past",
+        "pins",
+        "recent_ends",
+        "reversed",
+        "rounding_cu",
+        "seq",
+        "turning",
+        "unsettled",
+        "windows",
+    )
+
     def __init__(self, *, part: int, caller_clock: bool = False) -> None:
         """Start empty, before the first event.
 
