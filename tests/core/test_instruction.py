@@ -113,9 +113,9 @@ def test_each_pair_pays_its_difference_and_nothing_drifts(cycles):
 
     What is summed here is summed order by order, apart from the code.
     """
-    came_to = Counter()
-    paid = Counter()
-    carries = {}
+    came_to: Counter[tuple[int, int]] = Counter()
+    paid: Counter[tuple[int, int]] = Counter()
+    carries: dict[tuple[int, int], int] = {}
     for owed in cycles:
         for one in owed:
             sign = -1 if one.reversal else 1
