@@ -387,6 +387,15 @@ def check_keys(home: Home, now: datetime | None = None) -> Findings:
         )
     else:
         yield Finding(check="keys", state="ok", what=f"{newest.key_id} signs")
+    roles = keyring.roles(now)
+    if len(roles) < keyring.threshold:
+        yield Finding(
+            check="keys",
+            state="wrong",
+            what=f"{keyring.threshold} roles must sign a package, and keys of {len(roles)} do ({', '.join(roles)})",
+            why="no money moves on the packages that are cut until then",
+            todo="`tongdui keys add` the new signer's public key, or `tongdui keys threshold` with fewer",
+        )
     for entry in keyring.keys:
         retires_at = entry.retires_at
         if entry is not newest and retires_at is not None and now < retires_at < now + RETIRES_SOON:

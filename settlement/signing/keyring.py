@@ -214,6 +214,10 @@ class Keyring:
             )
         return [key for key in keys if isinstance(key, SigningKey)]
 
+    def roles(self, at: datetime) -> list[str]:
+        """Roles that can sign at that instant, in order."""
+        return sorted({entry.role for entry in self.keys if entry.signs_at(at)})
+
     def package_signers(self, at: datetime) -> list[str]:
         """Ids of the operator's keys that sign a package which is cut at that instant.
 
@@ -426,7 +430,7 @@ def _retiring(keyring: Keyring, gone: Iterable[KeyEntry], at: datetime) -> Keyri
 
 def _checked_threshold(keyring: Keyring, at: datetime) -> Keyring:
     """The same, if enough roles can sign."""
-    roles = sorted({entry.role for entry in keyring.keys if entry.signs_at(at)})
+    roles = keyring.roles(at)
     if not 1 <= keyring.threshold <= len(roles):
         raise KeyringUnusable(
             f"{keyring.threshold} roles must sign, and keys of {len(roles)} do ({', '.join(roles)})."

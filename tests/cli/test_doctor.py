@@ -16,6 +16,7 @@ from deploy.database.embedded import EmbeddedServer
 from deploy.database.health import DatabaseFacts, examine
 from exchange.cli.checks import Finding, check_clock, judge_database
 from settlement.signing.keyring import Keyring
+from settlement.signing.signer import make_key
 from tests.cli.conftest import Command
 
 
@@ -107,6 +108,16 @@ def test_a_damaged_index_is_found(tongdui, home, keyring, port):
     """An index that is no JSON is found."""
     (home / "keys" / "keyring.json").write_text("{")
     assert found(wrong(tongdui, "--port", port), "keys", "is damaged")
+
+
+def test_a_threshold_that_nobody_can_reach_is_found(tongdui, keyring, port):
+    """Rule K34: a signer whose key was revoked leaves fewer roles than must sign."""
+    now = datetime.now(UTC) - timedelta(minutes=1)
+    treasurer = make_key()[1]
+    both = keyring.add(treasurer.public, role="treasurer", at=now).set_threshold(2, at=now)
+    assert not [each for each in wrong(tongdui, "--port", port) if each["check"] == "keys"]
+    both.revoke(treasurer.key_id, at=now)
+    assert found(wrong(tongdui, "--port", port), "keys", "2 roles must sign a package")
 
 
 def test_revoked_keys_leave_none_that_signs(tongdui, keyring, port):
