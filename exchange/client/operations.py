@@ -16,6 +16,7 @@ from schemas.wire import (
     batches,
     codes,
     compensations,
+    corrections,
     cycles,
     disputes,
     events,
@@ -228,6 +229,9 @@ POST_COMPENSATIONS: Final = Operation(
     compensations.CompensationRequest,
     compensations.CompensationAnswer,
     keyed=True,
+)
+POST_CORRECTIONS: Final = Operation(
+    "POST", "/v1/corrections", corrections.CorrectionsRequest, corrections.CorrectionsAnswer
 )
 POST_DISPUTES: Final = Operation(
     "POST", "/v1/disputes", disputes.DisputeRequest, disputes.DisputeView, keyed=True

@@ -10,6 +10,7 @@ import structlog
 from exchange.gateway.handlers import check_key
 from exchange.gateway.paging import Listing
 from schemas.values.reason import Reason, Refusal
+from schemas.wire.corrections import CorrectionsRequest
 from schemas.wire.disputes import (
     DisputeRequest,
     DisputesAnswer,
@@ -63,6 +64,23 @@ async def post_dispute_steps(call: Call) -> web.StreamResponse:
         _name(call), wanted, caller=call.caller, key=key, by=call.principal.by()
     )
     return _answer(call, outcome, 201)
+
+
+async def post_corrections(call: Call) -> web.StreamResponse:
+    """Take a merchant's file of reversals."""
+    wanted = await call.read(CorrectionsRequest)
+    answer = await call.services.disputes.correct(
+        wanted, caller=call.caller, by=call.principal.by()
+    )
+    if not answer.dry_run:
+        log.info(
+            "corrections.taken",
+            request_id=call.request_id,
+            file_sha256=answer.file_sha256,
+            booked=answer.booked,
+            refused=len(answer.refused),
+        )
+    return call.answer(answer)
 
 
 def _name(call: Call) -> str:

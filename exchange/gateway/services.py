@@ -227,7 +227,7 @@ def make_services(
         ),
         links=links,
         consents=ConsentDesk(pool=pool, shelf=shelf, members=members, now=clock),
-        disputes=DisputeDesk(pool=pool, shelf=shelf, door=door, now=clock),
+        disputes=DisputeDesk(pool=pool, clearing=clearing, shelf=shelf, door=door, now=clock),
         households=HouseholdDesk(pool=pool, shelf=shelf, members=members, now=clock),
         transfers=TransferDesk(
             pool=pool, clearing=clearing, shelf=shelf, members=members, door=door

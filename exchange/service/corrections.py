@@ -22,6 +22,7 @@ from settlement.core.reversal import WHY_NOT, Amounts
 from settlement.core.trail import Change
 from settlement.service import inquiry, trail
 from settlement.service.clearing import PART
+from settlement.service.trail import BODY_BYTES
 
 if TYPE_CHECKING:
     import uuid
@@ -54,16 +55,19 @@ class Taken:
     refused: Mapping[int, Reason]
 
 
-def change_of(file: CorrectionFile, sender: str) -> Change:
-    """The entry of the trail that asks for a file."""
+def change_of(file: CorrectionFile, sender: str, *, own: bool = False) -> Change:
+    """The entry of the trail that asks for a file; `own` where a merchant hands it over itself."""
     told = {name: str(total) for name, total in file.totals.items()}
     after = {"file_sha256": file.sha256.hex(), "rows": len(file.rows), **told}
-    return Change(action="corrections.take", subject=sender, after=after)
+    action = "corrections.hand_in" if own else "corrections.take"
+    return Change(action=action, subject=sender, after=after)
 
 
 async def was_taken(pool: Pool, file: CorrectionFile, sender: str) -> bool:
-    """Whether this very file was taken from this sender before."""
-    return await trail.was_asked(pool, change_of(file, sender))
+    """Whether this very file was taken from this sender before, whoever brought it."""
+    return any(
+        [await trail.was_asked(pool, change_of(file, sender, own=own)) for own in (False, True)]
+    )
 
 
 async def check_file(pool: Pool, file: CorrectionFile, *, caller: int) -> None:
@@ -101,7 +105,14 @@ async def check_file(pool: Pool, file: CorrectionFile, *, caller: int) -> None:
 
 
 async def take_file(
-    pool: Pool, clearing: Clearing, file: CorrectionFile, *, sender: str, by: By, at: datetime
+    pool: Pool,
+    clearing: Clearing,
+    file: CorrectionFile,
+    *,
+    sender: str,
+    by: By,
+    at: datetime,
+    own: bool = False,
 ) -> Taken:
     """Take a file, or go on with one that was taken before; the same file again books nothing twice.
 
@@ -112,15 +123,16 @@ async def take_file(
         sender: Code of the merchant that did, or `HOUSE`.
         by: Who brings it in.
         at: Now.
+        own: Whether a merchant hands it over itself; it may take its own orders back alone.
 
     Raises:
         SchemaError: As for `check_file`; nothing has changed.
-        SecondPersonNeeded: Four eyes are in force; then it is proposed.
+        SecondPersonNeeded: Somebody of the house hands it over, four eyes are in force; then it is proposed.
     """
     caller = await caller_of(pool, sender)
     if not await was_taken(pool, file, sender):
         await check_file(pool, file, caller=caller)
-    body = await trail.ask(pool, by, change_of(file, sender), at=at)
+    body = await trail.ask(pool, by, change_of(file, sender, own=own), at=at)
     return await book_file(pool, clearing, file, caller=caller, body=body)
 
 
@@ -145,13 +157,14 @@ async def book_file(
     by_code = (await fetch_catalogue(pool)).by_code
     parties = await _parties(pool, file)
     booked, refused = 0, {}
+    once = file.sha256[:BODY_BYTES]  # the same whoever brings the file
     for start in range(0, len(file.rows), AT_A_TIME):
         rows = file.rows[start : start + AT_A_TIME]
         commands: list[Command] = []
         for row in rows:
             key = key_bytes(f"{file.sha256.hex()[:48]}:{row.line}")
             if row.is_reversal:
-                commands.append(Reverse(caller, key, body, _seq(row), row.units, row.reference))
+                commands.append(Reverse(caller, key, once, _seq(row), row.units, row.reference))
                 continue
             issuer, acceptor = (
                 parties[row.order] if row.order else (by_code[row.issuer], by_code[row.acceptor])

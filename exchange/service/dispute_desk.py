@@ -5,10 +5,14 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING
 
+from exchange.service import corrections
+from exchange.service.access import Forbidden
+from schemas.files.corrections import read_corrections
 from schemas.files.instant import instant_text, microseconds
 from schemas.values.ids import HOUSE, key_bytes, order_id
 from schemas.values.reason import Reason, Refusal
 from schemas.wire import disputes as wire
+from schemas.wire.corrections import CorrectionsAnswer, RefusedLine
 from settlement.core.dispute import Figures, Step
 from settlement.service import disputes
 from settlement.service.disputes import Opening, Wish
@@ -21,7 +25,9 @@ if TYPE_CHECKING:
 
     from exchange.service.shelf import Shelf
     from exchange.service.vaults import VaultDoor
+    from schemas.wire.corrections import CorrectionsRequest
     from settlement.core.trail import By
+    from settlement.service.clearing import Clearing
     from settlement.service.disputes import Dispute
 
 
@@ -29,9 +35,16 @@ class DisputeDesk:
     """Opens cases for merchants, hears them, and shows them their own."""
 
     def __init__(
-        self, *, pool: Pool, shelf: Shelf, door: VaultDoor, now: Callable[[], datetime]
+        self,
+        *,
+        pool: Pool,
+        clearing: Clearing,
+        shelf: Shelf,
+        door: VaultDoor,
+        now: Callable[[], datetime],
     ) -> None:
-        """Take the database, merchants' codes, the vault that makes digests of requests, and the clock."""
+        """Take database, writer, merchants' codes, the vault that makes digests of requests, and the clock."""
+        self._clearing = clearing
         self._pool = pool
         self._shelf = shelf
         self._door = door
@@ -92,6 +105,42 @@ class DisputeDesk:
         )
         codes = (await self._shelf.offer()).codes
         return [(one.row["dispute_no"], view(one, codes)) for one in found]
+
+    async def correct(
+        self, wanted: CorrectionsRequest, *, caller: int, by: By
+    ) -> CorrectionsAnswer:
+        """Take a merchant's own file of reversals, whole or not at all; see `exchange.service.corrections`.
+
+        Raises:
+            Forbidden: The house hands its files over with two people.
+            SchemaError: The file is malformed, or a line cannot be booked; nothing has changed.
+            Unavailable: The writer is away; the same file again finishes what was begun.
+        """
+        if caller == HOUSE:
+            raise Forbidden("the house takes files of corrections with two people")
+        sender = (await self._shelf.offer()).codes[caller]
+        file = read_corrections(wanted.file.encode())
+        before = await corrections.was_taken(self._pool, file, sender)
+        booked, refused = 0, []
+        if not wanted.dry_run:
+            taken = await corrections.take_file(
+                self._pool, self._clearing, file, sender=sender, by=by, at=self._now(), own=True
+            )
+            booked = taken.booked
+            refused = [
+                RefusedLine(line=line, reason=reason.code) for line, reason in taken.refused.items()
+            ]
+        elif not before:
+            await corrections.check_file(self._pool, file, caller=caller)
+        return CorrectionsAnswer(
+            file_sha256=file.sha256.hex(),
+            rows=len(file.rows),
+            units=str(file.totals["units"]),
+            taken_before=before,
+            dry_run=wanted.dry_run,
+            booked=booked,
+            refused=refused,
+        )
 
     async def _view(self, outcome: Dispute | Refusal) -> wire.DisputeView | Refusal:
         if isinstance(outcome, Refusal):

@@ -4,8 +4,14 @@ from typing import Literal
 
 import msgspec
 
-from schemas.wire.fields import Count, CuDigits, Reference, UnitDigits
-from schemas.wire.purchases import MemberName, MerchantName
+from schemas.wire.fields import (
+    Count,
+    CuDigits,
+    MemberName,
+    MerchantName,
+    Reference,
+    UnitDigits,
+)
 
 
 class CompensationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

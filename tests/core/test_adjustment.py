@@ -6,6 +6,7 @@ import pytest
 
 from schemas.values.reason import REASON_BY_NUMBER
 from settlement.core.adjustment import Link, read_link
+from settlement.core.audit_reversal import ReversalAudit, Reversing
 from settlement.core.command import Adjust
 from settlement.core.event import Kind
 from settlement.core.reversal import Amounts, Cleared
@@ -104,3 +105,41 @@ def test_no_cap_refuses_an_adjustment_and_the_breach_is_told():
 def test_the_link_is_read_where_a_reference_begins_with_one(reference, link):
     """Rule J2: only a reference that begins with a cycle and an event names a line."""
     assert read_link(reference) == link
+
+
+CLEARING = Reversing(9, 4, Kind.CLEARED, -1, 2, 7, 1, 2, 1, 10, 1_000, 990, 5, 0, 1, b"till")
+GOOD = Reversing(20, 4, Kind.ADJUSTED, 0, 0, 0, 1, 2, 0, 0, -500, -500, -5, 0, 2, b"#1/9 D1")
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({}, ""),
+        ({"caller": 2}, "caller"),
+        ({"units": -1}, "step, units, new points, member, rate"),
+        ({"debit": 500}, "debit, value, fee (rule J1)"),
+        ({"debit": -1_001}, "debit, value, fee that are left of the order (rule J2)"),
+        ({"value": -986, "fee": 0}, "debit, value, fee that are left of the order (rule J2)"),
+        ({"acceptor": 3}, "issuer, acceptor"),
+        ({"reference": b"#1/10 D1"}, "reference (rule J2)"),
+        ({"reference": b"D1"}, "reference (rule J2)"),
+        ({"order_seq": 5}, "order_seq"),
+        ({"order_seq": 0, "debit": -4, "value": -5}, "debit, value, fee (rule J1)"),
+    ],
+)
+def test_a_forged_adjustment_is_named_by_the_audit(change, rule):
+    """Rules J1 and J2: the audit recomputes what is left of a line, its link and its parties."""
+    audit = ReversalAudit({4, 5})
+    assert list(audit.take(CLEARING)) == []
+    assert [name for name, _, _ in audit.take(GOOD._replace(**change))] == [rule][: bool(rule)]
+
+
+@pytest.mark.parametrize(
+    ("debit", "wrong"), [(-250, False), (-251, True), (-249, True), (-500, True)]
+)
+def test_the_audit_recomputes_a_reversal_s_share_of_what_is_left(debit, wrong):
+    """Rule J3: half of the units of a corrected order take half of what is left, rounded down, and nothing else."""
+    audit = ReversalAudit({4})
+    back = Reversing(30, 4, Kind.REVERSED, 0, 2, 7, 1, 2, 1, -5, debit, -245, 0, 0, 2, b"")
+    found = [*audit.take(CLEARING), *audit.take(GOOD), *audit.take(back)]
+    assert [name for name, _, _ in found] == ["debit_cu (rule J3)"][:wrong]

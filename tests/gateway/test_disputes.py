@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from schemas.files.corrections import COLUMNS
 from schemas.wire.disputes import DisputesAnswer
 from settlement.core.dispute import Figures
 from settlement.core.trail import By
@@ -124,3 +125,42 @@ async def test_disputes_are_read_page_by_page_in_both_forms(shared_house: House)
         "disputes": [],
         "next": None,
     }
+
+
+@shared
+async def test_a_merchant_hands_a_file_of_reversals_over_itself(shared_house: House):
+    """Rule W5: tried, taken and repeated over HTTP; wrong totals, strangers' orders and adjustments refuse it whole."""
+    house = shared_house
+    order, _ = await opened(house)
+    row = f"reverse,{order['order_id']},,,4,,,,CNY,"
+    head = ",".join(COLUMNS)
+
+    def wish(rows: str, total: str, **more: Any) -> dict[str, Any]:
+        return {"file": f"{head}\n{rows}\n{total}\n"} | more
+
+    good = "TOTAL,1,,,4,0,0,0,CNY,"
+    for body, caller, field in (
+        (wish(row, "TOTAL,2,,,4,0,0,0,CNY,"), "EYE", "line 3, order"),
+        (wish(row, good), "AIR", "line 2, order"),
+        (
+            wish("adjust,,AIR,EYE,,1,1,0,CNY,", "TOTAL,1,,,0,1,1,0,CNY,"),
+            "EYE",
+            "line 2, kind",
+        ),
+    ):
+        refused = await house.call("POST", "/v1/corrections", body, caller=caller)
+        assert refused.status == 400, refused.raw
+        assert field in refused.raw.decode()
+    for body, booked, before in (
+        (wish(row, good, dry_run=True), 0, False),
+        (wish(row, good), 1, False),
+        (wish(row, good), 1, True),
+    ):
+        done = await house.call("POST", "/v1/corrections", body, caller="EYE")
+        assert done.status == 200, done.raw
+        assert (done.body["booked"], done.body["taken_before"], done.body["refused"]) == (
+            booked, before, [],
+        )  # fmt: skip
+    seen = await house.call("GET", f"/v1/orders/{order['order_id']}", caller="EYE")
+    assert seen.body["reversed_units"] == "4"
+    assert (await house.call("POST", "/v1/corrections", wish(row, good))).status == 403
