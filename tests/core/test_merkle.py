@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hashlib import sha256
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -114,7 +115,12 @@ def test_a_consistency_path_is_the_recursive_one_and_is_believed_for_its_own_tre
         for old in range(new + 1):
             path = consistency_path(hashes[:new], old)
             assert path == (obvious_consistency(old, leaves[:new]) if old else [])
-            right = {"old_size": old, "old_root": roots[old], "size": new, "root": roots[new]}
+            right: dict[str, Any] = {
+                "old_size": old,
+                "old_root": roots[old],
+                "size": new,
+                "root": roots[new],
+            }
             assert is_consistent(**right, path=path)
             wrong = [
                 right | {"old_root": bytes(32)},
@@ -127,7 +133,8 @@ def test_a_consistency_path_is_the_recursive_one_and_is_believed_for_its_own_tre
             for place, each in enumerate(path):
                 spoiled = [*path[:place], bytes([each[0] ^ 1]) + each[1:], *path[place + 1 :]]
                 assert not is_consistent(**right, path=spoiled)
-    assert not is_consistent(**right, path=[bytes(31)])
+    short = [bytes(31)]
+    assert not is_consistent(old_size=1, old_root=roots[1], size=2, root=roots[2], path=short)
     with pytest.raises(ValueError, match="never had 18"):
         consistency_path(hashes, 18)
 
