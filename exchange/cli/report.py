@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from settlement.service.reports import Moment
 
 CommandT = TypeVar("CommandT", bound="Callable[..., None]")
-_FORMATS = ("table", "csv", "xlsx", "json")
+_FILES = ("csv", "xlsx", "json")
+_FORMATS = ("table", *_FILES)
 
 
 @click.group()
@@ -81,7 +82,7 @@ _written = _all(
         "--out",
         "target",
         type=click.Path(dir_okay=False, path_type=Path),
-        help="Write to this file, which must not exist yet.",
+        help="Write to this file, which must not exist yet; its ending is its format where none is named.",
     ),
 )
 _at_a_moment = _all(
@@ -278,6 +279,10 @@ def _tell(
     from schemas.files.report import Fact
     from settlement.service.reports import ReportRefused
 
+    if form == "table" and target is not None:
+        form = target.suffix.removeprefix(".")
+        if form not in _FILES:
+            raise click.UsageError(f"name --format {', '.join(_FILES)} for this file")
     if form == "xlsx" and target is None:
         raise click.UsageError("a workbook needs a file: -o FILE.xlsx")
     if table is not None and form != "csv":
@@ -298,10 +303,10 @@ def _tell(
         made = empty()
         begin = f"there is no ledger in {home.folder} yet: `tongdui serve` makes one"
         made = replace(made, facts=(*made.facts, Fact(name="begin", chinese="开始", text=begin)))
-    if form == "table" and target is None:
+    if form == "table":
         _print(made)
     else:
-        _write(_bytes(made, "csv" if form == "table" else form, table), target)
+        _write(_bytes(made, form, table), target)
     for check in made.checks:
         if not check.ok:
             click.echo(f"tongdui: not so: {check.name}: {check.detail}", err=True)
