@@ -81,6 +81,11 @@ class InstructionRow:
     counterparty: str = ""
 
     @property
+    def has_carry(self) -> bool:
+        """Whether its carry is its own: the house's one leg has what the merchants' leave."""
+        return bool(self.counterparty) or ":" not in self.party
+
+    @property
     def carry_name(self) -> str:
         """What its carry is known by: the party, and the counterparty where there is one."""
         return f"{self.party} {self.counterparty}" if self.counterparty else self.party

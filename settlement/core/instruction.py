@@ -78,7 +78,7 @@ def instruct(*, nets: Mapping[int, int], carries: Mapping[int, int]) -> list[Ins
         party for party, carry_cu in carries.items() if carry_cu != 0
     }
     instructions = [
-        _instruct_one(party, nets.get(party, 0), carries.get(party, 0))
+        _instruct_merchant(party, nets.get(party, 0), carries.get(party, 0))
         for party in sorted(merchants)
     ]
     house = Instruction(
@@ -113,36 +113,44 @@ def instruct_pairs(
 ) -> list[Instruction]:
     """Turn the figures of a bilateral cycle into payments: each pair pays its difference and nothing else.
 
+    Payments are rounded down, which for who pays in is away from zero. So no carry is below 0, and whoever pays what
+    it is told is never short, however many counterparties it has; the fen that this leaves at the bank are carries.
+
     Args:
         nets: Party and counterparty to what the one is to receive from the other, CU; as `nets_of_pairs` has it.
-        carries: What each pair's earlier instructions left over, CU, as the first of the two sees it.
+        carries: What earlier instructions left over for the first of the two, CU.
 
     Returns:
-        For each pair that has a figure or a carry both ways round, which sum to zero; by party and counterparty,
-        the house's last.
+        For each pair that has a figure or a carry both ways round; by party and counterparty, the house's last.
 
     Raises:
-        ValueError: The two of a pair see different figures or carries.
+        ValueError: The two of a pair see different figures.
 
     Source: settlement/RULES.md, rule N12.
     """
-    for figures in (nets, carries):
-        for (party, counterparty), cu in figures.items():
-            if figures.get((counterparty, party), -cu) != -cu:
-                raise ValueError(f"{party} and {counterparty} see different figures")
+    for (party, counterparty), cu in nets.items():
+        if nets.get((counterparty, party)) != -cu:
+            raise ValueError(f"{party} and {counterparty} see different figures")
     known = nets.keys() | {pair for pair, cu in carries.items() if cu}
     pairs = known | {pair[::-1] for pair in known}
+    instructions = []
+    for pair in sorted(pairs, key=lambda pair: (pair[0] < 0, pair[0], pair[1] < 0, pair[1])):
+        net_cu, carry_cu = nets.get(pair, 0), carries.get(pair, 0)
+        pay_fen, left_cu = divmod(carry_cu + net_cu, CU_PER_FEN)
+        instructions.append(
+            Instruction(
+                party=pair[0],
+                net_cu=net_cu,
+                carry_before_cu=carry_cu,
+                pay_fen=pay_fen,
+                carry_after_cu=left_cu,
+                counterparty=pair[1],
+            )
+        )
+    return instructions
 
-    def either(figures: Mapping[tuple[int, int], int], pair: tuple[int, int]) -> int:
-        return figures[pair] if pair in figures else -figures.get(pair[::-1], 0)
 
-    return [
-        _instruct_one(pair[0], either(nets, pair), either(carries, pair), counterparty=pair[1])
-        for pair in sorted(pairs, key=lambda pair: (pair[0] < 0, pair[0], pair[1] < 0, pair[1]))
-    ]
-
-
-def _instruct_one(party: int, net_cu: int, carry_cu: int, *, counterparty: int = 0) -> Instruction:
+def _instruct_merchant(party: int, net_cu: int, carry_cu: int) -> Instruction:
     """Pay the whole fen of carry and figure, truncated toward zero, and carry the rest."""
     run = FenRun(carry_cu)
     pay_fen = run.take(net_cu)
@@ -152,5 +160,4 @@ def _instruct_one(party: int, net_cu: int, carry_cu: int, *, counterparty: int =
         carry_before_cu=carry_cu,
         pay_fen=pay_fen,
         carry_after_cu=run.carry_cu,
-        counterparty=counterparty,
     )

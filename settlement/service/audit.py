@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from schemas.files.manifest import NO_PREVIOUS, read_manifest
+from schemas.values.amounts import CU_PER_FEN
 from schemas.values.faults import SchemaError
 from schemas.values.ids import HOUSE_CODES
 from settlement.core.arrangement import MAIN, Model
@@ -467,15 +468,17 @@ def _check_instructions(
     """
     key = f"cycle {cycle_no}"
     paid = sum(row["pay_fen"] for row in rows)
-    if paid:
-        report.differ("settlement.instruction", key, "sum of pay_fen", 0, paid)
+    bilateral = any(row["counterparty_no"] for row in rows)
+    kept = sum(row["carry_before_cu"] - row["carry_after_cu"] for row in rows) if bilateral else 0
+    if paid * CU_PER_FEN != kept:
+        report.differ("settlement.instruction", key, "sum of pay_fen", kept // CU_PER_FEN, paid)
     net = sum(row["net_cu"] for row in rows)
     if net:
         report.differ("settlement.instruction", key, "sum of net_cu", 0, net)
     after: dict[tuple[int, int], int] = {}
     for row in rows:
         party = row["merchant_no"]
-        if party == HOUSE_LEG:
+        if party == HOUSE_LEG and not bilateral:
             continue
         pair = (party, row["counterparty_no"])
         before = carries.pop(pair, 0)

@@ -307,7 +307,7 @@ class _Verification:
             rows: list[InstructionRow] = read_instructions(data)
         except (FileNotFoundError, IsADirectoryError, SchemaError):
             return None
-        return {row.carry_name: row.carry_after_cu for row in rows if ":" not in row.party}
+        return {row.carry_name: row.carry_after_cu for row in rows if row.has_carry}
 
     def _carrying(self, manifest: Manifest, named: Previous) -> Manifest | None:
         """The package beside this one whose carries go on, if it is the one that is named."""

@@ -196,7 +196,7 @@ class Figures:
 
     def _instructions(self) -> tuple[str, str]:
         rows = read_instructions(read_whole(self._folder / "instructions.csv"))
-        carries = {row.carry_name: row.carry_before_cu for row in rows if ":" not in row.party}
+        carries = {row.carry_name: row.carry_before_cu for row in rows if row.has_carry}
         for name, carry_cu in carries.items():
             if abs(carry_cu) >= CU_PER_FEN:
                 raise CheckFailed(
@@ -215,10 +215,13 @@ class Figures:
                 )
         if len(found) != len(wanted):
             raise CheckFailed("An instruction is missing or doubled.", "付款指令缺失或重复。")
+        pairwise = self._model == BILATERAL
+        sums = " pair by pair" if pairwise else " and sum to zero"
+        sums_zh = "，逐对结算" if pairwise else "且合计为零"
         if self._carries_before is None:
             return (
-                "Instructions follow the fen rule and sum to zero; carries were not compared.",
-                "付款指令符合分位规则且合计为零；上期结转未核对。",
+                f"Instructions follow the fen rule{sums}; carries were not compared.",
+                f"付款指令符合分位规则{sums_zh}；上期结转未核对。",
             )
         before = {party: cu for party, cu in self._carries_before.items() if cu}
         if {party: cu for party, cu in carries.items() if cu} != before:
@@ -227,8 +230,8 @@ class Figures:
                 "上期结转与前一结算包不符。",
             )
         return (
-            "Instructions follow the fen rule, go on from the carries before, and sum to zero.",
-            "付款指令符合分位规则，承接上期结转，且合计为零。",
+            f"Instructions follow the fen rule{sums}, and go on from the carries before.",
+            f"付款指令符合分位规则{sums_zh}，承接上期结转。",
         )
 
     def _of_parties(self, carries: Mapping[str, int]) -> set[_Paid]:

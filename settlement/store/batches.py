@@ -308,12 +308,12 @@ async def count_lines(
 
 
 async def fetch_carries(conn: Connection, *, cycle_no: int) -> dict[tuple[int, int], int]:
-    """Read what the instructions of a batch left over for each merchant and counterparty (0 for everybody), CU."""
+    """Read what the instructions of a batch left over, CU: for each merchant against everybody (0), or each pair."""
     rows = await conn.fetch(
         """
         SELECT merchant_no, counterparty_no, carry_after_cu
           FROM settlement.instruction
-         WHERE cycle_no = $1 AND merchant_no > 0 AND carry_after_cu <> 0
+         WHERE cycle_no = $1 AND carry_after_cu <> 0 AND (merchant_no > 0 OR counterparty_no <> 0)
         """,
         cycle_no,
     )

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from settlement.core.funds import missing_of
 from settlement.core.instruction import (
     HOUSE_LEG,
     Instruction,
@@ -126,36 +127,36 @@ def test_each_pair_pays_its_difference_and_nothing_drifts(cycles):
                 came_to[one.issuer, creditor] -= sign * cu
                 came_to[creditor, one.issuer] += sign * cu
         instructions = instruct_pairs(nets=nets_of_pairs(owed), carries=carries)
-        assert sum(one.pay_fen for one in instructions) == 0
         assert sum(one.net_cu for one in instructions) == 0
         by_pair = {(one.party, one.counterparty): one for one in instructions}
         assert len(by_pair) == len(instructions)
         for (party, counterparty), one in by_pair.items():
-            assert by_pair[counterparty, party].pay_fen == -one.pay_fen
-            assert by_pair[counterparty, party].carry_after_cu == -one.carry_after_cu
-            if party > 0:
-                assert one.carry_before_cu == carries.get((party, counterparty), 0)
+            assert by_pair[counterparty, party].net_cu == -one.net_cu
+            assert one.carry_before_cu == carries.get((party, counterparty), 0)
+            assert 0 <= one.carry_after_cu < 100
             paid[party, counterparty] += one.pay_fen
         positions = net(owed).positions
         for party in (1, 2, 3):
             assert sum(one.net_cu for one in instructions if one.party == party) == positions.get(
                 party, 0
             )
-        # As the books store them: those of merchants alone, and none of zero.
-        carries = {
-            pair: one.carry_after_cu
-            for pair, one in by_pair.items()
-            if pair[0] > 0 and one.carry_after_cu
-        }
+        # As the books store them: none of zero.
+        carries = {pair: one.carry_after_cu for pair, one in by_pair.items() if one.carry_after_cu}
         for pair, cu in came_to.items():
-            assert abs(cu - 100 * paid[pair]) < 100
+            # Nobody has paid less, or been paid more, than its orders came to; to the fen.
+            assert 0 <= cu - 100 * paid[pair] < 100
 
 
 def test_a_pair_that_disagrees_is_not_paid():
-    """Rule N12: the two of a pair see the same figure and the same carry."""
-    for nets, carries in (
-        ({(1, 2): 5, (2, 1): -4}, {}),
-        ({(1, 2): 5, (2, 1): -5}, {(1, 2): 7, (2, 1): 7}),
-    ):
-        with pytest.raises(ValueError, match="different"):
-            instruct_pairs(nets=nets, carries=carries)
+    """Rule N12: the two of a pair see the same figure."""
+    with pytest.raises(ValueError, match="different"):
+        instruct_pairs(nets={(1, 2): 5, (2, 1): -4}, carries={})
+
+
+def test_who_pays_what_it_is_told_has_the_money_of_a_bilateral_cycle():
+    """Rules N12 and U6: with however many counterparties, what was paid in covers the position."""
+    nets = {(1, other): -150 for other in range(2, 60)}
+    instructions = instruct_pairs(nets=nets | {pair[::-1]: 150 for pair in nets}, carries={})
+    paid_in = -100 * sum(one.pay_fen for one in instructions if one.party == 1)
+    assert missing_of({1: sum(nets.values())}, {1: paid_in}) == {}
+    assert paid_in - 150 * len(nets) < 100 * len(nets)
