@@ -57,12 +57,15 @@ _OF_CYCLE: Final[Mapping[Kind, type[_CycleEvent]]] = {
     Kind.CYCLE_CLOSED: events.CycleClosed,
     Kind.CYCLE_SETTLED: events.CycleSettled,
 }
+_OF_ADJUSTMENT: Final[Mapping[Kind, type[events.AdjustmentBooked]]] = {
+    Kind.ADJUSTED: events.AdjustmentBooked
+}
 _OF_TRANSFER: Final[Mapping[Kind, type[events.PointsTransferred]]] = {
     Kind.GIVEN: events.PointsTransferred
 }
 KINDS: Final = {
     int(kind): str(made.__struct_config__.tag)
-    for kind, made in {**_OF_ORDER, **_OF_TRANSFER, **_OF_CYCLE}.items()
+    for kind, made in {**_OF_ORDER, **_OF_ADJUSTMENT, **_OF_TRANSFER, **_OF_CYCLE}.items()
 }
 """Kinds of the journal that anybody hears of, with the type of their events."""
 _OF_NOTICE: Final[Mapping[str, type[_NoticeEvent]]] = {
@@ -207,6 +210,21 @@ def project(each: Happening | Notice, merchant_no: int, codes: Mapping[int, str]
     if kind in _OF_CYCLE:
         facts = events.CycleFacts(cycle=each.cycle_id, number=each.cycle_no)
         return _OF_CYCLE[kind](id=event_id(each), timestamp=timestamp, data=facts)
+    if kind in _OF_ADJUSTMENT:
+        booked = events.AdjustmentFacts(
+            adjustment_id=order_text(each.at_us, each.part, each.seq),
+            order_id=order_text(each.first_at_us, each.part, each.order_seq)
+            if each.order_seq
+            else None,
+            issuer=codes.get(each.issuer),
+            acceptor=codes.get(each.acceptor),
+            cycle=each.cycle_id,
+            debit_cu=str(each.debit_cu),
+            value_cu=str(each.value_cu),
+            fee_cu=str(each.fee_cu),
+            reference=each.reference,
+        )
+        return _OF_ADJUSTMENT[kind](id=event_id(each), timestamp=timestamp, data=booked)
     if kind in _OF_TRANSFER:
         moved = events.TransferFacts(
             order_id=order_text(each.first_at_us, each.part, each.order_seq),

@@ -48,7 +48,8 @@ async def fetch_happenings(
 ) -> list[Happening]:
     """Events of some kinds that concern a merchant (all for 0), in their order.
 
-    Refused commands that are no orders have no order's number and are left out; kinds 14 and 15 concern everybody.
+    Refused commands that are no orders have no order's number and are left out; adjustments may have none, and
+    kinds 14 and 15 concern everybody.
     """
     rows: list[Record] = await conn.fetch(
         """
@@ -62,7 +63,7 @@ async def fetch_happenings(
                  ON f.seq = e.order_seq AND f.part = e.part AND e.order_seq <> e.seq
           LEFT JOIN settlement.cycle AS c ON c.part = e.part AND c.cycle_no = e.cycle_no
          WHERE e.part = $1 AND e.seq > $2 AND e.seq <= $3 AND e.kind = ANY($4::smallint[])
-           AND (e.order_seq > 0 OR e.kind IN (14, 15))
+           AND (e.order_seq > 0 OR e.kind IN (6, 14, 15))
            AND ($5 = 0 OR $5 IN (e.issuer, e.acceptor, e.caller) OR e.kind IN (14, 15))
          ORDER BY e.seq
          LIMIT $6

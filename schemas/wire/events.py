@@ -57,6 +57,32 @@ class OrderFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reference: str | None = None
 
 
+class AdjustmentFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A correction of what one merchant owes another: above 0 owed, below 0 taken back.
+
+    Attributes:
+        adjustment_id: Its id; a proof can be asked for under it.
+        order_id: The order that it corrects; left out where it corrects none.
+        issuer: Who owes more or less.
+        acceptor: Who is credited more or less.
+        cycle: Id of the cycle in which it stands.
+        debit_cu: What the issuer owes.
+        value_cu: What the acceptor is credited before the fee.
+        fee_cu: The house's fee in it.
+        reference: The line that it corrects, and what it is known by: a dispute, a file, a quarter.
+    """
+
+    adjustment_id: str
+    order_id: str | None = None
+    issuer: str | None
+    acceptor: str | None
+    cycle: str
+    debit_cu: SignedCu
+    value_cu: SignedCu
+    fee_cu: SignedCu
+    reference: str
+
+
 class TransferFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Points that moved inside a household; who gave and who got is not told.
 
@@ -180,6 +206,12 @@ class OrderReversed(_Event, frozen=True, tag="order.reversed"):
     data: OrderFacts
 
 
+class AdjustmentBooked(_Event, frozen=True, tag="adjustment.booked"):
+    """What one merchant owes another was corrected."""
+
+    data: AdjustmentFacts
+
+
 class PointsTransferred(_Event, frozen=True, tag="points.transferred"):
     """A member gave points to another one of the household."""
 
@@ -241,6 +273,7 @@ Event = (
     | OrderVoided
     | OrderExpired
     | OrderReversed
+    | AdjustmentBooked
     | PointsTransferred
     | CycleClosed
     | CycleSettled
@@ -258,6 +291,7 @@ EventType = Literal[
     "order.voided",
     "order.expired",
     "order.reversed",
+    "adjustment.booked",
     "points.transferred",
     "cycle.closed",
     "cycle.settled",
