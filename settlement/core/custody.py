@@ -6,14 +6,10 @@ Source: settlement/RULES.md, rules U3 and U12.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from schemas.values.amounts import CU_PER_FEN, fen_text, yuan_text
-from schemas.values.ids import HOUSE_FEES, HOUSE_TRANSIT
+from schemas.values.ids import HOUSE_FEES, HOUSE_ROUNDING, HOUSE_TRANSIT
 from settlement.core.instruction import HOUSE_LEG
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,12 +85,13 @@ class Custody:
         return ""
 
 
-def place(entry: Entry, *, transit_cu: int) -> tuple[tuple[int, int], ...]:
+def place(entry: Entry, *, transit_cu: int, rounding_cu: int = 0) -> tuple[tuple[int, int], ...]:
     """Say whose funds a movement is booked to: party and CU, below zero for what went out.
 
     Args:
         entry: The movement.
         transit_cu: What is in transit to the bank, CU.
+        rounding_cu: Funds of the house's rounding, CU.
 
     Returns:
         The parts, together the movement; none where a person must say.
@@ -105,24 +102,27 @@ def place(entry: Entry, *, transit_cu: int) -> tuple[tuple[int, int], ...]:
     if entry.waits:
         return ()
     if entry.matched:
-        parties = {_party(party) for party, _ in entry.matched}
+        parties = {party for party, _ in entry.matched}
         if len(parties) == 1:
-            return ((parties.pop(), cu),)
+            return _parts(parties.pop(), cu, rounding_cu)
         if entry.alone and sum(fen for _, fen in entry.matched) == entry.amount_fen:
-            return tuple((_party(party), fen * CU_PER_FEN) for party, fen in entry.matched if fen)
+            return tuple(
+                part
+                for party, fen in entry.matched
+                for part in _parts(party, fen * CU_PER_FEN, rounding_cu)
+            )
         return ()
     if entry.party is None:
         return ()
     if cu < 0:
         return ((HOUSE_TRANSIT, cu),) if transit_cu >= -cu else ()
-    return ((_party(entry.party), cu),)
+    return _parts(entry.party, cu, rounding_cu)
 
 
-def _party(party: int) -> int:
-    """The house's own account in instructions stands for its fees."""
-    return HOUSE_FEES if party == HOUSE_LEG else party
-
-
-def transit_after(placed: Sequence[tuple[int, int]], transit_cu: int) -> int:
-    """What is in transit once a movement is booked, CU."""
-    return transit_cu + sum(cu for party, cu in placed if party == HOUSE_TRANSIT)
+def _parts(party: int, cu: int, rounding_cu: int) -> tuple[tuple[int, int], ...]:
+    """Whose a movement of a party is: of the house's leg, what evens its rounding out, and the rest its fees'."""
+    if party != HOUSE_LEG:
+        return ((party, cu),) if cu else ()
+    evens = max(cu, min(0, -rounding_cu)) if cu < 0 else min(cu, max(0, -rounding_cu))
+    parts = ((HOUSE_ROUNDING, evens), (HOUSE_FEES, cu - evens))
+    return tuple(part for part in parts if part[1])

@@ -10,11 +10,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from schemas.values.amounts import CU_PER_FEN, yuan_text
-from schemas.values.ids import HOUSE, HOUSE_DEFAULT_FUND, HOUSE_TRANSIT, key_bytes
+from schemas.values.ids import HOUSE, HOUSE_DEFAULT_FUND, HOUSE_ROUNDING, HOUSE_TRANSIT, key_bytes
 from schemas.values.reason import REASON_BY_NUMBER, Reason, Refusal
 from settlement.core.breaks import plain_account
 from settlement.core.command import Deposit, PayOut, Pot, Transfer
-from settlement.core.custody import Custody, Entry, place, transit_after
+from settlement.core.custody import Custody, Entry, place
 from settlement.core.event import Kind
 from settlement.core.funds import SLACK_CU, has_pot
 from settlement.core.instruction import HOUSE_LEG, HOUSE_LEG_CODE
@@ -254,15 +254,17 @@ async def book_bank(
     _require_pots(said, entries, {int(pot): dict(held) for pot, held in pots.items()}, collateral)
     booked: list[Booked] = []
     still: list[Entry] = []
-    transit_cu = funds.of(HOUSE_TRANSIT)
+    house = {party: funds.of(party) for party in (HOUSE_TRANSIT, HOUSE_ROUNDING)}
     for entry in entries:
         decided = said.get((entry.statement_no, entry.entry_no))
-        placed = place(entry, transit_cu=transit_cu)
+        placed = place(entry, transit_cu=house[HOUSE_TRANSIT], rounding_cu=house[HOUSE_ROUNDING])
         if decided is not None:
             parts: tuple[tuple[int, int, int], ...] = ((*decided, entry.amount_fen * 100),)
         else:
             parts = tuple((party, int(Pot.FUNDS), cu) for party, cu in placed)
-        transit_cu = transit_after([(party, cu) for party, _, cu in parts], transit_cu)
+        for party, _, cu in parts:
+            if party in house:
+                house[party] += cu
         if parts:
             booked.append(Booked(entry=entry, parts=parts))
         else:

@@ -44,6 +44,22 @@ def test_a_movement_is_booked_to_whom_it_belongs_or_waits(name):
     assert not parts or sum(cu for _, cu in parts) == entry.amount_fen * 100
 
 
+@pytest.mark.parametrize(
+    ("fen", "rounding_cu", "parts"),
+    [
+        (-500, 20_001, ((-2, -20_001), (-1, -29_999))),
+        (-500, 60_000, ((-2, -50_000),)),
+        (-500, -7, ((-1, -50_000),)),
+        (500, -20_001, ((-2, 20_001), (-1, 29_999))),
+        (500, 3, ((-1, 50_000),)),
+    ],
+)
+def test_the_houses_leg_evens_its_rounding_out(fen, rounding_cu, parts):
+    """Rule U12: what the house is paid are remainders as far as there are any, and fees; what it pays in likewise."""
+    entry = replace(ENTRY, amount_fen=fen, matched=((HOUSE_LEG, fen),))
+    assert place(entry, transit_cu=0, rounding_cu=rounding_cu) == parts
+
+
 def test_a_release_is_blocked_by_the_first_thing_that_differs():
     """Rule U12: an open movement by its name, then the balance, then money that was only announced; else nothing."""
     held = Custody(account="1", bank_fen=500, books_cu=50_000, announced_cu=0, unbooked=())
