@@ -120,6 +120,10 @@ async def test_timers_close_each_cycle_at_its_own_cut_offs(dsn):
                     arrangement="noon",
                 )  # fmt: skip
             house.clock.us += 6 * 3600 * 1_000_000
+        # The very instant of a cut-off is late enough.
+        at = min(row["cut_off_at"] for row in await cycles.list_open(house.pool))
+        house.clock.us = int(at.timestamp()) * 1_000_000
+        assert len(await cycles.close_if_due(house.pool, house.writer, now(house))) == 1
         rows = await cycles.list_cycles(house.pool)
         assert {row["arrangement"] for row in rows} == set(calendars)
         for row in rows:
