@@ -98,7 +98,7 @@ COMMANDS = {
     ),
     "fund": (
         "exchange.cli.fund",
-        "Show whose the money at the bank is, book what the bank shows, move money with two people.",
+        "Show whose the money at the bank is, book what the bank shows, and move money with two people.",
     ),
     "settle": (
         "exchange.cli.settle",

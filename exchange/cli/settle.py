@@ -50,7 +50,9 @@ def settle(
     due_days: int,
     as_json: bool,
 ) -> None:
-    """Settle the closed CYCLE if everybody has paid in and books and bank agree; say who has not.
+    """Settle a closed cycle with the money that is there, or take the steps of a default.
+
+    The cycle is settled if everybody has paid in and books and bank agree; else it is said who has not.
 
     With --default, the published waterfall pays for a merchant that does not (settlement/RULES.md, U9). Status 1
     where the answer is no.
