@@ -22,6 +22,7 @@ from exchange.core.quote import (
     unseal,
 )
 from exchange.core.token import key_id, named_key
+from schemas.values.amounts import AMOUNT_LIMIT
 from schemas.values.rate import Rate
 from schemas.values.reason import Reason, Refusal
 
@@ -89,15 +90,19 @@ def test_redemption_books_every_cu(rate, units, fee_bps):
     assert priced.credited_units == 0
 
 
+@example(Rate(num=34_233, den=1), Rate(num=1, den=10_000), 2_921_158)
 @given(rates, rates, some_units)
 def test_exchange_gives_the_most_units_that_the_debit_pays(spend, issue, units):
-    """Rule Q4: the new points cost no more than the debit, and one more point would."""
+    """Rule Q4: the new points cost no more than the debit, and one more point would; too many are none (Q2)."""
     priced = price(make_terms(spend, issue), units)
+    debit_cu, cost = units * spend.num // spend.den, Fraction(issue.num, issue.den)
     if isinstance(priced, Reason):
-        assert priced is Reason.CONVERTS_TO_NOTHING
-        assert units * spend.num // spend.den < Fraction(issue.num, issue.den)
+        if debit_cu // cost >= AMOUNT_LIMIT:
+            assert priced is Reason.AMOUNT_ABOVE_MAXIMUM
+        else:
+            assert priced is Reason.CONVERTS_TO_NOTHING
+            assert debit_cu < cost
         return
-    cost = Fraction(issue.num, issue.den)
     assert priced.credited_units * cost <= priced.value_cu <= priced.debit_cu
     assert priced.value_cu - priced.credited_units * cost < 1
     assert (priced.credited_units + 1) * cost > priced.debit_cu
