@@ -1045,7 +1045,7 @@ CREATE TABLE settlement.arrangement (
     model text NOT NULL,
     CONSTRAINT arrangement_arrangement_no_check CHECK ((arrangement_no > 0)),
     CONSTRAINT arrangement_code_check CHECK (((code ~ '^[a-z][a-z0-9-]{0,19}$'::text) AND (code <> 'main'::text))),
-    CONSTRAINT arrangement_model_check CHECK ((model = ANY (ARRAY['multilateral'::text, 'bilateral'::text])))
+    CONSTRAINT arrangement_model_check CHECK ((model = ANY (ARRAY['multilateral'::text, 'bilateral'::text, 'gross'::text])))
 );
 
 ALTER TABLE ONLY settlement.arrangement

@@ -242,7 +242,7 @@ def calendar(
 @click.argument("code", required=False)
 @click.option(
     "--model",
-    type=click.Choice(["multilateral", "bilateral"]),
+    type=click.Choice(["multilateral", "bilateral", "gross"]),
     help="How its cycles are paid; for a new arrangement.",
 )
 @click.option(

@@ -20,9 +20,11 @@ from schemas.values.ids import MERCHANT_CODE_PATTERN
 PACKAGE_FORMAT: Final = "tongdui-package/1"
 MULTILATERAL: Final = "deferred-net-multilateral"
 """The model in which each party pays or is paid its one figure against everybody."""
-ModelName = Literal["deferred-net-multilateral", "deferred-net-bilateral"]
+ModelName = Literal["deferred-net-multilateral", "deferred-net-bilateral", "immediate-gross"]
 BILATERAL: Final = "deferred-net-bilateral"
 """The model in which each pair of parties pays its difference."""
+GROSS: Final = "immediate-gross"
+"""The model in which each line moved its money when it was written, so that nothing is left to pay."""
 NO_PREVIOUS: Final = "00" * 32
 """What stands for the digest of the manifest before the first one."""
 CYCLE_ID_PATTERN: Final = r"\A[0-9A-Za-z][0-9A-Za-z._-]{0,63}\Z"

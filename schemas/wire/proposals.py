@@ -90,7 +90,7 @@ class ArrangementChange(_Terms, frozen=True, kw_only=True):
     """
 
     arrangement: Annotated[str, msgspec.Meta(pattern=r"\A[a-z][a-z0-9-]{0,19}\Z")]
-    model: Literal["multilateral", "bilateral"] | None = None
+    model: Literal["multilateral", "bilateral", "gross"] | None = None
     pairs: Annotated[list[tuple[MerchantCode, MerchantCode]], msgspec.Meta(max_length=1000)] = []
 
 

@@ -4,7 +4,7 @@ Each pair belongs to one arrangement at a time, by default to the main one. Each
 chain of cycles; the books keep the main one's open figures where every order finds them, and those of
 each other arrangement in a `Window`.
 
-Source: settlement/RULES.md, rules T6 to T8.
+Source: settlement/RULES.md, rules T6 to T9.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ class Model(IntEnum):
 
     MULTILATERAL = 0
     BILATERAL = 1
+    GROSS = 2
 
 
 class Arrangement(NamedTuple):
@@ -70,6 +71,7 @@ class Window:
 
     Attributes:
         cycle_no: Number of the cycle.
+        gross: Whether money moves with each line, so that nothing is owed (rule T9).
         nets: Position of each party, the house's accounts included.
         obligations: (issuer, acceptor) to what cleared.
         reversed: The same of what reversals took back.
@@ -77,11 +79,12 @@ class Window:
         taken: The same of `reversed`.
     """
 
-    __slots__ = ("cycle_no", "moved", "nets", "obligations", "reversed", "taken")
+    __slots__ = ("cycle_no", "gross", "moved", "nets", "obligations", "reversed", "taken")
 
-    def __init__(self, cycle_no: int) -> None:
+    def __init__(self, cycle_no: int, *, gross: bool = False) -> None:
         """Open, without a figure."""
         self.cycle_no = cycle_no
+        self.gross = gross
         self.nets: dict[int, int] = {}
         self.obligations: dict[Pair, Obligation] = {}
         self.reversed: dict[Pair, Obligation] = {}

@@ -54,7 +54,9 @@ _POINTS: Final = frozenset(
 )
 """Kinds that move points and no value: the audit of lots looks at them."""
 _MAIN: Final = 0
+_GROSS: Final = 2
 _CAP_REASON: Final = Reason.NET_DEBIT_CAP_EXCEEDED.number
+_FUNDS_REASON: Final = Reason.FUNDS_INSUFFICIENT.number
 _BASIS_DATE: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -190,17 +192,21 @@ class FlushRow(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class AccountFigures:
-    """One merchant's figures, CU; `unsettled` sums its negative closed and unsettled positions."""
+    """One merchant's figures, CU; `unsettled` sums its negative closed and unsettled positions.
+
+    `reserved` is the part of `held` that is of pairs in gross arrangements: it reserves funds, and no headroom.
+    """
 
     cap: int
     collateral: int = 0
     held: int = 0
     unsettled: int = 0
+    reserved: int = 0
 
     @property
     def base(self) -> int:
         """Headroom before the open position counts (rule C1)."""
-        return self.cap + self.collateral + self.unsettled - self.held
+        return self.cap + self.collateral + self.unsettled - self.held + self.reserved
 
 
 class Figures(NamedTuple):
@@ -251,7 +257,8 @@ class CycleFigures:
         reversed: The same of what reversals took back.
         debts: Merchant to its negative net figure, until the cycle is settled.
         arrangement_no: The arrangement that it is a cycle of.
-        positions: Merchant to its position, while the cycle is open.
+        positions: Merchant to its position, while the cycle is open; none of a gross cycle, where nothing is owed.
+        gross: Whether each line moved its money itself (rule T9).
     """
 
     cycle_no: int
@@ -267,6 +274,7 @@ class CycleFigures:
     debts: dict[int, int] = field(default_factory=dict)
     arrangement_no: int = _MAIN
     positions: dict[int, int] = field(default_factory=dict)
+    gross: bool = False
 
     def nets(self) -> dict[int, int]:
         """Net figure of every party that an order concerned, the house's accounts included."""
@@ -551,12 +559,20 @@ class JournalAudit:
     ) -> None:
         """An order that cleared at once: rule C2, then its postings."""
         debtor = self.accounts.get(issuer) or self._account(seq, issuer)
-        headroom = debtor.base + self._standing(issuer, self._cycle_of(issuer, acceptor)) - debit
-        if headroom < 0:
+        cycle = self._cycle_of(issuer, acceptor)
+        headroom = debtor.base + self._standing(issuer, cycle) - debit
+        if cycle is not None and cycle.gross:
+            self._check_funds(seq, issuer, debit)
+        elif headroom < 0:
             self._event(seq, "headroom after the order (rule C2)", ">= 0", headroom)
         self._check_figures(seq, units, debit, value, fee)
         self._book(seq, issuer, acceptor, debit, value, fee, cycle_no)
         self.report.orders += 1
+
+    def _check_funds(self, seq: int, issuer: int, debit: int) -> None:
+        left = self.funds.free(issuer) - debit
+        if left < 0:
+            self._event(seq, "funds after the order (rule T9)", ">= 0", left)
 
     def _check_figures(self, seq: int, units: int, debit: int, value: int, fee: int) -> None:
         if not (units > 0 and 0 <= fee <= value <= debit and 0 < debit < AMOUNT_LIMIT):
@@ -595,6 +611,9 @@ class JournalAudit:
         pair[1] += debit
         pair[2] += value
         pair[3] += fee
+        if cycle.gross:
+            self.funds.move_at_once(seq, issuer, acceptor, debit, value, fee)
+            return
         positions = cycle.positions
         positions[issuer] = positions.get(issuer, 0) - debit
         positions[acceptor] = positions.get(acceptor, 0) + value - fee
@@ -622,6 +641,11 @@ class JournalAudit:
         pair[1] -= one.debit
         pair[2] -= one.value
         pair[3] -= one.fee
+        if cycle.gross:
+            self.funds.move_at_once(
+                one.seq, one.issuer, one.acceptor, one.debit, one.value, one.fee
+            )
+            return
         positions = cycle.positions
         positions[one.issuer] = positions.get(one.issuer, 0) - one.debit
         positions[one.acceptor] = positions.get(one.acceptor, 0) + one.value - one.fee
@@ -633,11 +657,14 @@ class JournalAudit:
         issuer, debit = figures.issuer, figures.debit
         if order_seq != seq:
             self._event(seq, "order_seq", seq, order_seq)
-        self._in_open_cycle(seq, issuer, figures.acceptor, cycle_no)
+        cycle = self._in_open_cycle(seq, issuer, figures.acceptor, cycle_no)
         self._check_figures(seq, figures.units, debit, figures.value, figures.fee)
         debtor = self._account(seq, issuer)
         headroom = debtor.base + self._debts(issuer) - debit
-        if headroom < 0:
+        if cycle is not None and cycle.gross:
+            self._check_funds(seq, issuer, debit)
+            debtor.reserved += debit
+        elif headroom < 0:
             self._event(seq, "headroom after the hold (rule C3)", ">= 0", headroom)
         debtor.held += debit
         self.holds[seq] = OpenHold(due_at, figures)
@@ -658,7 +685,10 @@ class JournalAudit:
         if hold is None:
             self._event(seq, "order_seq", "an order with an open hold", order_seq)
             return
-        self.accounts[hold.figures.issuer].held -= hold.figures.debit
+        debtor = self.accounts[hold.figures.issuer]
+        debtor.held -= hold.figures.debit
+        if self._is_gross(self._arrangement_of(hold.figures.issuer, hold.figures.acceptor)):
+            debtor.reserved -= hold.figures.debit
         self._follow(seq, hold, step, -1, figures)
         if kind == _EXPIRED and hold.pinned_seq:
             self._event(
@@ -716,10 +746,25 @@ class JournalAudit:
 
     def _cycle_of(self, issuer: int, acceptor: int) -> CycleFigures | None:
         """The cycle that is open for a pair, by its arrangement (rule T6)."""
+        return self.open.get(self._arrangement_of(issuer, acceptor))
+
+    def _arrangement_of(self, issuer: int, acceptor: int) -> int:
         if not self.pairs:
-            return self.open.get(_MAIN)
-        pair = (min(issuer, acceptor), max(issuer, acceptor))
-        return self.open.get(self.pairs.get(pair, _MAIN))
+            return _MAIN
+        return self.pairs.get((min(issuer, acceptor), max(issuer, acceptor)), _MAIN)
+
+    def _is_gross(self, arrangement_no: int) -> bool:
+        return self.arrangements.get(arrangement_no, ("", 0))[1] == _GROSS
+
+    def _give(self, pair: tuple[int, int], arrangement_no: int) -> None:
+        """A pair belongs to an arrangement from now on; what its holds reserve follows (rule T9)."""
+        was, is_ = self._is_gross(self.pairs.get(pair, _MAIN)), self._is_gross(arrangement_no)
+        self.pairs[pair] = arrangement_no
+        for hold in self.holds.values() if was != is_ else ():
+            figures = hold.figures
+            if {figures.issuer, figures.acceptor} == set(pair):
+                sign = 1 if is_ else -1
+                self.accounts[figures.issuer].reserved += sign * figures.debit
 
     def _standing(self, merchant_no: int, cycle: CycleFigures | None) -> int:
         """What open cycles add to the base for an order of one of them: the others where they are below 0."""
@@ -742,7 +787,7 @@ class JournalAudit:
         return cycle
 
     def _refused(self, seq: int, step: int, issuer: int, debit: int, reason: int) -> None:
-        """A refusal for the cap needs a ground: even the stricter rule C3 must have been broken.
+        """A refusal for the cap or for funds needs a ground: even the stricter rule C3 must have been broken.
 
         Orders of one request that were refused together (rule G2) were looked at one beside the other.
         """
@@ -751,6 +796,10 @@ class JournalAudit:
         self._refused_seq = seq
         self._refused_debits[issuer] += debit
         debtor = self.accounts.get(issuer)
+        if debtor is not None and reason == _FUNDS_REASON:
+            left = self.funds.free(issuer) - self._refused_debits[issuer]
+            if left >= 0:
+                self._event(seq, "funds that were left to a refused order", "< 0", left)
         if debtor is None or reason != _CAP_REASON:
             return
         headroom = debtor.base + self._debts(issuer) - self._refused_debits[issuer]
@@ -812,6 +861,7 @@ class JournalAudit:
             opened_at_us=at + EPOCH_2000_US,
             first_seq=seq,
             arrangement_no=arrangement_no,
+            gross=self._is_gross(arrangement_no),
         )
         self.report.cycles += 1
 
@@ -832,7 +882,7 @@ class JournalAudit:
         cycle.positions = {}
         for pair in list(self.turning):
             if self.pairs.get(pair, _MAIN) == cycle.arrangement_no:
-                self.pairs[pair] = self.turning.pop(pair)
+                self._give(pair, self.turning.pop(pair))
 
     def _make_arrangement(self, seq: int, arrangement_no: int, model: int, code: str) -> None:
         """An arrangement: the next number, and a code that none had before."""
@@ -850,7 +900,7 @@ class JournalAudit:
         present = self.pairs.setdefault(pair, _MAIN)
         self.turning.pop(pair, None)
         if present not in self.open:
-            self.pairs[pair] = arrangement_no
+            self._give(pair, arrangement_no)
         elif present != arrangement_no:
             self.turning[pair] = arrangement_no
 

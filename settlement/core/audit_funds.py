@@ -61,6 +61,10 @@ class FundsAudit:
 
     def close(self, cycle: CycleFigures) -> None:
         """Remember what a cycle came to until it is settled."""
+        if cycle.gross:
+            # Its lines moved the money themselves.
+            self._left[cycle.cycle_no] = {}
+            return
         self._left[cycle.cycle_no] = cycle.nets()
         pairs: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
         for totals, sign in ((cycle.pairs, 1), (cycle.reversed, -1)):
@@ -72,6 +76,24 @@ class FundsAudit:
                 sums[2] += sign * fee
                 sums[3] += sign * (debit - value)
         self._pairs[cycle.cycle_no] = dict(pairs)
+
+    def move_at_once(
+        self, seq: int, issuer: int, acceptor: int, debit: int, value: int, fee: int, /
+    ) -> None:
+        """A line of a gross cycle moves its four legs with itself (rule T9)."""
+        self.check(seq)
+        for party, cu in (
+            (issuer, -debit),
+            (acceptor, value - fee),
+            (_FEES, fee),
+            (_ROUNDING, debit - value),
+        ):
+            self.balances[party] += cu
+
+    def free(self, merchant_no: int) -> int:
+        """Funds that no accepted order of a gross arrangement reserves."""
+        account = self._accounts.get(merchant_no)
+        return self.balances[merchant_no] - (account.reserved if account else 0)
 
     def take(self, one: MoneyMoved, position: int) -> None:
         """Apply one event.
@@ -165,7 +187,7 @@ class FundsAudit:
             return
         spare = cu
         if one.giver_pot == _FUNDS:
-            spare = self.balances[one.giver] + account.unsettled
+            spare = self.free(one.giver) + account.unsettled
         elif one.giver_pot == _COLLATERAL:
             spare = account.base + min(0, position)
         if spare < cu:

@@ -21,6 +21,7 @@ from schemas.values.ids import (
     HOUSE_ROUNDING,
     HOUSE_TRANSIT,
 )
+from settlement.core.arrangement import Model
 from settlement.core.command import Pot
 from settlement.core.event import Kind
 
@@ -128,6 +129,8 @@ class Ledger:
         held: Sum of open holds of each issuer: a memo, since nothing has moved.
         debts: What a debtor owes to a creditor whose money settled a cycle for it: a memo as well.
         settled: What the positions of a settled cycle came to, by its id; 0 in books that are right.
+        gross: Numbers of gross arrangements; the positions of their cycles are in the funds line by line.
+        at_once: Their cycles.
     """
 
     cycles: dict[int, tuple[str, CycleState]] = field(default_factory=dict)
@@ -140,6 +143,8 @@ class Ledger:
     held: defaultdict[int, int] = field(default_factory=lambda: defaultdict(int))
     debts: defaultdict[tuple[int, int], int] = field(default_factory=lambda: defaultdict(int))
     settled: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+    gross: set[int] = field(default_factory=set)
+    at_once: set[int] = field(default_factory=set)
 
     def balances(self) -> list[Balance]:
         """Every account that holds something; funds and collateral, which each party always has, also at zero."""
@@ -232,8 +237,13 @@ def _administer(ledger: Ledger, event: Administered) -> None:
             ):
                 ledger.positions[event.cycle_no, party] -= cu
                 ledger.funds[party] += cu
+        case Kind.ARRANGEMENT_MADE:
+            if event.fee_cu == Model.GROSS:
+                ledger.gross.add(event.value_cu)
         case Kind.CYCLE_OPENED:
             ledger.cycles[event.cycle_no] = event.reference, CycleState.OPEN
+            if event.value_cu in ledger.gross:
+                ledger.at_once.add(event.cycle_no)
         case Kind.CYCLE_CLOSED:
             ledger.cycles[event.cycle_no] = ledger.cycles[event.cycle_no][0], CycleState.CLOSED
         case Kind.CYCLE_SETTLED:
@@ -258,11 +268,11 @@ def _transfer(ledger: Ledger, event: Administered) -> None:
 
 
 def _settle(ledger: Ledger) -> None:
-    """Move positions of settled cycles into the funds (rule U5)."""
+    """Move positions of settled cycles (rule U5), and of gross ones in any state (T9), into the funds."""
     for key in list(ledger.positions):
         cycle_no, party = key
         cycle_id, state = ledger.cycles[cycle_no]
-        if state is CycleState.SETTLED:
+        if state is CycleState.SETTLED or cycle_no in ledger.at_once:
             cu = ledger.positions.pop(key)
             ledger.settled[cycle_id] += cu
             ledger.funds[party] += cu
@@ -282,7 +292,7 @@ def stored_ledger(
 
     Args:
         cycles: Id and state of each cycle.
-        positions: Cycle, party and CU, of cycles that are not settled.
+        positions: Cycle, party and CU, of cycles that are not settled; without those of gross arrangements.
         accounts: Merchant, cap, collateral and open holds, CU.
         funds: By party; of the default fund the total, which its shares tell.
         shares: Of the default fund, by party.

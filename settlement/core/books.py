@@ -79,7 +79,7 @@ class Account:
         collateral: What a bank holds for the merchant.
         held: Sum of open holds against it.
         unsettled: Sum of its negative positions in closed, unsettled cycles, and in open cycles other than the
-            main one; never positive.
+            main one, none of a gross arrangement; what is held by `Books.reserved` is added back.
         open: Position in the open cycle of the main arrangement, signed.
     """
 
@@ -148,7 +148,8 @@ class Changes:
         pinned: Open hold to the sequence number of the event that pinned it.
         ended: Sequence numbers of stored holds that ended.
         cycles: Cycles that changed, in order.
-        breached: Merchants that a reversal or an adjustment left below their cap, to the CU that are missing.
+        breached: Merchants that were left below their cap, or below zero by a line of a gross arrangement, to
+            the CU that are missing.
         funds: Whose money moved; None where nobody's did.
         arrangements: Arrangements that were made.
         pairs: Pairs whose arrangement changed, to the one they have and the one they get at its cycle's turn.
@@ -195,6 +196,7 @@ class Books:
         "cycle_no",
         "fees_cu",
         "funds",
+        "gross_closed",
         "holds",
         "last_cycle_no",
         "obligations",
@@ -202,6 +204,7 @@ class Books:
         "past",
         "pins",
         "recent_ends",
+        "reserved",
         "reversed",
         "rounding_cu",
         "seq",
@@ -240,6 +243,8 @@ class Books:
         self.past: dict[int, Past] = {}
         self.cycle_ids: set[str] = set()
         self.unsettled: dict[int, dict[int, int]] = {}
+        self.gross_closed: set[int] = set()
+        self.reserved: dict[int, int] = {}
         self.funds = Funds()
         self._due: list[tuple[int, int]] = []
         self._events: list[bytes] = []
@@ -256,6 +261,8 @@ class Books:
     def restore_hold(self, hold: Hold) -> None:
         """Put back an open hold that is stored; the account's held total is loaded with the account."""
         self.holds[hold.order_seq] = hold
+        if self.arranged and self._is_gross(self.arranged.get((hold.issuer, hold.acceptor), MAIN)):
+            self._reserve(hold.issuer, hold.debit_cu)
         heapq.heappush(self._due, (hold.due_at_us, hold.order_seq))
         if len(self._due) > 2 * len(self.holds) + 1000:
             self._due = [(hold.due_at_us, hold.order_seq) for hold in self.holds.values()]
@@ -265,8 +272,13 @@ class Books:
         """Put back what pinned an open hold."""
         self.pins[pin.order_seq] = pin
 
-    def restore_unsettled(self, cycle_no: int, nets: dict[int, int]) -> None:
-        """Put back the positions of a closed, unsettled cycle."""
+    def restore_unsettled(
+        self, cycle_no: int, nets: dict[int, int], *, gross: bool = False
+    ) -> None:
+        """Put back the positions of a closed, unsettled cycle; those of a gross one were settled line by line."""
+        if gross:
+            self.gross_closed.add(cycle_no)
+            nets = {}
         self.unsettled[cycle_no] = nets
         for merchant_no, net_cu in nets.items():
             if merchant_no > 0:
@@ -282,7 +294,7 @@ class Books:
         """Put back the open cycle of an arrangement beside the main one."""
         self.windows[arrangement_no] = window
         for party, net_cu in window.nets.items():
-            if party > 0:
+            if party > 0 and not window.gross:
                 self.accounts[party].unsettled += min(0, net_cu)
 
     def start_after(self, seq: int) -> None:
@@ -436,7 +448,10 @@ class Books:
         window = self.window_of(issuer, acceptor)
         if window is None and not self.cycle_no:
             return Reason.CYCLE_NOT_OPEN
-        if self._room(issuer, debtor, window) - beside_cu < debit_cu:
+        if window is not None and window.gross:
+            if self.free_funds(issuer) - beside_cu < debit_cu:
+                return Reason.FUNDS_INSUFFICIENT
+        elif self._room(issuer, debtor, window) - beside_cu < debit_cu:
             return Reason.NET_DEBIT_CAP_EXCEEDED
         obligations = self.obligations if window is None else window.obligations
         obligation = obligations.get((issuer, acceptor))
@@ -454,7 +469,7 @@ class Books:
         return None
 
     def accept(self, order: Order) -> Entry:
-        """Reserve the value of a two-phase order under its issuer's cap (rule C3), or refuse it."""
+        """Reserve the value of a two-phase order under its issuer's cap (rule C3) or funds (T9), or refuse it."""
         if (
             order.issuer == order.acceptor
             or order.units <= 0
@@ -470,7 +485,10 @@ class Books:
         window = self.window_of(order.issuer, order.acceptor)
         if window is None and not self.cycle_no:
             return self.refuse_order(order, Reason.CYCLE_NOT_OPEN.number)
-        if debtor.base + min(0, debtor.open) < order.debit_cu:
+        if window is not None and window.gross:
+            if self.free_funds(order.issuer) < order.debit_cu:
+                return self.refuse_order(order, Reason.FUNDS_INSUFFICIENT.number)
+        elif debtor.base + min(0, debtor.open) < order.debit_cu:
             return self.refuse_order(order, Reason.NET_DEBIT_CAP_EXCEEDED.number)
         debtor.held += order.debit_cu
         self._moved_accounts.add(order.issuer)
@@ -503,6 +521,8 @@ class Books:
             self._ended.append(hold.order_seq)
         debtor = self.accounts[hold.issuer]
         debtor.held -= hold.debit_cu
+        if self.arranged and self._is_gross(self.arranged.get((hold.issuer, hold.acceptor), MAIN)):
+            self._reserve(hold.issuer, -hold.debit_cu)
         self._moved_accounts.add(hold.issuer)
         if kind is Kind.CLEARED:
             window = self.window_of(hold.issuer, hold.acceptor)
@@ -640,7 +660,9 @@ class Books:
         self._note_breach(acceptor, window)
 
     def _note_breach(self, merchant_no: int, window: Window | None) -> None:
-        """Tell whoever waits for it that a merchant is below its cap."""
+        """Tell whoever waits for it that a merchant is below its cap; of a gross cycle its funds are told."""
+        if window is not None and window.gross:
+            return
         missing_cu = -self._room(merchant_no, self.accounts[merchant_no], window)
         if missing_cu > 0:
             self._changes.breached[merchant_no] = missing_cu
@@ -870,7 +892,7 @@ class Books:
         if number == MAIN:
             self.cycle_no = next_no
         else:
-            self.windows[number] = Window(next_no)
+            self.windows[number] = Window(next_no, gross=self._is_gross(number))
         self._turn_pairs(number)
         opened = self._administer(
             command, len(answer), Kind.CYCLE_OPENED, 0, number, command.next_id, cycle_no=next_no
@@ -901,7 +923,10 @@ class Books:
             self.fees_cu = self.rounding_cu = 0
             self.obligations, self.reversed = {}, {}
         else:
-            nets = self.windows.pop(arrangement_no).nets  # its debts weigh already
+            window = self.windows.pop(arrangement_no)
+            nets = {} if window.gross else window.nets  # its debts weigh already
+            if window.gross:
+                self.gross_closed.add(closed.cycle_no)
         self.unsettled[closed.cycle_no] = {
             party: net_cu for party, net_cu in nets.items() if net_cu
         }
@@ -921,6 +946,7 @@ class Books:
     def settle(self, command: SettleCycle | Unwind, *, step: int = 0) -> Entry:
         """Move a closed cycle into the parties' funds; it weighs on no cap from then on (rules U5 and U6)."""
         nets = self.unsettled.pop(command.cycle_no)
+        self.gross_closed.discard(command.cycle_no)
         for merchant_no, net_cu in nets.items():
             if merchant_no > 0:
                 self.accounts[merchant_no].unsettled -= min(0, net_cu)
@@ -1003,7 +1029,21 @@ class Books:
 
     def owed_beside(self, number: int) -> int:
         """What a merchant owes in the open cycles beside the main one, CU; never positive."""
-        return sum(min(0, window.net(number)) for window in self.windows.values())
+        return sum(
+            min(0, window.net(number)) for window in self.windows.values() if not window.gross
+        )
+
+    def free_funds(self, number: int) -> int:
+        """What a merchant's funds hold that no accepted order of a gross arrangement reserves, CU (rule T9)."""
+        return self.funds.of(number) - self.reserved.get(number, 0)
+
+    def _is_gross(self, arrangement_no: int) -> bool:
+        return arrangement_no != MAIN and self.arrangements[arrangement_no].model is Model.GROSS
+
+    def _reserve(self, issuer: int, cu: int) -> None:
+        """Hold an order's value against its issuer's funds instead of the cap, which it leaves alone."""
+        self.reserved[issuer] = self.reserved.get(issuer, 0) + cu
+        self.accounts[issuer].unsettled += cu
 
     def _room(self, number: int, account: Account, window: Window | None) -> int:
         """What a merchant may still owe in one open cycle; each other counts where it is below 0 (rule C2)."""
@@ -1057,7 +1097,10 @@ class Books:
         fee_cu: int,
         /,
     ) -> None:
-        """Move the figures of a cycle beside the main one; what falls below 0 there weighs on every cap."""
+        """Move the figures of a cycle beside the main one; what falls below 0 there weighs on every cap.
+
+        In a gross cycle the money moves with them, and nothing weighs (rule T9).
+        """
         for party, cu in (
             (issuer, -debit_cu),
             (acceptor, value_cu - fee_cu),
@@ -1066,8 +1109,19 @@ class Books:
         ):
             before = window.net(party)
             after = window.nets[party] = before + cu
-            if party > 0:
+            if window.gross:
+                self._move_at_once(party, cu)
+            elif party > 0:
                 self.accounts[party].unsettled += min(0, after) - min(0, before)
+
+    def _move_at_once(self, party: int, cu: int) -> None:
+        """Move a leg of a gross line into the funds; a merchant that it leaves below zero is told of."""
+        if not cu:
+            return
+        self.funds.add(party, cu)
+        left_cu = self.funds.of(party)
+        if party > 0 and cu < 0 and left_cu < 0:
+            self._changes.breached[party] = -left_cu
 
     def _make_arrangement(self, command: MakeArrangement) -> Entry:
         if command.code == MAIN_CODE or any(
@@ -1114,7 +1168,17 @@ class Books:
                 self._changes.pairs[pair] = (number, None)
 
     def _arrange(self, pair: Pair, arrangement_no: int) -> None:
-        """Let the orders of a pair, whichever way they go, belong to an arrangement from now on."""
+        """Let the orders of a pair, whichever way they go, belong to an arrangement from now on.
+
+        What its open holds reserve, funds or headroom, follows (rule T9).
+        """
+        was, is_ = (
+            self._is_gross(number) for number in (self.arranged.get(pair, MAIN), arrangement_no)
+        )
+        if was != is_:
+            for hold in self.holds.values():
+                if unordered(hold.issuer, hold.acceptor) == pair:
+                    self._reserve(hold.issuer, hold.debit_cu if is_ else -hold.debit_cu)
         for way in (pair, pair[::-1]):
             if arrangement_no == MAIN:
                 self.arranged.pop(way, None)

@@ -303,8 +303,11 @@ def _spare(books: Books, party: int, pot: int) -> int:
     account = books.accounts[party]
     if pot == Pot.COLLATERAL:
         return min(inside, account.base + min(0, account.open))
-    closed = account.unsettled - books.owed_beside(party)
-    return inside + closed if pot == Pot.FUNDS else inside
+    if pot != Pot.FUNDS:
+        return inside
+    reserved = books.reserved.get(party, 0)
+    closed = account.unsettled - reserved - books.owed_beside(party)
+    return inside + closed - reserved
 
 
 def _at_hand(books: Books) -> int:
@@ -341,6 +344,8 @@ def _discharge(books: Books, command: Discharge) -> Answer:
     """
     if command.cycle_no not in books.unsettled:
         return [books.refuse(command, Reason.CYCLE_NOT_CLOSED)]
+    if command.cycle_no in books.gross_closed:
+        return [books.refuse(command, Reason.FUNDS_MOVED)]
     pairs = [Discharged(*pair) for pair in command.pairs]
     done = books.funds.discharged.get(command.cycle_no, {})
     after: dict[int, int] = {}

@@ -1,8 +1,9 @@
 """Payment instructions of one batch: whole fen, and the rest carried to the next one.
 
 A multilateral cycle has one for each party, a bilateral one for each party and each of its counterparties.
+Those of a gross cycle move nothing.
 
-Source: settlement/RULES.md, rules N7 to N10 and N12.
+Source: settlement/RULES.md, rules N7 to N10, N12 and N13.
 """
 
 from __future__ import annotations
@@ -148,6 +149,21 @@ def instruct_pairs(
             )
         )
     return instructions
+
+
+def instruct_nothing(parties: Iterable[int]) -> list[Instruction]:
+    """Instructions of a gross cycle: each line moved its money itself, so nobody pays and nothing is carried.
+
+    Args:
+        parties: Numbers of the parties that have a figure; negative ones are the house's.
+
+    Source: settlement/RULES.md, rule N13.
+    """
+    merchants = sorted(party for party in parties if party > 0)
+    return [
+        Instruction(party=party, net_cu=0, carry_before_cu=0, pay_fen=0, carry_after_cu=0)
+        for party in (*merchants, HOUSE_LEG)
+    ]
 
 
 def _instruct_merchant(party: int, net_cu: int, carry_cu: int) -> Instruction:

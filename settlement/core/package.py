@@ -10,6 +10,7 @@ import msgspec
 from schemas.files.instant import instant_text
 from schemas.files.manifest import (
     BILATERAL,
+    GROSS,
     MULTILATERAL,
     NO_PREVIOUS,
     PACKAGE_FORMAT,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 MODEL_NAMES: Final[Mapping[Model, ModelName]] = {
     Model.MULTILATERAL: MULTILATERAL,
     Model.BILATERAL: BILATERAL,
+    Model.GROSS: GROSS,
 }
 """What manifests call the models."""
 
@@ -74,7 +76,7 @@ class PlaceInChain:
         previous_id: Id of the cycle of the package before; None for the first.
         previous_sha256: Digest of that package's manifest; 32 zero bytes for the first.
         carries_id: Id of the cycle of the package whose carries go on: the one before that is multilateral too, or
-            of the same arrangement where it is bilateral; None where there is none.
+            of the same arrangement where it is not; None where there is none.
         carries_sha256: Digest of that package's manifest; 32 zero bytes for none.
     """
 

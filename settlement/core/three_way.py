@@ -79,6 +79,7 @@ class Side:
         carry_after_cu: What is left of this one.
         money: What the bank saw.
         own: What its own files say; None where it sent none.
+        at_once: Whether its lines moved their money themselves (rule T9), so that nothing was instructed.
     """
 
     merchant: str
@@ -90,12 +91,13 @@ class Side:
     carry_after_cu: int
     money: Money
     own: OwnFiles | None
+    at_once: bool = False
 
     def faults(self) -> Iterator[str]:
         """Name each step at which two of the figures are not the same, in a word each; none if all agree."""
         if self.lines_cu != self.position_cu:
             yield "position"
-        if self.position_cu != self.instructed_cu or (
+        if self.instructed_cu != (0 if self.at_once else self.position_cu) or (
             self.carry_before_cu + self.instructed_cu
             != -self.money.due_fen * CU_PER_FEN + self.carry_after_cu
         ):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Final
 
-from schemas.files.manifest import BILATERAL
+from schemas.files.manifest import BILATERAL, GROSS
 from settlement.core.fen import FenRun
 from settlement.core.instruction import HOUSE_LEG
 from settlement.core.payment_id import batch_id, payment_id
@@ -68,6 +68,11 @@ class Batch:
         return self.manifest.netting.model == BILATERAL
 
     @property
+    def gross(self) -> bool:
+        """Whether each line moved its money itself."""
+        return self.manifest.netting.model == GROSS
+
+    @property
     def legs(self) -> Sequence[InstructionRow]:
         """What is paid one by one: one for each party, or in a bilateral cycle for each counterparty."""
         return self.pairs or tuple(self.instructions.values())
@@ -81,10 +86,18 @@ class Batch:
         return 0 if self.bilateral else self.instructions[merchant].carry_before_cu
 
     def beside_lines(self, merchant: str) -> int:
-        """By how many fen a merchant's payments differ from its lines in fen; other than 0 in bilateral cycles only."""
+        """By how many fen a merchant's payments differ from its lines in fen; 0 in multilateral cycles."""
         leg = self.instructions[merchant]
         run = FenRun(self.first_carry(merchant))
-        return leg.pay_fen - run.take(leg.net_cu)
+        return leg.pay_fen - run.take(self.figure(merchant))
+
+    def figure(self, merchant: str) -> int:
+        """What a merchant's lines come to, CU; in a gross cycle they moved the money, and none is instructed."""
+        if not self.gross:
+            return self.instructions[merchant].net_cu
+        return next(
+            int(one.net_cu) for one in self.manifest.netting.parties if one.party == merchant
+        )
 
     def payment_id(self, merchant: str, counterparty: str = "") -> str:
         """End-to-end id of a party's payment, the same in every bank file; at most 35 characters."""

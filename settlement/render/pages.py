@@ -155,11 +155,12 @@ class _Pages:
         batch, manifest = self._batch, self._batch.manifest
         self._page()
         cycle, leg = manifest.cycle, batch.instructions[self._merchant]
+        net_cu = batch.figure(self._merchant)
         keys = ", ".join(manifest.signing_keys)
         facts = (
             f"Cycle 结算周期 {cycle.id}   Package 结算包 {manifest.sequence}   Batch 批次 {batch.batch_id}",
             f"Opened 开始 {cycle.opened_at}   Closed 截止 {cycle.closed_at}",
-            f"Carry before 上期结转 {yuan_text(leg.carry_before_cu)}   Net 净额 {yuan_text(leg.net_cu)} yuan 元",
+            f"Carry before 上期结转 {yuan_text(leg.carry_before_cu)}   Net 净额 {yuan_text(net_cu)} yuan 元",
             (f"Payable 应付 {fen_text(max(0, -leg.pay_fen))}   Receivable 应收 {fen_text(max(0, leg.pay_fen))}   "
             f"Carry after 结转下期 {yuan_text(leg.carry_after_cu)} yuan 元"),
             "",

@@ -100,7 +100,7 @@ def merchant_entries(batch: Batch, merchant: str, survey: Survey) -> list[Entry]
         Entry(
             account=chart.carries,
             fen=-beside,
-            summary="逐对结转尾数变动",
+            summary="逐笔已结清变动" if batch.gross else "逐对结转尾数变动",
             counterparty=HOUSE_LEG_CODE,
         )
     )
@@ -115,7 +115,7 @@ def house_entries(batch: Batch) -> list[Entry]:
     chart = _chart(batch)
     nets = {one.party: int(one.net_cu) for one in batch.manifest.netting.parties}
     carried = sum(
-        one.carry_after_cu - one.carry_before_cu
+        one.carry_after_cu - one.carry_before_cu + batch.figure(one.party) * batch.gross
         for one in batch.legs
         if one.party != HOUSE_LEG_CODE
     )

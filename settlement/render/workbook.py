@@ -210,8 +210,10 @@ class _Book:
         sheet.write_string(row, 0, "Payment 收付", self._head)
         sheet.write_string(row, 1, "yuan 元", self._head)
         yuan, fen = self._formats[Form.YUAN], self._formats[Form.FEN]
-        # What a bilateral cycle rounds by pair stands in a line of its own.
-        beside, further = self._batch.beside_lines(self._merchant), int(self._batch.bilateral)
+        # What a bilateral cycle rounds by pair, and what a gross one paid before, stands in a line of its own.
+        batch, signed_cu = self._batch, self._batch.figure(self._merchant)
+        beside, further = batch.beside_lines(self._merchant), int(batch.bilateral or batch.gross)
+        why = "paid with each line 逐笔已结清" if batch.gross else "by pairs 逐对结转"
         before, signed = (xl_rowcol_to_cell(row + place, 1) for place in (1, 3 + further))
         paid = f"{receivable}-{payable}"
         if further:
@@ -219,9 +221,9 @@ class _Book:
         pay_yuan, after_yuan = leg.pay_fen / _FEN_PER_YUAN, leg.carry_after_cu / CU_PER_YUAN
         steps = (
             ("carry before 上期结转", None, leg.carry_before_cu / CU_PER_YUAN, yuan),
-            *(("by pairs 逐对结转", None, beside / _FEN_PER_YUAN, fen) for _ in range(further)),
-            ("net of the lines 明细净额", f"={net}", leg.net_cu / CU_PER_YUAN, yuan),
-            ("net, signed 净额(已签名)", None, leg.net_cu / CU_PER_YUAN, yuan),
+            *((why, None, beside / _FEN_PER_YUAN, fen) for _ in range(further)),
+            ("net of the lines 明细净额", f"={net}", signed_cu / CU_PER_YUAN, yuan),
+            ("net, signed 净额(已签名)", None, signed_cu / CU_PER_YUAN, yuan),
             ("difference 差额", f"=ROUND({net}-{signed},4)", 0, yuan),
             ("payable 应付", f"=MAX(0,-ROUND({paid},2))", max(0, -pay_yuan), fen),
             ("receivable 应收", f"=MAX(0,ROUND({paid},2))", max(0, pay_yuan), fen),

@@ -387,9 +387,9 @@ async def _check_batches(conn: Connection, journal: JournalAudit) -> None:
 
 
 def _carrying(journal: JournalAudit, cycle: CycleFigures | None) -> int:
-    """Whose carries go on in a cycle's batch: its own arrangement's where that is bilateral, else everybody's."""
+    """Whose carries go on in a cycle's batch: everybody's where it is multilateral, else its own arrangement's."""
     _, model = journal.arrangements.get(cycle.arrangement_no if cycle else MAIN, ("", 0))
-    return cycle.arrangement_no if cycle and model == Model.BILATERAL else MAIN
+    return cycle.arrangement_no if cycle and model != Model.MULTILATERAL else MAIN
 
 
 def _check_link(journal: JournalAudit, row: asyncpg.Record, sequence: int, previous: bytes) -> None:

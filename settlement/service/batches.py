@@ -26,6 +26,7 @@ from settlement.core.instruction import (
     HOUSE_LEG,
     Instruction,
     instruct,
+    instruct_nothing,
     instruct_pairs,
     nets_of_pairs,
 )
@@ -315,6 +316,8 @@ async def _finish(
     _require_same_positions(facts, netting)
     if facts.cycle.model is Model.BILATERAL:
         instructions = instruct_pairs(nets=nets_of_pairs(facts.obligations), carries=facts.carries)
+    elif facts.cycle.model is Model.GROSS:
+        instructions = instruct_nothing(netting.positions)
     else:
         carries = {party: carry_cu for (party, _), carry_cu in facts.carries.items()}
         instructions = instruct(nets=netting.positions, carries=carries)

@@ -179,7 +179,7 @@ def _survey(package: Package, merchant: str) -> Survey:
     found = survey(_rows(package, merchant))
     total, leg = found.total(), package.batch.instructions[merchant]
     paid = total.receivable_fen - total.payable_fen + package.batch.beside_lines(merchant)
-    if total.net_cu != leg.net_cu or paid != leg.pay_fen:
+    if total.net_cu != package.batch.figure(merchant) or paid != leg.pay_fen:
         raise CheckFailed(
             f"The lines of {merchant} do not come to its signed payment.",
             f"{merchant} 的明细与已签名的收付额不符。",

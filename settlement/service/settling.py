@@ -89,7 +89,7 @@ async def standing(pool: Pool, *, cycle_id: str, due_days: int = DUE_DAYS) -> St
         steps = await store.fetch_steps(conn, part=PART, cycle_no=cycle_no)
     done = funds.discharged.get(cycle_no, {})
     sums: dict[tuple[int, int], list[int]] = {}
-    for _, one in owed:
+    for _, one in owed if row["model"] != "gross" else ():  # else its lines moved the money
         first, second = sorted((one.issuer, one.acceptor))
         legs = sums.setdefault((first, second), [0, 0, 0, 0])
         legs[one.issuer > one.acceptor] -= one.sign * one.debit_cu

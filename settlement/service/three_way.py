@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from schemas.files.manifest import GROSS, read_manifest
 from settlement.core.matching import BreakKind
 from settlement.core.own_lines import our_line
 from settlement.core.three_way import Money, OwnFiles, Side
@@ -64,6 +66,7 @@ async def three_way(
         if batch is None:
             raise FileRefused(f"cycle {cycle_id} has no package")
         cycle_no: int = batch["cycle_no"]
+        at_once = read_manifest(batch["manifest"]).netting.model == GROSS
         positions = await fetch_positions(conn, cycle_no=cycle_no)
         seen = await store.fetch_seen(conn, cycle_no=cycle_no)
         sides = []
@@ -77,7 +80,8 @@ async def three_way(
                 -row["pay_fen"],
                 [each for each in seen if each["merchant_no"] == row["merchant_no"]],
             )
-            sides.append(await _side(conn, row, positions, place, money, at=at, days_max=days_max))
+            side = await _side(conn, row, positions, place, money, at=at, days_max=days_max)
+            sides.append(replace(side, at_once=at_once))
         return sides
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
-from schemas.files.manifest import BILATERAL, MULTILATERAL, Counts
+from schemas.files.manifest import BILATERAL, GROSS, MULTILATERAL, Counts
 from schemas.files.tables import read_instructions, read_obligations, read_positions
 from schemas.values.amounts import CU_PER_FEN
 from schemas.values.ids import HOUSE_CODES
@@ -13,6 +13,7 @@ from settlement.core.instruction import (
     HOUSE_LEG,
     HOUSE_LEG_CODE,
     instruct,
+    instruct_nothing,
     instruct_pairs,
     nets_of_pairs,
 )
@@ -244,8 +245,12 @@ class Figures:
         }
         if sum(nets.values()) != 0:
             raise CheckFailed("The positions cannot be paid.", "净额合计不为零，无法付款。")
-        expected = instruct(
-            nets=nets, carries={numbers[party]: carry_cu for party, carry_cu in carries.items()}
+        expected = (
+            instruct_nothing(nets)
+            if self._model == GROSS
+            else instruct(
+                nets=nets, carries={numbers[party]: carry_cu for party, carry_cu in carries.items()}
+            )
         )
         codes = {number: party for party, number in numbers.items()} | {HOUSE_LEG: HOUSE_LEG_CODE}
         return _paid(expected, codes)

@@ -86,7 +86,7 @@ async def fetch_administered(
         SELECT kind, cycle_no, issuer, acceptor, units, credited_units, debit_cu, value_cu, fee_cu, reference
           FROM settlement.event
          WHERE part = $1 AND seq > $2 AND seq <= $3
-               AND kind IN (10, 11, 12, 13, 14, 15, 23, 24, 25, 26)
+               AND kind IN (10, 11, 12, 13, 14, 15, 23, 24, 25, 26, 29)
          ORDER BY seq
         """,
         part,
@@ -114,13 +114,14 @@ async def fetch_cycle_states(conn: AnyConnection, *, part: int) -> list[Record]:
 
 
 async def fetch_unsettled_positions(conn: AnyConnection, *, part: int) -> list[Record]:
-    """Stored positions of all cycles that are open or closed."""
+    """Stored positions of all cycles that are open or closed, but for gross ones: theirs are in the funds."""
     rows: list[Record] = await conn.fetch(
         """
         SELECT p.cycle_no, p.merchant_no, p.net_cu
           FROM settlement.cycle AS c
           JOIN settlement.position AS p USING (part, cycle_no)
-         WHERE c.part = $1 AND c.state <> 'settled'
+          LEFT JOIN settlement.arrangement AS a USING (part, arrangement_no)
+         WHERE c.part = $1 AND c.state <> 'settled' AND a.model IS DISTINCT FROM 'gross'
         """,
         part,
     )

@@ -87,7 +87,7 @@ async def fetch_batch_before(conn: Connection, *, cycle_no: int) -> Record | Non
 async def fetch_carrying_batch(conn: Connection, *, cycle_no: int) -> Record | None:
     """Read the batch whose carries go on in that of a cycle.
 
-    That is the one before that is multilateral too, or of the same arrangement where it is bilateral.
+    That is the one before that is multilateral too, or of the same arrangement where it is not.
     """
     return await conn.fetchrow(
         """
@@ -101,7 +101,10 @@ async def fetch_carrying_batch(conn: Connection, *, cycle_no: int) -> Record | N
             ON own.part = this.part AND own.arrangement_no = this.arrangement_no
          WHERE c.last_seq < this.last_seq
                AND coalesce(a.model, 'multilateral') = coalesce(own.model, 'multilateral')
-               AND (c.arrangement_no = this.arrangement_no OR own.model IS DISTINCT FROM 'bilateral')
+               AND (
+                   c.arrangement_no = this.arrangement_no
+                   OR coalesce(own.model, 'multilateral') = 'multilateral'
+               )
          ORDER BY c.last_seq DESC
          LIMIT 1
         """,

@@ -14,12 +14,13 @@ async def fetch_cycles(conn: Connection | Pool, *, part: int) -> list[Record]:
         """
         SELECT c.cycle_no, c.cycle_id, c.state, c.opened_at, c.cut_off_at, c.closed_at, c.settled_at,
                coalesce(sum(o.orders), 0)::bigint AS orders, coalesce(sum(o.debit_cu), 0)::bigint AS gross_cu,
-               c.last_seq, coalesce(a.code, 'main') AS arrangement
+               c.last_seq, coalesce(a.code, 'main') AS arrangement,
+               coalesce(a.model, 'multilateral') AS model
           FROM settlement.cycle AS c
           LEFT JOIN settlement.arrangement AS a USING (part, arrangement_no)
           LEFT JOIN settlement.obligation AS o USING (part, cycle_no)
          WHERE c.part = $1
-         GROUP BY c.part, c.cycle_no, a.code
+         GROUP BY c.part, c.cycle_no, a.code, a.model
          ORDER BY c.cycle_no
         """,
         part,

@@ -91,13 +91,16 @@ async def fetch_collateral(conn: Connection | asyncpg.Pool, *, part: int) -> lis
 
 
 async def fetch_closed_nets(conn: Connection | asyncpg.Pool, *, part: int) -> list[Record]:
-    """Positions of all cycles that are closed and not settled, with when they closed."""
+    """Positions of all cycles that are closed and not settled, with when they closed; none of gross ones."""
     rows: list[Record] = await conn.fetch(
         """
         SELECT p.cycle_no, p.merchant_no, p.net_cu, c.closed_at
           FROM settlement.position AS p
           JOIN settlement.cycle AS c ON c.part = p.part AND c.cycle_no = p.cycle_no
+          LEFT JOIN settlement.arrangement AS a
+            ON a.part = c.part AND a.arrangement_no = c.arrangement_no
          WHERE p.part = $1 AND c.state = 'closed' AND p.net_cu <> 0
+               AND a.model IS DISTINCT FROM 'gross'
          ORDER BY p.cycle_no, p.merchant_no
         """,
         part,

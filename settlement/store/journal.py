@@ -206,7 +206,9 @@ async def _load_arrangements(conn: Connection, books: Books) -> None:
     ):
         books.last_cycle_no = max(books.last_cycle_no, row["cycle_no"])
         if row["beside"]:
-            books.windows[row["arrangement_no"]] = Window(row["cycle_no"])
+            number = row["arrangement_no"]
+            gross = books.arrangements[number].model is Model.GROSS
+            books.windows[number] = Window(row["cycle_no"], gross=gross)
 
 
 async def _load_obligations(conn: Connection, books: Books) -> None:
@@ -241,11 +243,15 @@ async def _load_obligations(conn: Connection, books: Books) -> None:
 
 async def _load_positions(conn: Connection, books: Books) -> None:
     windows = {window.cycle_no: window for window in books.windows.values()}
-    unsettled: dict[int, dict[int, int]] = {
-        row["cycle_no"]: {}
-        for row in await conn.fetch(
-            "SELECT cycle_no FROM settlement.cycle WHERE part = $1 AND state = 'closed'", books.part
-        )
+    closed = await conn.fetch(
+        "SELECT cycle_no, arrangement_no FROM settlement.cycle WHERE part = $1 AND state = 'closed'",
+        books.part,
+    )
+    unsettled: dict[int, dict[int, int]] = {row["cycle_no"]: {} for row in closed}
+    gross = {
+        row["cycle_no"]
+        for row in closed
+        if row["arrangement_no"] and books.arrangements[row["arrangement_no"]].model is Model.GROSS
     }
     for row in await conn.fetch(
         """
@@ -267,7 +273,7 @@ async def _load_positions(conn: Connection, books: Books) -> None:
         else:
             books.accounts[row["merchant_no"]].open = row["net_cu"]
     for cycle_no, nets in unsettled.items():
-        books.restore_unsettled(cycle_no, nets)
+        books.restore_unsettled(cycle_no, nets, gross=cycle_no in gross)
     for arrangement_no, window in books.windows.items():
         books.restore_window(arrangement_no, window)
 

@@ -57,21 +57,44 @@ async def fetch_reversals(conn: Connection | Pool, *, part: int, order_seq: int)
 
 
 async def fetch_standing(conn: Connection | Pool, *, part: int, cycle_no: int) -> list[Record]:
-    """Every party's figure of one cycle beside its account, and what its other cycles weigh on it now."""
+    """Every party's figure of one cycle beside its account, and what its other cycles weigh on it now.
+
+    A gross cycle weighs nothing itself, so its figure is taken off what the others weigh.
+    """
     rows: list[Record] = await conn.fetch(
         """
+          WITH reserved AS (
+               -- Holds of pairs in gross arrangements reserve funds, and no headroom.
+               SELECT e.issuer, sum(e.debit_cu) AS cu
+                 FROM settlement.arrangement AS m
+                 JOIN settlement.pair_arrangement AS pair USING (part, arrangement_no)
+                 JOIN settlement.hold AS h USING (part)
+                 JOIN settlement.event AS e ON e.part = h.part AND e.seq = h.order_seq
+                WHERE m.part = $1 AND m.model = 'gross'
+                      AND least(e.issuer, e.acceptor) = pair.merchant_a
+                      AND greatest(e.issuer, e.acceptor) = pair.merchant_b
+                GROUP BY e.issuer
+          )
         SELECT coalesce(a.merchant_no, p.merchant_no) AS merchant_no, coalesce(p.net_cu, 0) AS net_cu,
                a.cap_cu, a.collateral_cu, a.held_cu,
                coalesce((
                    SELECT sum(least(u.net_cu, 0))
                      FROM settlement.cycle AS c
                      JOIN settlement.position AS u USING (part, cycle_no)
+                     LEFT JOIN settlement.arrangement AS made USING (part, arrangement_no)
                     WHERE c.part = $1 AND u.merchant_no = a.merchant_no
+                          AND made.model IS DISTINCT FROM 'gross'
                           AND (c.state = 'closed' OR (c.state = 'open' AND c.cycle_no <> $2))
-               ), 0)::bigint AS unsettled_cu
+               ), 0)::bigint + coalesce((
+                   SELECT cu::bigint FROM reserved WHERE issuer = a.merchant_no
+               ), 0) - CASE WHEN p.at_once THEN p.net_cu ELSE 0 END AS unsettled_cu
           FROM (SELECT * FROM settlement.account WHERE part = $1) AS a
           FULL JOIN (
-               SELECT * FROM settlement.position WHERE part = $1 AND cycle_no = $2
+               SELECT u.*, made.model IS NOT DISTINCT FROM 'gross' AS at_once
+                 FROM settlement.position AS u
+                 JOIN settlement.cycle AS c USING (part, cycle_no)
+                 LEFT JOIN settlement.arrangement AS made USING (part, arrangement_no)
+                WHERE u.part = $1 AND u.cycle_no = $2
           ) AS p ON p.merchant_no = a.merchant_no
          ORDER BY 1
         """,

@@ -308,6 +308,14 @@ def test_pairs_are_given_an_arrangement_with_cycles_of_its_own(with_ledger):
     assert closed["open"].endswith("T1200")
     assert [row["arrangement"] for row in with_ledger.json("cycle", "show")] == ["noon", "noon"]
     assert_one_sentence(with_ledger("cycle", "arrangement", "noon", "--pair", "A", "NOBODY"))
+    wanted = ("now", "--model", "gross", "--pair", "A", "B", "--why", "prefunded")
+    shown = with_ledger.json("cycle", "arrangement", *wanted)
+    assert [each["model"] for each in shown["arrangements"]] == [
+        "multilateral",
+        "bilateral",
+        "gross",
+    ]
+    assert [pair["next"] for pair in shown["pairs"]] == ["now"]
 
 
 def test_the_audit_finds_a_figure_that_was_changed(with_ledger, dsn):

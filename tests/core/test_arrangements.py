@@ -1,27 +1,37 @@
-"""Several cycles side by side: which one an order belongs to, and what each weighs on a cap (rules C2, C3, T6, T7)."""
+"""Several cycles side by side: which one an order belongs to, and what each weighs on a cap or on funds.
+
+Source: settlement/RULES.md, rules C2, C3, T6, T7 and T9.
+"""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from schemas.values.ids import HOUSE_FEES, HOUSE_ROUNDING
+from schemas.values.ids import HOUSE_FEES, HOUSE_ROUNDING, HOUSE_TRANSIT
 from schemas.values.reason import Reason
 from settlement.core.arrangement import MAIN, Model
 from settlement.core.books import Books
 from settlement.core.columns import OrderColumns
 from settlement.core.command import (
+    Adjust,
     ArrangePair,
     CloseCycle,
+    Deposit,
+    Discharge,
     End,
     Entry,
     Join,
     MakeArrangement,
     Order,
+    Pot,
     Reverse,
     SettleCycle,
+    Transfer,
 )
 from settlement.core.event import Kind
+from settlement.core.funds import missing_for
 from settlement.core.reversal import Amounts, Cleared
 from settlement.core.stretch import stretches
 from tests.simulation.ground import BODY, START_US, new_key
@@ -254,3 +264,141 @@ def test_a_reversal_goes_into_the_cycle_that_is_open_for_the_pair_now():
     assert changes.reversed == {(window.cycle_no, 1, 2): (1, 70, 70, 0)}
     # 70 are to come in the closed cycle and 70 are owed in the open one: only what is owed weighs.
     assert books.accounts[2].unsettled == -70
+
+
+# --- rule T9: paid at once ---
+
+
+def at_once(**deposits: int) -> Books:
+    """Books with merchants 1 to 3 under caps of 1,000; the pairs (1, 2) and (2, 3) are paid at once."""
+    books = Books(part=1)
+    books.tick(START_US)
+    for number in (1, 2, 3):
+        books.decide(Join(0, new_key(), BODY, number, 1_000))
+        if cu := deposits.get(f"of_{number}", 0):
+            books.decide(Deposit(0, new_key(), BODY, number, Pot.FUNDS, cu))
+    books.decide(MakeArrangement(0, new_key(), BODY, "now", Model.GROSS))
+    close(books, NOON)
+    for pair in ((1, 2), (2, 3)):
+        arrange(books, pair, NOON)
+    close(books, MAIN)
+    return books
+
+
+def with_fee(issuer: int, acceptor: int, debit_cu: int) -> Order:
+    """An order with a remainder of 3 CU and a fee of 2."""
+    return replace(order(issuer, acceptor, debit_cu), value_cu=debit_cu - 3, fee_cu=2)
+
+
+def end(books: Books, held: Entry, kind: Kind = Kind.CLEARED) -> Entry:
+    """End an accepted order."""
+    return books.decide(End(0, bytes(16), BODY, held.seq, kind))[0]
+
+
+def test_an_order_that_is_paid_at_once_needs_the_money_and_no_cap():
+    """Rule T9: it clears if the issuer's funds cover its debit, to the last CU; no cap, and it moves all four legs."""
+    books = at_once(of_1=5_000)
+    headroom = [(each.base, each.open) for each in books.accounts.values()]
+    assert books.decide(with_fee(1, 2, 5_001))[0].reason == Reason.FUNDS_INSUFFICIENT.number
+    assert books.decide(with_fee(1, 2, 5_000))[0].kind == Kind.CLEARED
+    assert books.funds.balances == {1: 0, 2: 4_995, HOUSE_FEES: 2, HOUSE_ROUNDING: 3}
+    # What came in a moment ago is spent on, and nothing of it weighs anywhere.
+    assert books.decide(with_fee(2, 3, 4_995))[0].kind == Kind.CLEARED
+    assert decided(books, 1, 2, 1).reason == Reason.FUNDS_INSUFFICIENT.number
+    assert [(each.base, each.open) for each in books.accounts.values()] == headroom
+    assert sum(books.windows[NOON].nets.values()) == 0
+    assert books.windows[NOON].net(1) == -5_000
+
+
+def test_a_gross_window_closes_with_nothing_owed():
+    """Rules T9 and U6: nothing weighs or is missing, nobody's pair settles once more, and settling moves no money."""
+    books = at_once(of_1=500)
+    decided(books, 1, 2, 500)
+    [closed, _] = close(books, NOON)
+    assert books.unsettled == {closed.cycle_no: {}}
+    assert books.accounts[1].base == 1_000
+    assert missing_for(books, closed.cycle_no) == {}
+    pair = (1, 2, -500, 500, 0, 0)
+    [again] = books.decide(Discharge(0, new_key(), BODY, closed.cycle_no, (pair,)))
+    assert again.reason == Reason.FUNDS_MOVED.number
+    [settled] = books.decide(SettleCycle(0, new_key(), BODY, closed.cycle_no, funded=True))
+    assert (settled.kind, settled.value_cu) == (Kind.CYCLE_SETTLED, 0)
+    assert books.funds.balances == {1: 0, 2: 500}
+    assert books.gross_closed == set()
+
+
+def test_a_hold_that_is_paid_at_once_keeps_its_money():
+    """Rule T9: it reserves funds and no headroom; they are neither withdrawn nor spent twice, until it ends."""
+    books = at_once(of_1=900)
+    held = decided(books, 1, 2, 600, hold_us=10**6)
+    assert held.kind == Kind.ACCEPTED
+    assert (books.accounts[1].held, books.accounts[1].base) == (600, 1_000)
+    assert decided(books, 1, 2, 301, hold_us=10**6).reason == Reason.FUNDS_INSUFFICIENT.number
+    assert decided(books, 1, 2, 301).reason == Reason.FUNDS_INSUFFICIENT.number
+
+    def withdraw(cu: int) -> Entry:
+        pots = 1, Pot.FUNDS, HOUSE_TRANSIT, Pot.FUNDS, cu
+        return books.decide(Transfer(0, new_key(), BODY, *pots))[0]
+
+    assert withdraw(301).reason == Reason.FUNDS_INSUFFICIENT.number
+    assert withdraw(300).kind == Kind.TRANSFERRED
+    assert end(books, held).kind == Kind.CLEARED
+    assert (books.funds.of(1), books.funds.of(2), books.reserved[1]) == (0, 600, 0)
+    assert (books.accounts[1].held, books.accounts[1].base) == (0, 1_000)
+
+
+@pytest.mark.parametrize("kind", [Kind.CLEARED, Kind.VOIDED])
+def test_what_a_hold_reserves_turns_with_its_pair(kind):
+    """Rules T7 and T9: an open hold holds headroom before the turn and money after it; its end is never refused.
+
+    Where it leaves the issuer's funds below zero, that is told as a breach.
+    """
+    books = at_once()
+    held = decided(books, 1, 3, 400, hold_us=10**6)
+    arrange(books, (1, 3), NOON)
+    assert (books.accounts[1].base, books.reserved) == (600, {})
+    close(books, MAIN)
+    assert (books.accounts[1].base, books.free_funds(1)) == (1_000, -400)
+    books.take()
+    end(books, held, kind)
+    assert (books.accounts[1].base, books.reserved) == (1_000, {1: 0})
+    cleared = kind is Kind.CLEARED
+    assert books.funds.of(1) == (-400 if cleared else 0)
+    assert books.take().breached == ({1: 400} if cleared else {})
+
+
+def test_a_pair_that_leaves_takes_its_holds_along():
+    """Rule T9: the money is free again, and the headroom is held."""
+    books = at_once(of_1=400)
+    held = decided(books, 1, 2, 400, hold_us=10**6)
+    arrange(books, (1, 2), MAIN)
+    close(books, NOON)
+    assert (books.accounts[1].base, books.free_funds(1)) == (600, 400)
+    end(books, held)
+    assert (books.accounts[1].open, books.accounts[1].base, books.funds.of(1)) == (-400, 1_000, 400)
+
+
+@pytest.mark.parametrize("left", [100, 0], ids=["covered", "spent"])
+def test_what_was_paid_at_once_is_given_back_at_once(left):
+    """Rule T9: a reversal moves the four legs back and is never refused; funds below zero are told as a breach."""
+    books = at_once(of_1=100)
+    cleared = books.decide(with_fee(1, 2, 100))[0]
+    if not left:
+        decided(books, 2, 3, 95)
+    books.take()
+    whole = Amounts(1, 100, 97, 2, 0)
+    books.cleared[cleared.seq] = Cleared(cleared.seq, cleared.seq, 2, 1, 2, 1, 1, 0, "", whole)
+    books.take_back(Reverse(2, new_key(), BODY, cleared.seq), books.cleared[cleared.seq], whole)
+    assert (books.funds.of(1), books.funds.of(2)) == (100, 0 if left else -95)
+    assert books.funds.of(HOUSE_FEES) == books.funds.of(HOUSE_ROUNDING) == 0
+    assert books.take().breached == ({} if left else {2: 95})
+
+
+def test_an_adjustment_of_what_is_paid_at_once_moves_the_money():
+    """Rule T9: no need is looked at; an issuer that it leaves below zero is told of."""
+    books = at_once()
+    books.take()
+    [made] = books.decide(Adjust(0, new_key(), BODY, 0, 1, 2, 50, 40, 4))
+    assert made.kind == Kind.ADJUSTED
+    assert books.funds.balances == {1: -50, 2: 36, HOUSE_FEES: 4, HOUSE_ROUNDING: 10}
+    assert books.take().breached == {1: 50}

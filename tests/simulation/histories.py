@@ -374,7 +374,14 @@ BESIDE: list[tuple] = [
     ("close", 9, 9, 0),
     ("send",),
 ]
-"""Half of the histories go on with three pairs in two arrangements beside the main one."""
+"""A third of the histories go on with three pairs in two arrangements beside the main one."""
+AT_ONCE: list[tuple] = [
+    *(("make", 2), ("make", 1), ("arrange", 0, 1, 1), ("arrange", 3, 4, 1), ("arrange", 3, 0, 1)),
+    *(("arrange", 4, 2, 2), ("close", 9, 9, 0)),
+    *(("deposit", party, 0, 700 - 100 * party) for party in range(5)),
+    ("send",),
+]
+"""Another third with three pairs that are paid at once, from money that is there."""
 
 
 def steps(
@@ -389,7 +396,9 @@ def steps(
     ]
     one = st.one_of(bag)
     drawn = st.one_of([st.lists(one, min_size=size, max_size=2 * size + 10) for size in sizes])
-    return st.tuples(st.sampled_from([[], BESIDE]), drawn).map(lambda parts: [*parts[0], *parts[1]])
+    return st.tuples(st.sampled_from([[], BESIDE, AT_ONCE]), drawn).map(
+        lambda parts: [*parts[0], *parts[1]]
+    )
 
 
 @dataclass(slots=True)
@@ -708,7 +717,7 @@ class Script:
 
     def _make(self, pick: int) -> None:
         """Make an arrangement, mostly with its first cycle."""
-        self._keyed("make", code=f"beside-{pick % 4}", model=pick % 2)
+        self._keyed("make", code=f"beside-{pick % 4}", model=pick % 3)
         number = len(self.oracle.events("arrangement_made"))
         if pick < 8 and number and not self.oracle.cycle(number):
             next_id = f"cycle {self.numbers} of {number}"

@@ -74,6 +74,39 @@ class Oracle(Purse):
         """Value of a merchant's open holds."""
         return sum(e["debit"] for e in self.open_holds() if e["issuer"] == merchant)
 
+    def is_gross(self, arrangement):
+        """Whether money moves with each line of an arrangement."""
+        return any(
+            (e["value"], e["fee"]) == (arrangement, 2) for e in self.events("arrangement_made")
+        )
+
+    def gross_cycles(self):
+        """Cycles of such arrangements."""
+        opened = self.events("cycle_opened")
+        return [e["cycle"] for e in opened if self.is_gross(e["arrangement"])]
+
+    def owed_cycles(self, cycles):
+        """Those in which something can be owed."""
+        gross = self.gross_cycles()
+        return [cycle for cycle in cycles if cycle not in gross]
+
+    def reserved(self, merchant):
+        """Value of the open holds whose pair is paid at once now: their money is kept for them."""
+        return sum(
+            e["debit"]
+            for e in self.open_holds()
+            if e["issuer"] == merchant
+            and self.is_gross(self.arrangement(e["issuer"], e["acceptor"])[0])
+        )
+
+    def uncovered(self, issuer, cycle, debit, *, hold=False):
+        """Why an order of a cycle is not covered, if it is not."""
+        if cycle in self.gross_cycles():
+            free = self.in_pot(issuer, 0) - self.reserved(issuer)
+            return "" if free >= debit else "funds_insufficient"
+        room = self.strict_room(issuer) if hold else self.room(issuer, cycle)
+        return "" if room >= debit else "net_debit_cap_exceeded"
+
     def cycle(self, arrangement=0):
         """Number of the open cycle of an arrangement (0 is the main one), 0 before the first."""
         opened = [e for e in self.events("cycle_opened") if e["arrangement"] == arrangement]
@@ -107,13 +140,14 @@ class Oracle(Purse):
 
     def room(self, merchant, cycle):
         """Headroom for an order of one cycle: the other open ones count only where they are owed."""
-        others = [other for other in self.open_cycles() if other != cycle]
+        others = [other for other in self.owed_cycles(self.open_cycles()) if other != cycle]
         owed = sum(min(0, self.position(other, merchant)) for other in others)
         return self.base(merchant) + owed + self.position(cycle, merchant)
 
     def strict_room(self, merchant):
         """Headroom without any credit of an open cycle."""
-        owed = sum(min(0, self.position(cycle, merchant)) for cycle in self.open_cycles())
+        cycles = self.owed_cycles(self.open_cycles())
+        owed = sum(min(0, self.position(cycle, merchant)) for cycle in cycles)
         return self.base(merchant) + owed
 
     def unsettled_cycles(self):
@@ -139,8 +173,10 @@ class Oracle(Purse):
 
     def base(self, merchant):
         """Headroom before the open position counts."""
-        debts = sum(min(0, self.position(cycle, merchant)) for cycle in self.unsettled_cycles())
-        return self.cap(merchant) + self.collateral(merchant) + debts - self.held(merchant)
+        cycles = self.owed_cycles(self.unsettled_cycles())
+        debts = sum(min(0, self.position(cycle, merchant)) for cycle in cycles)
+        held = self.held(merchant) - self.reserved(merchant)
+        return self.cap(merchant) + self.collateral(merchant) + debts - held
 
     def live_lots(self, member, issuer, at):
         """A member's lots of one programme that can be spent, first to expire first."""
@@ -285,13 +321,11 @@ class Oracle(Purse):
         cycle = self.cycle_of(issuer, acceptor)
         if not cycle:
             return refused("cycle_not_open")
+        if why := self.uncovered(issuer, cycle, debit, hold=bool(hold)):
+            return refused(why)
         if hold:
-            if self.strict_room(issuer) - debit < 0:
-                return refused("net_debit_cap_exceeded")
             due = self.now + hold
             return [self.write("accepted", due=due, cycle=cycle, credited=credited, **figures)]
-        if self.room(issuer, cycle) - debit < 0:
-            return refused("net_debit_cap_exceeded")
         extra = {"cycle": cycle}
         if hosted and credited:
             ends = min(live[0]["expires"], at + self.programmes[acceptor]["valid_days"] * DAY)
@@ -655,8 +689,7 @@ class Oracle(Purse):
             why = self.unprotected(issuer, member, debit)
             if not why and not cycle:
                 why = "cycle_not_open"
-            if not why and self.room(issuer, cycle) - debit < 0:
-                why = "net_debit_cap_exceeded"
+            why = why or self.uncovered(issuer, cycle, debit)
             if why:
                 answers.append(self.write("refused", reason=why, **figures))
                 continue

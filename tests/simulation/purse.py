@@ -15,6 +15,9 @@ class Purse:
     merchants: Any
     cycle: Any
     unsettled_cycles: Any
+    gross_cycles: Any
+    owed_cycles: Any
+    reserved: Any
     position: Any
     base: Any
     strict_room: Any
@@ -36,7 +39,8 @@ class Purse:
                 total -= cu * ((event["issuer"], event["units"]) == (party, pot))
                 total += cu * ((event["acceptor"], event["credited"]) == (party, pot))
         if pot == 0:
-            total += sum(self.position(cycle, party) for cycle in self.settled_cycles())
+            moved = {*self.settled_cycles(), *self.gross_cycles()}
+            total += sum(self.position(cycle, party) for cycle in moved)
             total += sum(
                 dict(self.legs(event)).get(party, 0)
                 for event in self.events("discharged")
@@ -109,7 +113,9 @@ class Purse:
         }
 
     def residual(self, cycle, party):
-        """What of a position no pair has settled."""
+        """What of a position no pair has settled; nothing where money moved with each line."""
+        if cycle in self.gross_cycles():
+            return 0
         gone = sum(
             dict(self.legs(event)).get(party, 0)
             for event in self.events("discharged")
@@ -186,7 +192,8 @@ class Purse:
             return ""
         spare = inside
         if giver > 0 and giver_pot == 0:
-            spare += sum(min(0, self.position(c, giver)) for c in self.unsettled_cycles())
+            closed = self.owed_cycles(self.unsettled_cycles())
+            spare += sum(min(0, self.position(c, giver)) for c in closed) - self.reserved(giver)
         if spare < cu:
             return "funds_insufficient"
         if giver_pot == 1 and self.strict_room(giver) < cu:
@@ -201,7 +208,9 @@ class Purse:
         """Some pairs are settled before the rest."""
         if cycle not in self.unsettled_cycles():
             return self.refuse_plainly("cycle_not_closed")
-        if any((cycle, pair[0], pair[1]) in self.discharged() for pair in pairs):
+        if cycle in self.gross_cycles() or any(
+            (cycle, pair[0], pair[1]) in self.discharged() for pair in pairs
+        ):
             return self.refuse_plainly("funds_moved")
         change: dict[int, int] = {}
         for pair in pairs:

@@ -17,18 +17,22 @@ from exchange.worker.packager import cut_missing
 from schemas.files.tables import read_instructions, write_instructions
 from schemas.values.faults import Unavailable
 from schemas.values.ids import order_id
-from schemas.values.reason import Refusal
+from schemas.values.reason import Reason, Refusal
 from settlement.core.arrangement import Model
 from settlement.core.calendar import Calendar
-from settlement.core.command import Order
+from settlement.core.command import Deposit, End, Order, Pot, SettleCycle
 from settlement.core.event import Kind
 from settlement.core.instruction import HOUSE_LEG_CODE
 from settlement.core.payment_id import read_payment_name, written_again
 from settlement.core.trail import PROGRAM
-from settlement.service import cycles
+from settlement.service import cycles, inquiry
 from settlement.service.arrangements import carry_out_arrangement, list_pairs
 from settlement.service.audit import audit
 from settlement.service.proofs import prove_order
+from settlement.service.reports import Moment, trial_balance
+from settlement.service.reports import standing as stood
+from settlement.service.settling import standing
+from settlement.service.three_way import three_way
 from settlement.service.verification import verify_package, verify_proof
 from tests.golden.packages import failed, golden_keyring, resign
 from tests.golden.renderings import SMALL, fen, make, table
@@ -356,3 +360,118 @@ async def test_a_change_that_was_cut_off_anywhere_is_finished_once(dsn):
             ("B", "C", "main", "cut-3"),
         ]
         assert (await audit(house.pool)).differences == []
+
+
+async def test_a_gross_cycle_is_paid_when_it_closes_and_verified_offline(dsn, tmp_path):
+    """Rules T9, N13, K19 and Y1: orders move money when they clear, and of their cycle nothing is left to pay.
+
+    Package, verifier, renderings, settlement, reports and audit say so, also after the writer starts anew; a payment
+    that whoever holds the key wrote into it is found.
+    """
+    keyring = golden_keyring(tmp_path / "keys")
+    packages = tmp_path / "packages"
+    codes = ("AIR", "NOODLES", "SPECTACLES")
+    async with open_house(dsn, *(terms(code, hosted=False) for code in codes)) as house:
+        pairs = [("AIR", "NOODLES"), ("NOODLES", "SPECTACLES")]
+        await arranged(house, "now", Model.GROSS, *pairs)
+        air, noodles, _ = (house.numbers[code] for code in codes)
+
+        async def close(arrangement: str) -> int:
+            open_no = {row["code"]: row["cycle_no"] for row in await cycles.list_open(house.pool)}
+            await cycles.close_now(
+                house.pool, house.writer, now(house), by=PROGRAM, arrangement=arrangement
+            )
+            number: int = open_no[arrangement]
+            return number
+
+        async def anew() -> None:
+            await house.writer.stop()
+            house.writer = make_writer(dsn, house.clock)
+            await house.writer.start()
+
+        def spends(debit_cu: int, hold_us: int = 0) -> Order:
+            return Order(
+                noodles, new_key(), BODY, air, noodles, 1, 1, debit_cu, debit_cu - 3, 2,
+                house.rates[air], hold_us=hold_us,
+            )  # fmt: skip
+
+        await close("main")
+        await house.one(Deposit(0, new_key(), BODY, air, Pot.FUNDS, 20_000))
+        cleared_in = await buy(house, "AIR", "NOODLES", 12_345)
+        held = await house.one(spends(7_000, hold_us=10**9))
+        assert held.kind == Kind.ACCEPTED
+        await anew()
+        for open_no in (cleared_in, cleared_in + 1):
+            [shown] = [
+                row
+                for row in await inquiry.standing(house.pool, cycle_no=open_no)
+                if row["merchant_no"] == air
+            ]
+            assert shown["held_cu"] == 7_000
+            assert shown["unsettled_cu"] - shown["held_cu"] + shown["net_cu"] == 0
+        late = await house.one(spends(656))
+        assert (late.kind, late.reason) == (Kind.REFUSED, Reason.FUNDS_INSUFFICIENT.number)
+        await buy(house, "AIR", "NOODLES", 655)
+        await buy(house, "NOODLES", "SPECTACLES", 9_999)
+        numbers = [await close("now"), await close("main")]
+        cleared = await house.one(End(noodles, bytes(16), BODY, held.order_seq, Kind.CLEARED))
+        numbers.append(await close("now"))
+        assert (cleared.kind, cleared.cycle_no) == (Kind.CLEARED, numbers[-1])
+        await anew()
+        assert await cut_missing(house.pool, keys=tmp_path / "keys", packages=packages)
+        batches = await house.pool.fetch(
+            "SELECT cycle_no, cycle_id FROM settlement.batch ORDER BY sequence"
+        )
+        folders = {row["cycle_no"]: packages / row["cycle_id"] for row in batches}
+        for folder in folders.values():
+            assert verify_package(folder, trusted=keyring.trusted()).ok
+        for number in (numbers[0], numbers[2]):
+            folder = folders[number]
+            manifest = json.loads((folder / "manifest.json").read_bytes())
+            assert manifest["netting"]["model"] == "immediate-gross"
+            legs = read_instructions((folder / "instructions.csv").read_bytes())
+            assert {leg.party for leg in legs} >= {"AIR", "NOODLES", HOUSE_LEG_CODE}
+            assert not any(
+                (leg.net_cu, leg.pay_fen, leg.carry_before_cu, leg.carry_after_cu) != (0, 0, 0, 0)
+                for leg in legs
+            )
+            state = await standing(house.pool, cycle_id=folder.name)
+            assert state is not None
+            assert (state.missing, state.figures.pairs) == ({}, ())
+            sides = await three_way(
+                house.pool, cycle_id=folder.name, packages=packages, at=now(house)
+            )
+            assert {fault for side in sides for fault in side.faults()} == {"no_file"}
+        second = folders[numbers[2]]
+        assert json.loads((second / "manifest.json").read_bytes())["carries"]["cycle_id"] == (
+            folders[numbers[0]].name
+        )
+
+        before = await house.pool.fetch("SELECT party, cu FROM settlement.funds ORDER BY party")
+        for source in (Moment(), Moment(journal=True)):
+            found = trial_balance(await stood(house.pool, source, now=now(house)))
+            assert found.ok, found.checks
+        for number in numbers:
+            settled = await house.one(SettleCycle(0, new_key(), BODY, number, funded=True))
+            assert settled.kind == Kind.CYCLE_SETTLED
+        after = await house.pool.fetch("SELECT party, cu FROM settlement.funds ORDER BY party")
+        assert before == after
+        assert sum(row["cu"] for row in after) == 20_000
+        assert {row["party"]: row["cu"] for row in after}[air] == 0
+        assert (await audit(house.pool)).differences == []
+
+        listed = make(second, tmp_path / "made", kinds=(*SMALL, "xlsx"))
+        assert not [one.path for one in listed.files if "pain.001" in one.path]
+        vouchers = [one.path for one in listed.files if one.path.endswith("vouchers.csv")]
+        for path in vouchers:
+            entries = table(tmp_path / "made" / path)
+            assert sum(fen(row["借方金额"]) - fen(row["贷方金额"]) for row in entries) == 0
+        legs = read_instructions((second / "instructions.csv").read_bytes())
+        for changed in (
+            [replace(legs[0], net_cu=100, pay_fen=1), *legs[1:]],
+            [replace(legs[0], carry_before_cu=1, carry_after_cu=1), *legs[1:]],
+            legs[1:],
+        ):
+            (second / "instructions.csv").write_bytes(write_instructions(changed))
+            resign(second)
+            assert "instructions" in failed(second)
