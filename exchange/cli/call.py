@@ -27,6 +27,11 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--body", help="JSON to send; @FILE reads a file, @- what comes in.")
 @click.option("--key", help="Idempotency key; what is sent again under it gets the first answer.")
 @click.option(
+    "--again",
+    is_flag=True,
+    help="A repeat is harmless though there is no key: send it again while nobody answers.",
+)
+@click.option(
     "--url",
     envvar="TONGDUI_URL",
     default="http://127.0.0.1:8080",
@@ -56,6 +61,7 @@ def call(
     path: str,
     body: str | None,
     key: str | None,
+    again: bool,  # noqa: FBT001 - click's
     url: str,
     identity: Path | None,
     trust: tuple[Path, ...],
@@ -64,8 +70,8 @@ def call(
 ) -> None:
     """Send one signed request and print its verified answer.
 
-    While nobody answers, it is sent again under the same key. Status 1 means that the answer is no, or that it is not
-    shown to be the clearing house's.
+    While nobody answers, what carries a key or only reads is sent again; `--again` says so of anything else. Status 1
+    means that the answer is no, or that it is not shown to be the clearing house's.
     """
     from exchange.client import load_identity, load_trusted
 
@@ -76,7 +82,11 @@ def call(
         raise Unusable(f"there is no {home.operator_identity} yet: name a key with --identity")
     who = load_identity(identity or home.operator_identity)
     trusted = load_trusted(trust) if trust else keyring_of(home).trusted()
-    asked = _ask(url, who, trusted, method.upper(), path, _read(body), key, _tls(ca, cert))
+    # What carries no key may be a wish that counts twice; only the caller knows.
+    again = again or bool(key) or method.upper() == "GET"
+    asked = _ask(
+        url, who, trusted, method.upper(), path, _read(body), key, _tls(ca, cert), again=again
+    )
     answer = run(asked)
     sys.stdout.buffer.write(answer.body)
     if answer.content_type.partition(";")[0].endswith("json"):
@@ -94,12 +104,13 @@ async def _ask(
     body: bytes | None,
     key: str | None,
     tls: ssl.SSLContext,
+    *,
+    again: bool,
 ) -> Answer:
     from exchange.client import SignedClient
 
     async with SignedClient.open(url, who, trusted, tls=tls) as client:
-        # What carries no key may be a wish that counts twice; only the caller knows.
-        return await client.call(method, path, body, key=key, again=bool(key) or method == "GET")
+        return await client.call(method, path, body, key=key, again=again)
 
 
 def _tls(ca: Path | None, cert: Path | None) -> ssl.SSLContext:

@@ -15,8 +15,9 @@ import signal
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import ceil
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 from typing import IO, TYPE_CHECKING, Final
 
 import click
@@ -192,8 +193,8 @@ async def clearing_house(
         stack.push_async_callback(_stop_all, deliverers)
         stack.push_async_callback(_stop_all, children)
         # A gateway waits for the writer before it listens, so all may start at once.
-        everybody = (writer, packager, *workers, *deliverers, *children)
-        await asyncio.gather(*(child.start() for child in everybody))
+        everybody = (packager, *workers, *deliverers, *children)
+        await asyncio.gather(_start_writer(writer), *(child.start() for child in everybody))
         keeper = asyncio.create_task(database.keep(), name="keep database")
         stack.push_async_callback(_cancel, keeper)
         yield ClearingHouse(
@@ -210,6 +211,13 @@ async def clearing_house(
             operator_key_is_new=is_new,
             sandbox=prepared,
         )
+
+
+async def _start_writer(writer: Child) -> None:
+    """Start it, and wait until a signature of now counts: in the second in which it began, none does."""
+    await writer.start()
+    ready_at = time()
+    await asyncio.sleep(ceil(ready_at) - ready_at)
 
 
 async def _whole(work: Coroutine[object, object, None]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import socket
 import ssl
 import stat
 import subprocess
@@ -82,7 +83,8 @@ def test_a_merchant_gets_a_key_calls_with_it_and_loses_it(tongdui: Command, tmp_
         body = tmp_path / "members.json"
         body.write_text('{"members": ["anna"]}')
         for given in (f"@{body}", body.read_text()):
-            done = tongdui("call", "post", "/v1/members", "--body", given, *mine)
+            done = tongdui("call", "post", "/v1/members", "--body", given, "--again", *mine)
+            assert done.returncode == 0, done.stderr
             assert json.loads(done.stdout)["enrolled"] == 1
         # A key that openssl made serves as well.
         other = tmp_path / "openssl.pem"
@@ -95,7 +97,7 @@ def test_a_merchant_gets_a_key_calls_with_it_and_loses_it(tongdui: Command, tmp_
         [rotated] = tongdui.json("merchant", "key", "add", csr, "--overlap-hours", 1)
         states = {k["kid"]: k["state"] for k in tongdui.json("merchant", "key", "list", "EYE")}
         assert states == {key["kid"]: "retiring", rotated["kid"]: "active"}
-        enrol = ("call", "POST", "/v1/members", "--body", body.read_text())
+        enrol = ("call", "POST", "/v1/members", "--again", "--body", body.read_text())
         assert tongdui(*enrol, *url, "--identity", other).returncode == 0
 
         assert tongdui("merchant", "key", "revoke", key["kid"]).returncode == 0
@@ -114,6 +116,42 @@ def test_a_merchant_gets_a_key_calls_with_it_and_loses_it(tongdui: Command, tmp_
     finally:
         server.popen.terminate()
         server.popen.communicate(timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("words", "repeated"), [((), False), (("--key", "k1"), True), (("--again",), True)]
+)
+def test_what_nobody_answers_is_sent_again_where_that_is_harmless(
+    with_ledger: Command, tmp_path: Path, words: tuple[str, ...], *, repeated: bool
+):
+    """A POST without a key is sent once, unless its caller says that a repeat is harmless."""
+    pem = tmp_path / "eye.pem"
+    assert with_ledger("merchant", "key", "make", "EYE", pem).returncode == 0
+    trust = tmp_path / "house.pub"
+    subprocess.run(["openssl", "pkey", "-in", pem, "-pubout", "-out", trust], check=True)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(60)
+        url = (
+            "--url",
+            f"http://127.0.0.1:{listener.getsockname()[1]}",
+            "--identity",
+            pem,
+            "--trust",
+            trust,
+        )
+        calling = with_ledger.start("call", "POST", "/v1/members", "--body", "{}", *words, *url)
+        try:
+            for _ in range(2 if repeated else 1):
+                connection, _ = listener.accept()
+                connection.recv(1)
+                connection.close()
+            if not repeated:
+                out, error = calling.popen.communicate(timeout=60)
+                assert (calling.popen.returncode, out) == (2, "")
+                assert "POST /v1/members: " in error
+        finally:
+            calling.popen.kill()
+            calling.popen.communicate(timeout=60)
 
 
 def test_a_call_says_what_it_cannot_use(with_ledger: Command, tmp_path: Path):
