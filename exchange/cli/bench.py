@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from exchange.bench.machine import Machine
     from exchange.bench.report import Report, Round, Spread
     from exchange.bench.rounds import Bench, Sizes
-    from exchange.cli.serve import ClearingHouse
+    from exchange.cli.house import ClearingHouse
 
 QUICK_SECONDS: Final = 50.0
 """A quick run ends within this, its server removed."""
@@ -170,7 +170,7 @@ async def _measure(wanted: _Wanted, server: EmbeddedServer, home: Home) -> Repor
     from exchange.bench.house import deal_lots, operator_of, register_merchants
     from exchange.bench.merchants import open_shops
     from exchange.bench.rounds import MARKET_SEED, Bench
-    from exchange.cli.serve import clearing_house
+    from exchange.cli.house import clearing_house
 
     began, load_before = wanted.began, os.getloadavg()[0]
     at = datetime.now(UTC)

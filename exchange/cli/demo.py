@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from exchange.cli.client import Client
     from exchange.cli.demo_money import CycleMoney, Treasury
-    from exchange.cli.serve import ClearingHouse
+    from exchange.cli.house import ClearingHouse
     from schemas.files.programmes import ProgrammeFile
     from schemas.files.purchases import PurchaseLine
 
@@ -137,7 +137,7 @@ async def _demo(home: Home, gateways: int, log_file: IO[bytes], *, shown: bool) 
     """Run the whole of it."""
     from deploy import demo as data
     from exchange.cli.client import client_of
-    from exchange.cli.serve import clearing_house
+    from exchange.cli.house import clearing_house
     from schemas.files.programmes import parse_programmes
     from schemas.files.purchases import parse_purchases
 
