@@ -15,6 +15,7 @@ from exchange.store.journeys import fetch_journey_of_order
 from schemas.files.instant import microseconds
 from schemas.values.ids import HOUSE, order_id
 from schemas.values.reason import REASON_BY_NUMBER, Reason, Refusal
+from schemas.wire.adjustments import AdjustmentView
 from schemas.wire.cycles import CycleView, PositionsAnswer, PositionView
 from schemas.wire.fields import instant_text
 from schemas.wire.members import BalancesAnswer, BalanceView, HistoryLine, LotView
@@ -134,10 +135,15 @@ class Reports:
         if journey is not None and reason is None:
             reason = _why_undone(journey)
         reversals: list[ReversalView] = []
+        adjustments: list[AdjustmentView] = []
         if last["kind"] == Kind.CLEARED:
             reversals = [
                 await self._reversal(row, travels=journey is not None)
                 for row in await inquiry.find_reversals(self._pool, first["seq"])
+            ]
+            adjustments = [
+                await self._adjustment(row)
+                for row in await inquiry.find_adjustments(self._pool, first["seq"])
             ]
         return OrderView(
             order_id=str(order),
@@ -163,6 +169,7 @@ class Reports:
             stuck=journey is not None and journey.stuck_since_us > 0,
             reversed_units=str(sum(int(each.units) for each in reversals)) if reversals else None,
             reversals=reversals,
+            adjustments=adjustments,
         )
 
     async def _reversal(self, row: Record, *, travels: bool) -> ReversalView:
@@ -181,6 +188,18 @@ class Reports:
             credited_units=str(row["credited_units"]) if row["credited_units"] else None,
             new_lot_until=instant_text(row["due_at_us"]) if row["lot_no"] else None,
             journey=journey.state.name.lower() if journey else None,
+        )
+
+    async def _adjustment(self, row: Record) -> AdjustmentView:
+        return AdjustmentView(
+            adjustment_id=str(order_id(row["at_us"], PART, row["seq"])),
+            at=instant_text(row["at_us"]),
+            cycle=await self.cycle_name(row["cycle_no"]),
+            debit_cu=str(row["debit_cu"]),
+            value_cu=str(row["value_cu"]),
+            fee_cu=str(row["fee_cu"]),
+            remainder_cu=str(row["debit_cu"] - row["value_cu"]),
+            reference=row["reference"],
         )
 
     # Members --------------------------------------------------------------------------------------

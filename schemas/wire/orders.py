@@ -7,6 +7,7 @@ from typing import Annotated, Final, Generic, Literal
 import msgspec
 
 from schemas.values.faults import SchemaError
+from schemas.wire.adjustments import AdjustmentView
 from schemas.wire.fields import (
     REFERENCE_FORBIDDEN,
     AmountT,
@@ -221,6 +222,7 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         stuck: Whether people are asked about it; left out where they are not.
         reversed_units: Units of a cleared order that reversals took back; left out for none.
         reversals: These reversals, oldest first; left out for none.
+        adjustments: Adjustments that corrected the order's line, oldest first; left out for none.
     """
 
     order_id: str
@@ -246,3 +248,4 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     stuck: bool = False
     reversed_units: Count | None = None
     reversals: list[ReversalView] = []
+    adjustments: list[AdjustmentView] = []

@@ -64,6 +64,11 @@ async def find_reversals(pool: Pool, order_seq: int) -> list[Record]:
     return await orders.fetch_reversals(pool, part=PART, order_seq=order_seq)
 
 
+async def find_adjustments(pool: Pool, order_seq: int) -> list[Record]:
+    """What corrected an order's line, oldest first; above 0 owed, below 0 taken back."""
+    return await orders.fetch_adjustments(pool, part=PART, order_seq=order_seq)
+
+
 async def standing(pool: Pool, *, cycle_no: int) -> list[Record]:
     """Every party's figure of one cycle, with its account beside it."""
     return await orders.fetch_standing(pool, part=PART, cycle_no=cycle_no)

@@ -56,6 +56,22 @@ async def fetch_reversals(conn: Connection | Pool, *, part: int, order_seq: int)
     return rows
 
 
+async def fetch_adjustments(conn: Connection | Pool, *, part: int, order_seq: int) -> list[Record]:
+    """The adjustments of an order, oldest first; figures above 0 are owed, below 0 taken back."""
+    rows: list[Record] = await conn.fetch(
+        """
+        SELECT e.seq, e.debit_cu, e.value_cu, e.fee_cu, e.reference, e.cycle_no,
+               (extract(epoch FROM e.at) * 1000000)::bigint AS at_us
+          FROM settlement.event AS e
+         WHERE e.part = $1 AND e.order_seq = $2 AND e.kind = 6
+         ORDER BY e.seq
+        """,
+        part,
+        order_seq,
+    )
+    return rows
+
+
 async def fetch_standing(conn: Connection | Pool, *, part: int, cycle_no: int) -> list[Record]:
     """Every party's figure of one cycle beside its account, and what its other cycles weigh on it now.
 

@@ -26,6 +26,20 @@ async def opened(house: House, **changes: Any) -> Any:
     return order.body, case.body
 
 
+async def assert_the_order_shows(house: House, order: Any, case: Any) -> None:
+    """The order shows what was booked to both merchants and the house, the same figures and line; to nobody else."""
+    path = f"/v1/orders/{order['order_id']}"
+    for caller in ("AIR", "EYE", "house"):
+        shown = (await house.call("GET", path, caller=caller)).body
+        [booked] = shown["adjustments"]
+        figures = [booked[name] for name in ("debit_cu", "value_cu", "fee_cu", "remainder_cu")]
+        assert figures == ["-10", "-10", "0", "0"]
+        assert booked["reference"].endswith(f" {case['dispute']}")
+        assert (booked["cycle"], "reversals" in shown) == (case["cycle"], False)
+        assert shown["debit_cu"] == order["debit_cu"]
+    assert (await house.call("GET", path, caller="OWN")).status == 404
+
+
 @shared
 async def test_a_case_goes_from_its_opening_to_what_is_booked(shared_house: House):
     """Rules W1 to W4: both merchants see and hear the case, nobody else does; the house's decision is shown to both."""
@@ -66,6 +80,7 @@ async def test_a_case_goes_from_its_opening_to_what_is_booked(shared_house: Hous
         booked = [each for each in heard.body["events"] if each["type"] == "adjustment.booked"]
         concerned = [each for each in booked if each["data"]["order_id"] == order["order_id"]]
         assert [each["data"]["debit_cu"] for each in concerned] == ["-10"] * count
+    await assert_the_order_shows(house, order, case)
     late = await house.call("POST", f"{path}/steps", answer, key=fresh_key(), caller="EYE")
     assert (late.status, late.reason) == (409, "dispute_ended")
     async with house.pool.acquire() as conn:
