@@ -13,7 +13,9 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
-from deploy.database.embedded import Binaries, EmbeddedServer, all_binaries, ephemeral_server
+from deploy.database.binaries import Binaries, all_binaries
+from deploy.database.embedded import EmbeddedServer
+from deploy.database.ephemeral import ephemeral_server
 from deploy.database.migrate import migrate
 from tests.loops import SettledLoop
 from tests.places import quick_place

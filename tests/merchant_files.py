@@ -197,7 +197,7 @@ async def measure(pool: Pool, packages: Path, planted: Planted) -> str:
 
 
 async def _main(count: int) -> None:
-    from deploy.database.embedded import ephemeral_server
+    from deploy.database.ephemeral import ephemeral_server
     from deploy.database.migrate import migrate
 
     planted = plant(count, seed=1, faults=count // 50)

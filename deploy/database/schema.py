@@ -15,7 +15,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.database.embedded import Binaries, ephemeral_server, find_binaries
+from deploy.database.binaries import Binaries, find_binaries
+from deploy.database.ephemeral import ephemeral_server
 from deploy.database.migrate import MIGRATIONS, migrate
 
 SCHEMA_FILE = Path(__file__).resolve().parent / "schema.sql"

@@ -142,7 +142,7 @@ def bench(
 @contextmanager
 def _own_folder() -> Iterator[tuple[EmbeddedServer, Home]]:
     """A server of our own, and in its folder a home that is removed with it."""
-    from deploy.database.embedded import ephemeral_server
+    from deploy.database.ephemeral import ephemeral_server
 
     with ephemeral_server(settings=_CHECKPOINT_SETTINGS) as server:
         home = Home(folder=server.data_dir / "home")
@@ -155,7 +155,7 @@ def _own_folder() -> Iterator[tuple[EmbeddedServer, Home]]:
 
 def _stop_at_once(server: EmbeddedServer) -> None:
     """Stop our own server without a last checkpoint: what it holds is thrown away."""
-    from deploy.database.embedded import ServerUnavailable
+    from deploy.database.binaries import ServerUnavailable
 
     deadline = monotonic() + 10.0
     with suppress(ServerUnavailable, ProcessLookupError):

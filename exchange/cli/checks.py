@@ -161,7 +161,8 @@ def check_machine(home: Home) -> Findings:
 
 def check_database(home: Home) -> Findings:
     """The server that is named, or the private one: reachable, new enough, durable, migrated, roles as they must be."""
-    from deploy.database.embedded import ServerUnavailable, embedded_server, find_binaries
+    from deploy.database.binaries import ServerUnavailable, find_binaries
+    from deploy.database.embedded import embedded_server
 
     named = os.environ.get("DATABASE_URL")
     if named:

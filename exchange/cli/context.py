@@ -44,7 +44,7 @@ def expected_fault(error: BaseException) -> tuple[int, str] | None:
     """
     import asyncpg
 
-    from deploy.database.embedded import ServerUnavailable
+    from deploy.database.binaries import ServerUnavailable
     from deploy.database.migrate import MigrationError
     from exchange.cli.client import Refused
     from exchange.client import AnswerNotTrusted, IdentityUnusable

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from deploy.database.connection import open_pool, open_writer_connection
-from deploy.database.embedded import ephemeral_server
+from deploy.database.ephemeral import ephemeral_server
 from deploy.database.migrate import migrate
 from exchange.cli.log import log_to
 from exchange.programme.service.rider import ProgrammeRider

@@ -249,7 +249,8 @@ class _Database:
 
     async def keep(self) -> None:
         """Start the private server again whenever it is gone."""
-        from deploy.database.embedded import EmbeddedServer, ServerUnavailable
+        from deploy.database.binaries import ServerUnavailable
+        from deploy.database.embedded import EmbeddedServer
 
         while self.server is not None:
             await asyncio.sleep(DATABASE_LOOK_SECONDS)

@@ -136,7 +136,7 @@ def write_lines(path: Path, objects: list) -> None:
 
 
 def _regenerate() -> None:
-    from deploy.database.embedded import ephemeral_server
+    from deploy.database.ephemeral import ephemeral_server
     from deploy.database.migrate import migrate
 
     with tempfile.TemporaryDirectory() as keys, ephemeral_server() as server:

@@ -15,16 +15,9 @@ import asyncpg
 import psutil
 import pytest
 
-from deploy.database.embedded import (
-    Binaries,
-    EmbeddedServer,
-    ServerUnavailable,
-    all_binaries,
-    database_dsn,
-    embedded_server,
-    ephemeral_server,
-    find_binaries,
-)
+from deploy.database.binaries import Binaries, ServerUnavailable, all_binaries, find_binaries
+from deploy.database.embedded import EmbeddedServer, database_dsn, embedded_server
+from deploy.database.ephemeral import ephemeral_server
 from deploy.database.migrate import check, migrate
 from tests.processes import is_alive
 
@@ -458,7 +451,7 @@ def test_ephemeral_server_of_a_killed_run_is_swept(folder):
     """What a killed run left of its ephemeral server is stopped and removed by the next one."""
     code = (
         "import sys, time; from pathlib import Path\n"
-        "from deploy.database.embedded import ephemeral_server\n"
+        "from deploy.database.ephemeral import ephemeral_server\n"
         "with ephemeral_server(under=Path(sys.argv[1])) as server:\n"
         "    print(server.pid, file=sys.stderr, flush=True); time.sleep(60)\n"
     )

@@ -1,6 +1,7 @@
 import subprocess
 
-from deploy.database.embedded import EmbeddedServer, all_binaries, find_binaries
+from deploy.database.binaries import all_binaries, find_binaries
+from deploy.database.embedded import EmbeddedServer
 from deploy.database.schema import SCHEMA_FILE, dump_schema
 
 
