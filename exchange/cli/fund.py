@@ -279,33 +279,14 @@ def _entry_json(one: Entry) -> dict[str, Any]:
 
 
 def _print_json(found: Purses, held: Custody) -> None:
-    from settlement.service.funding import WORD_OF_PARTY
+    """As `GET /v1/admin/funds` answers, whole, with every movement that is open."""
+    import msgspec
 
-    print_json(
-        {
-            "merchants": [
-                {
-                    "code": one.code,
-                    "funds_cu": str(one.funds_cu),
-                    "collateral_cu": str(one.collateral_cu),
-                    "default_fund_cu": str(one.share_cu),
-                    "needs_cu": str(one.needs_cu),
-                    "missing_cu": str(one.missing_cu),
-                    "owes_cu": str(one.owes_cu),
-                    "level_cu": None if one.level_cu is None else str(one.level_cu),
-                    "alert": one.alert,
-                }
-                for one in found.merchants
-            ],
-            "house": {
-                WORD_OF_PARTY.get(party, str(party)): str(cu) for party, cu in found.house.items()
-            },
-            "bank_fen": str(held.bank_fen),
-            "books_cu": str(held.books_cu),
-            "unbooked": [_entry_json(one) for one in held.unbooked],
-            "blocked": held.why_not(),
-        }
-    )
+    from exchange.service.fund_desk import house_view
+
+    told = msgspec.to_builtins(house_view(found, held))
+    del told["next"], told["unbooked_count"]
+    print_json(told | {"unbooked": [_entry_json(one) for one in held.unbooked]})
 
 
 def _print(found: Purses, held: Custody) -> None:

@@ -21,6 +21,7 @@ from schemas.wire import (
     disputes,
     events,
     fields,
+    funds,
     health,
     households,
     keys,
@@ -291,6 +292,8 @@ POST_PERSON_DISABLE: Final = Operation(
     "POST", "/v1/admin/people/{name}/disable", NoneType, people.EndedAnswer
 )
 GET_TRAIL: Final = Operation("GET", "/v1/admin/trail", NoneType, trail.TrailAnswer)
+GET_FUNDS: Final = Operation("GET", "/v1/funds", NoneType, funds.FundsAnswer)
+GET_ADMIN_FUNDS: Final = Operation("GET", "/v1/admin/funds", NoneType, funds.HouseFundsAnswer)
 GET_ADMIN_REPORT: Final = Operation(
     "GET", "/v1/admin/reports/{report}", NoneType, reports.ReportAnswer
 )

@@ -17,6 +17,7 @@ from exchange.service.consents import ConsentDesk
 from exchange.service.dispute_desk import DisputeDesk
 from exchange.service.endpoints import EndpointDesk
 from exchange.service.feed import Feed
+from exchange.service.fund_desk import FundDesk
 from exchange.service.households import HouseholdDesk
 from exchange.service.links import LinkDesk
 from exchange.service.members import Members
@@ -84,6 +85,7 @@ class Services:
         purchases: Purchases and accruals.
         reports: Everything that is only read.
         report_desk: Reports for finance.
+        fund_desk: Whose the money is.
         feed: The stream of events.
         endpoints: Where webhooks are sent.
         own_files: Merchants' own lines of batches.
@@ -118,6 +120,7 @@ class Services:
     purchases: PurchaseDesk
     reports: Reports
     report_desk: ReportDesk
+    fund_desk: FundDesk
     feed: Feed
     endpoints: EndpointDesk
     own_files: OwnFileDesk
@@ -245,6 +248,7 @@ def make_services(
         purchases=PurchaseDesk(clearing=clearing, shelf=shelf, members=members, door=door),
         reports=Reports(pool=pool, shelf=shelf, members=members, packages=packages, now_us=now_us),
         report_desk=ReportDesk(pool, packages, clock),
+        fund_desk=FundDesk(pool, shelf, clock),
         feed=Feed(pool),
         endpoints=EndpointDesk(
             pool,

@@ -5,9 +5,9 @@ Source: settlement/RULES.md, rules U1 to U6, U10 and U12.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from schemas.values.amounts import CU_PER_FEN, yuan_text
 from schemas.values.ids import HOUSE, HOUSE_DEFAULT_FUND, HOUSE_ROUNDING, HOUSE_TRANSIT, key_bytes
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from settlement.core.command import Command
     from settlement.core.trail import By
     from settlement.service.clearing import Clearing
+
+Alert = Literal["", "below_level", "missing", "overdue", "below_zero"]
 
 _BANK = b"bank"
 DUE_DAYS: Final = 1
@@ -64,6 +66,7 @@ class Purse:
         level_cu: Below which funds somebody is told; None where nobody said.
         owes_cu: What it owes after a default.
         late_cu: What of its needs is due and not there.
+        figures: What settling each closed cycle moves into its funds, by the cycle's number; below zero out of them.
     """
 
     merchant_no: int
@@ -75,6 +78,7 @@ class Purse:
     level_cu: int | None
     owes_cu: int
     late_cu: int = 0
+    figures: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def missing_cu(self) -> int:
@@ -83,7 +87,7 @@ class Purse:
         return missing if self.needs_cu and missing > SLACK_CU else 0
 
     @property
-    def alert(self) -> str:
+    def alert(self) -> Alert:
         """Why somebody is to be told; empty where all is well."""
         if self.funds_cu < -SLACK_CU:
             return "below_zero"
@@ -177,6 +181,7 @@ async def purses(pool: Pool, *, at: datetime) -> Purses:
                 late_cu=late - funds.of(number) if late else 0,
                 level_cu=levels.get(number),
                 owes_cu=sum(cu for (debtor, _), cu in funds.debts.items() if debtor == number),
+                figures={no: each[number] for no, each in left.items() if each.get(number)},
             )
             for row in sorted(rows, key=lambda row: str(row["code"]))
             for number in (row["merchant_no"],)

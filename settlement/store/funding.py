@@ -145,3 +145,58 @@ async def insert_level(conn: Connection, *, merchant_no: int, level_cu: int, at:
         at,
         level_cu,
     )
+
+
+async def fetch_cycles_of(
+    conn: Connection | asyncpg.Pool, *, part: int, merchant_no: int, after: int, limit: int
+) -> list[Record]:
+    """Cycles that a merchant has a figure in and that are not settled, or a payment for that the bank has not shown."""
+    rows: list[Record] = await conn.fetch(
+        """
+        SELECT c.cycle_no, c.cycle_id, c.state, c.closed_at, coalesce(a.code, 'main') AS arrangement,
+               CASE WHEN a.model IS DISTINCT FROM 'gross' THEN coalesce(p.net_cu, 0) ELSE 0 END AS net_cu
+          FROM settlement.cycle AS c
+          LEFT JOIN settlement.arrangement AS a USING (part, arrangement_no)
+          LEFT JOIN settlement.position AS p
+            ON p.part = c.part AND p.cycle_no = c.cycle_no AND p.merchant_no = $2
+         WHERE c.part = $1 AND c.cycle_no > $3
+           AND ((c.state <> 'settled' AND p.net_cu <> 0 AND a.model IS DISTINCT FROM 'gross')
+                OR EXISTS (
+                   SELECT FROM settlement.instruction AS i
+                    WHERE i.cycle_no = c.cycle_no AND i.merchant_no = $2 AND i.pay_fen <> 0
+                      AND NOT EXISTS (
+                          SELECT FROM settlement.match_instruction AS h
+                           WHERE h.cycle_no = i.cycle_no AND h.merchant_no = i.merchant_no
+                             AND h.counterparty_no = i.counterparty_no AND h.holds)))
+         ORDER BY c.cycle_no
+         LIMIT $4
+        """,
+        part,
+        merchant_no,
+        after,
+        limit,
+    )
+    return rows
+
+
+async def fetch_due(
+    conn: Connection | asyncpg.Pool, *, merchant_no: int, cycle_nos: list[int]
+) -> list[Record]:
+    """A merchant's payments for some cycles that the bank has not shown."""
+    rows: list[Record] = await conn.fetch(
+        """
+        SELECT i.cycle_no, i.counterparty_no, i.pay_fen, b.sequence,
+               encode(b.manifest_sha256, 'hex') AS manifest_sha256
+          FROM settlement.instruction AS i
+          JOIN settlement.batch AS b USING (cycle_no)
+         WHERE i.cycle_no = ANY($2) AND i.merchant_no = $1 AND i.pay_fen <> 0
+           AND NOT EXISTS (
+               SELECT FROM settlement.match_instruction AS h
+                WHERE h.cycle_no = i.cycle_no AND h.merchant_no = i.merchant_no
+                  AND h.counterparty_no = i.counterparty_no AND h.holds)
+         ORDER BY i.cycle_no, i.counterparty_no
+        """,
+        merchant_no,
+        cycle_nos,
+    )
+    return rows

@@ -10,9 +10,16 @@ import msgspec
 import openpyxl
 import pytest
 
+from schemas.values.ids import key_bytes
 from schemas.wire.reports import ReportAnswer
+from settlement.core.command import Deposit, Pot
+from settlement.core.trail import PROGRAM
+from settlement.service.batches import CutBatch, cut_batch
+from settlement.service.cycles import list_cycles
+from settlement.service.funding import set_level
 from tests.gateway.conftest import AIR, House, shared
 from tests.gateway.test_people import bearer
+from tests.golden.packages import golden_keyring
 
 ADMIN = "/v1/admin/reports"
 BOOK = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
@@ -112,3 +119,66 @@ async def test_what_a_report_cannot_be_of_is_named(shared_house: House, query: s
     caller = await auditor(shared_house)
     refused = await shared_house.call("GET", f"{ADMIN}/{query}", caller=caller)
     assert (refused.status, refused.body["field"]) == (400, field), refused.raw
+
+
+@shared
+async def test_a_merchant_sees_its_money_and_the_house_everybodys(shared_house: House, tmp_path):
+    """Rules U4 to U6 and U12: what open and closed cycles need, payments due and what blocks releases, by name.
+
+    It stands last here: it closes the cycle.
+    """
+    house = shared_house
+    caller = await auditor(house)
+    before = (await house.call("GET", "/v1/funds", caller="AIR")).body
+    [open_cycle] = before["cycles"]
+    assert (open_cycle["state"], open_cycle["figure_cu"], open_cycle["due_at"]) == (
+        "open", "-3330", None,
+    )  # fmt: skip
+    assert (before["funds"]["needs_cu"], before["funds"]["alert"]) == ("0", "")
+    closed = (await house.call("POST", "/v1/cycles/close")).body
+    assert (await house.order(AIR | {"units": "1"})).status == 201
+    number = next(
+        row["cycle_no"]
+        for row in await list_cycles(house.pool)
+        if row["cycle_id"] == closed["closed"]
+    )
+    now = house.services.now()
+    keyring = golden_keyring(tmp_path / "keys")
+    made = await cut_batch(house.pool, cycle_no=number, keyring=keyring, out=tmp_path, now=now)
+    assert isinstance(made, CutBatch)
+    air = (await house.services.shelf.offer()).catalogue.by_code["AIR"]
+    key = key_bytes("a deposit")
+    await house.writer.submit([Deposit(0, key, bytes(16), air, Pot.FUNDS, 5_000)])
+    await set_level(house.pool, merchant_no=air, code="AIR", level_cu=9_000, by=PROGRAM, at=now)
+    pages = []
+    path = "/v1/funds?limit=1"
+    while path:
+        answer = (await house.call("GET", path, caller="AIR")).body
+        pages += answer["cycles"]
+        path = answer["next"] and f"/v1/funds?limit=1&after={answer['next']}"
+    shown, still_open = pages
+    assert (shown["cycle"], shown["state"], shown["figure_cu"]) == (
+        closed["closed"],
+        "closed",
+        "-3330",
+    )
+    [due] = shown["instructions"]
+    assert (due["pay_fen"], due["counterparty"], due["due_at"]) == ("-33", None, shown["due_at"])
+    assert due["payment"].endswith(f"-{air}")
+    assert (still_open["figure_cu"], still_open["instructions"]) == ("-333", [])
+    own = answer["funds"]
+    assert own == before["funds"] | {
+        "funds_cu": "5000", "needs_cu": "3330", "level_cu": "9000", "alert": "below_level",
+    }  # fmt: skip
+    told = (await house.call("GET", "/v1/admin/funds", caller=caller)).body
+    assert own in told["merchants"]
+    assert [one["code"] for one in told["merchants"]] == ["AIR", "EYE", "LATE", "OWN", "SMALL"]
+    assert (told["books_cu"], told["bank_fen"]) == ("5000", "0")
+    assert told["blocked"] == "the bank holds 0.00 yuan, the books say 0.5000"
+    first = (await house.call("GET", "/v1/admin/funds?limit=2", caller=caller)).body
+    rest = f"/v1/admin/funds?after={first['next']}"
+    assert [one["code"] for one in (await house.call("GET", rest, caller=caller)).body["merchants"]] == [
+        "LATE", "OWN", "SMALL",
+    ]  # fmt: skip
+    for path, stranger in (("/v1/admin/funds", "AIR"), ("/v1/funds", "house")):
+        assert (await house.call("GET", path, caller=stranger)).status == 403

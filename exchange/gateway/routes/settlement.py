@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from exchange.gateway import (
     batch_handlers,
     dispute_handlers,
+    fund_handlers,
     handlers,
     matching_handlers,
     report_handlers,
@@ -17,7 +18,7 @@ from exchange.gateway.gate import BULK_BYTES_MAX, Who
 from exchange.gateway.routes.route import CODE, PAGED, Parameter, Route, choice
 from exchange.service.report_desk import OF_ONE, TAKES
 from schemas.values.reason import Reason
-from schemas.wire import batches, cycles, disputes, own_files, reports
+from schemas.wire import batches, cycles, disputes, funds, own_files, reports
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -164,6 +165,16 @@ ROUTES: Final[tuple[Route, ...]] = (
         response={JSON_TYPE: cycles.SettleAnswer},
         parameters=(_CYCLE,),
         refusals=(Reason.CYCLE_NOT_CLOSED, Reason.SECOND_PERSON_NEEDED),
+    ),
+    Route(
+        method="GET",
+        path="/v1/funds",
+        summary="The caller's own money, what cycles need of it, and payments that are due with their dates.",
+        who=Who.MERCHANT,
+        handler=fund_handlers.get_funds,
+        request={},
+        response={JSON_TYPE: funds.FundsAnswer},
+        parameters=PAGED,
     ),
     Route(
         method="GET",
@@ -348,6 +359,16 @@ ROUTES: Final[tuple[Route, ...]] = (
             *(Reason.DISPUTE_NOT_FOUND, Reason.DISPUTE_ENDED, Reason.DISPUTE_STEP_NOT_YOURS),
             *(Reason.DISPUTE_FULL, Reason.IDEMPOTENCY_CONFLICT),
         ),
+    ),
+    Route(
+        method="GET",
+        path="/v1/admin/funds",
+        summary="Everybody's money, what the bank shows beside it, and the movements that block releases.",
+        who=Who.PERSON,
+        handler=fund_handlers.get_admin_funds,
+        request={},
+        response={JSON_TYPE: funds.HouseFundsAnswer},
+        parameters=PAGED,
     ),
     Route(
         method="GET",
