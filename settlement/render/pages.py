@@ -73,6 +73,10 @@ _HEADINGS: Final = {
 }
 """Shorter than in the workbook: a page has no wider columns."""
 _SUM_PLACES: Final = (110.0, 140.0, 170.0, 196.0, 226.0, 258.0, 289.0)
+_PAIR_HEADINGS: Final = (
+    "", "", "carry before 上期结转", "net 净额", "payable 应付", "receivable 应收", "carry after 结转下期",
+)  # fmt: skip
+"""Headings of what is paid by counterparty; the first two places stay empty."""
 
 _VERIFY: Final = (
     (
@@ -163,6 +167,7 @@ class _Pages:
             f"Carry before 上期结转 {yuan_text(leg.carry_before_cu)}   Net 净额 {yuan_text(net_cu)} yuan 元",
             (f"Payable 应付 {fen_text(max(0, -leg.pay_fen))}   Receivable 应收 {fen_text(max(0, leg.pay_fen))}   "
             f"Carry after 结转下期 {yuan_text(leg.carry_after_cu)} yuan 元"),
+            *self._beside(),
             "",
             f"Signature 签名: the manifest is signed with Ed25519 by {keys}. 清单由上述密钥以 Ed25519 签名。",
             *_VERIFY,
@@ -179,6 +184,27 @@ class _Pages:
         self._sums(
             "Subtotals by legal entity and outlet 按法人主体与门店小计", self._places(survey)
         )
+        if batch.bilateral:
+            self._table("Payments by counterparty 逐对收付", _PAIR_HEADINGS, self._pairs())
+
+    def _beside(self) -> Iterator[str]:
+        """Say by what payments and lines differ, in a cycle that is not multilateral (rules F11 and F12)."""
+        batch = self._batch
+        if batch.bilateral or batch.gross:
+            why = "Paid with each line 逐笔已结清" if batch.gross else "By pairs 逐对结转"
+            yield f"{why} {fen_text(batch.beside_lines(self._merchant))} yuan 元"
+
+    def _pairs(self) -> Iterator[tuple[str, Sequence[str]]]:
+        """What is paid to and by each counterparty, under `_PAIR_HEADINGS`."""
+        for leg in self._batch.legs_of(self._merchant):
+            figures = (
+                yuan_text(leg.carry_before_cu),
+                yuan_text(leg.net_cu),
+                fen_text(max(0, -leg.pay_fen)),
+                fen_text(max(0, leg.pay_fen)),
+                yuan_text(leg.carry_after_cu),
+            )
+            yield leg.counterparty, ("", "", *figures)
 
     def lines(self, rows: Iterator[Row], so_far: Sums) -> None:
         """Write lines, page by page; `so_far` goes on over all files."""
@@ -208,17 +234,24 @@ class _Pages:
             yield f"{entity or self._merchant} TOTAL 合计", of_entity
 
     def _sums(self, title: str, sums: Iterable[tuple[str, Sums]]) -> None:
-        """Write a table of sums, over as many pages as it needs."""
-        left = iter(sums)
+        """Write a table of sums."""
+        headings = [heading.replace("_yuan", "") for heading, _ in SUM_COLUMNS]
+        self._table(title, headings, ((label, _figure_texts(one)) for label, one in sums))
+
+    def _table(
+        self, title: str, headings: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]
+    ) -> None:
+        """Write a table of figures, over as many pages as it needs."""
+        left = iter(rows)
         while chunk := list(islice(left, _SUMS_A_PAGE)):
             if self._y + (len(chunk) + 3) * _STEP * 1.3 > _BOTTOM:
                 self._page()
             self._text(_LEFT, _SUM_PLACES[0] - 22, title)
-            self._figures([heading.replace("_yuan", "") for heading, _ in SUM_COLUMNS])
+            self._figures(headings)
             self._rule()
-            for label, one in chunk:
+            for label, texts in chunk:
                 self._text(_LEFT, _SUM_PLACES[0] - 22, label)
-                self._figures(_figure_texts(one))
+                self._figures(texts)
             self._y += _STEP
 
     def _figures(self, texts: Sequence[str]) -> None:

@@ -197,10 +197,16 @@ class _Book:
         for place, ((_, form), value) in enumerate(
             zip(SUM_COLUMNS, sums.figures(), strict=True), first
         ):
-            top, bottom = (xl_rowcol_to_cell(line, place) for line in span)
-            scale = SCALES[form]
-            formula = f"=SUMPRODUCT(ROUND({top}:{bottom}*{scale},0))/{scale}"
-            sheet.write_formula(row, place, formula, self._sums[form], value / scale)
+            self._sum_above(sheet, (row, place), span, form, value)
+
+    def _sum_above(
+        self, sheet: Any, at: tuple[int, int], span: tuple[int, int], form: Form, value: int
+    ) -> None:
+        """Add up the cells of a column, from the first row of the span to its last."""
+        top, bottom = (xl_rowcol_to_cell(line, at[1]) for line in span)
+        scale = SCALES[form]
+        formula = f"=SUMPRODUCT(ROUND({top}:{bottom}*{scale},0))/{scale}"
+        sheet.write_formula(*at, formula, self._sums[form], value / scale)
 
     def _payment(self, sheet: Any, together: int) -> None:
         """Lead from the lines to the payment, and hold both against what was signed."""
@@ -218,6 +224,8 @@ class _Book:
         paid = f"{receivable}-{payable}"
         if further:
             paid += f"+{xl_rowcol_to_cell(row + 2, 1)}"
+        # Lines of a gross cycle moved their whole figures, to the CU: none of it is carried.
+        owed = f"({net}-{signed})" if batch.gross else net
         pay_yuan, after_yuan = leg.pay_fen / _FEN_PER_YUAN, leg.carry_after_cu / CU_PER_YUAN
         steps = (
             ("carry before 上期结转", None, leg.carry_before_cu / CU_PER_YUAN, yuan),
@@ -229,7 +237,7 @@ class _Book:
             ("receivable 应收", f"=MAX(0,ROUND({paid},2))", max(0, pay_yuan), fen),
             ("payment, signed 收付额(已签名)", None, pay_yuan, fen),
             ("difference 差额", f"=ROUND({paid}-{xl_rowcol_to_cell(row + 7 + further, 1)},2)", 0, fen),
-            ("carry after 结转下期", f"=ROUND({before}+{net}-({paid}),4)", after_yuan, yuan),
+            ("carry after 结转下期", f"=ROUND({before}+{owed}-({paid}),4)", after_yuan, yuan),
         )  # fmt: skip
         for number, (label, formula, value, form) in enumerate(steps, row + 1):
             sheet.write_string(number, 0, label, self._bold)
@@ -237,6 +245,40 @@ class _Book:
                 sheet.write_number(number, 1, value, form)
             else:
                 sheet.write_formula(number, 1, formula, form, value)
+        if batch.bilateral:
+            self._pairs(sheet, row + len(steps) + 2)
+
+    def _pairs(self, sheet: Any, top: int) -> None:
+        """List what is paid to and by each counterparty; the sums are formulas."""
+        sheet.write_string(top, 0, "Payments by counterparty 逐对收付", self._head)
+        headings = (
+            ("carry before 上期结转", Form.YUAN),
+            ("net 净额", Form.YUAN),
+            ("payable 应付", Form.FEN),
+            ("receivable 应收", Form.FEN),
+            ("carry after 结转下期", Form.YUAN),
+        )
+        for place, (heading, _) in enumerate(headings, 1):
+            sheet.write_string(top, place, heading, self._head)
+        legs = self._batch.legs_of(self._merchant)
+        figures = [
+            (
+                leg.carry_before_cu,
+                leg.net_cu,
+                max(0, -leg.pay_fen),
+                max(0, leg.pay_fen),
+                leg.carry_after_cu,
+            )
+            for leg in legs
+        ]
+        for row, (leg, values) in enumerate(zip(legs, figures, strict=True), top + 1):
+            sheet.write_string(row, 0, leg.counterparty)
+            for place, ((_, form), value) in enumerate(zip(headings, values, strict=True), 1):
+                sheet.write_number(row, place, value / SCALES[form], self._formats[form])
+        total = top + 1 + len(legs)
+        sheet.write_string(total, 0, "TOTAL 合计", self._sums[Form.TEXT])
+        for place, ((_, form), *column) in enumerate(zip(headings, *figures, strict=True), 1):
+            self._sum_above(sheet, (total, place), (top + 1, total - 1), form, sum(column))
 
     def _subtotals(self) -> None:
         """Write subtotals by outlet under each legal entity, and their total."""

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from settlement.service.renderings import KINDS
+from tests.golden.models import BILATERAL, GROSS
 from tests.golden.packages import FIRST, FOLDER, SECOND
 from tests.golden.renderings import make
 
@@ -30,3 +31,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     kinds = tuple(kind for kind in KINDS if kind != "pdf")  # a font for each would take seconds
     listed = {cycle: make(FOLDER / cycle, folder / cycle, kinds=kinds) for cycle in (FIRST, SECOND)}
     return SimpleNamespace(folder=folder, listed=listed)
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """All files of a bilateral and of a gross package but the pages."""
+    folder = tmp_path_factory.mktemp("models")
+    kinds = tuple(kind for kind in KINDS if kind != "pdf")
+    for package in (BILATERAL, GROSS):
+        make(package, folder / package.name, kinds=kinds)
+    return SimpleNamespace(folder=folder)

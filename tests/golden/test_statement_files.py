@@ -202,24 +202,31 @@ def trial_balance_report() -> Report:
 
 
 @pytest.mark.skipif(shutil.which("soffice") is None, reason="LibreOffice is not installed")
-def test_another_program_computes_the_same_totals(split: Path, tmp_path: Path):
-    """LibreOffice, given the formulas without their values, comes to every value that was written."""
+def test_another_program_computes_the_same_totals(
+    split: Path, models: SimpleNamespace, tmp_path: Path
+):
+    """LibreOffice, given the formulas without their values, comes to every value that was written, in every model."""
     of_report = tmp_path / "report.xlsx"
     of_report.write_bytes(write_report_book(trial_balance_report()))
-    removed = [without_values(split, tmp_path / "bare-1.xlsx")]
-    removed.append(without_values(of_report, tmp_path / "bare-2.xlsx"))
-    expected = [formula_cells(split), formula_cells(of_report)]
+    of_models = [
+        models.folder / f"{model}/{merchant}/statement.xlsx"
+        for model in ("bilateral", "gross")
+        for merchant in MERCHANTS[:2]
+    ]
+    books = [split, of_report, *of_models]
+    bare = [tmp_path / f"bare-{number}.xlsx" for number in range(len(books))]
+    removed = [without_values(book, copy) for book, copy in zip(books, bare, strict=True)]
+    expected = [formula_cells(book) for book in books]
     assert removed == [len(cells_) for cells_ in expected]
-    assert removed[0] > 30
     assert removed[1] == 5
+    assert all(count > 30 for count in removed[:1] + removed[2:])
     subprocess.run(
         ["soffice", f"-env:UserInstallation=file://{tmp_path}/profile", "--headless", "--convert-to",
-         "xlsx:Calc MS Excel 2007 XML", "--outdir", str(tmp_path / "out"),
-         str(tmp_path / "bare-1.xlsx"), str(tmp_path / "bare-2.xlsx")],
+         "xlsx:Calc MS Excel 2007 XML", "--outdir", str(tmp_path / "out"), *map(str, bare)],
         check=True, capture_output=True, timeout=100,
     )  # fmt: skip
-    for number, wanted in enumerate(expected, 1):
-        computed = openpyxl.load_workbook(tmp_path / f"out/bare-{number}.xlsx", data_only=True)
+    for copy, wanted in zip(bare, expected, strict=True):
+        computed = openpyxl.load_workbook(tmp_path / "out" / copy.name, data_only=True)
         found = {(sheet, cell): computed[sheet][cell].value for sheet, cell in wanted}
         assert found == pytest.approx(wanted, abs=1e-9)
 
