@@ -12,7 +12,7 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from deploy.database.embedded import ephemeral_server
+from deploy.database.ephemeral import ephemeral_server
 from deploy.database.migrate import migrate
 from exchange.worker.packager import cut_missing
 from settlement.core.arrangement import Model
