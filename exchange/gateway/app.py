@@ -21,7 +21,7 @@ from exchange.gateway.gate import (
     finish_head,
 )
 from exchange.gateway.matrix import matrix_of
-from exchange.gateway.metrics import Metrics
+from exchange.gateway.metrics import HouseCollector, Metrics
 from exchange.gateway.openapi import make_openapi
 from exchange.gateway.routes import ROUTES
 
@@ -54,6 +54,7 @@ def create_app(services: Services, *, in_flight_max: int = IN_FLIGHT_MAX) -> web
             "Commands in the writer's queue, or on their way to it.",
             lambda: float(getattr(services.clearing, "waiting", 0)),
         )
+    metrics.registry.register(HouseCollector(services.house_watch))
     app = web.Application(client_max_size=BULK_BYTES_MAX)
     app[GATE] = gate
     app.on_response_prepare.append(finish_head)

@@ -644,7 +644,8 @@ async def _database_answers(call: Call) -> bool:
 
 
 async def get_metrics(call: Call) -> web.StreamResponse:
-    """Figures of this process."""
+    """Figures of this process, and of the house as they were read within a minute."""
+    await call.services.house_watch.look()
     return web.Response(body=call.gate.metrics.render(), headers={"Content-Type": METRICS_TYPE})
 
 

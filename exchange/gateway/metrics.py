@@ -6,9 +6,15 @@ from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.metrics_core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+    from prometheus_client.metrics_core import Metric
+
+    from exchange.service.house_watch import HouseWatch
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -74,3 +80,49 @@ class Metrics:
     def render(self) -> bytes:
         """Everything in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+class HouseCollector(Collector):
+    """Shows what was last read of the house; nothing before the first reading."""
+
+    def __init__(self, watch: HouseWatch) -> None:
+        """Take what reads."""
+        self._watch = watch
+
+    def collect(self) -> Iterator[Metric]:
+        """Every figure; those of one reading belong together."""
+        read = self._watch.figures
+        if read is None:
+            return
+        yield _gauge(
+            "tongdui_house_read_timestamp_seconds",
+            "When the figures of the house were read.",
+            read.read_at.timestamp(),
+        )
+        alerts = GaugeMetricFamily(
+            "tongdui_funds_alerts", "Merchants with too little money, by why.", labels=["alert"]
+        )
+        for alert, count in sorted(read.alerts.items()):
+            alerts.add_metric([alert], count)
+        yield alerts
+        breaks = GaugeMetricFamily(
+            "tongdui_breaks_open",
+            "Open breaks of payments, by kind and days.",
+            labels=["kind", "days"],
+        )
+        for names, count in sorted(read.breaks.items()):
+            breaks.add_metric(names, count)
+        yield breaks
+        for name, text, figure in (
+            ("bank_movements_unbooked", "Movements at the bank that nobody claims.", read.unbooked),
+            ("releases_blocked", "1 while books and bank do not agree.", read.blocked),
+            ("disputes_overdue", "Open disputes past the time to answer.", read.disputes),
+            ("packages_unsigned", "Closed cycles whose package lacks signatures.", read.unsigned),
+            ("batches_unanswered", "Batches that a merchant left unanswered.", read.unanswered),
+            ("batches_objected", "Batches that a merchant objects to.", read.objected),
+        ):
+            yield _gauge(f"tongdui_{name}", text, figure)
+
+
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, text, value=value)

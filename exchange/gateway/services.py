@@ -18,6 +18,7 @@ from exchange.service.dispute_desk import DisputeDesk
 from exchange.service.endpoints import EndpointDesk
 from exchange.service.feed import Feed
 from exchange.service.fund_desk import FundDesk
+from exchange.service.house_watch import HouseWatch
 from exchange.service.households import HouseholdDesk
 from exchange.service.links import LinkDesk
 from exchange.service.members import Members
@@ -86,6 +87,7 @@ class Services:
         reports: Everything that is only read.
         report_desk: Reports for finance.
         fund_desk: Whose the money is.
+        house_watch: Figures that operators are alerted by.
         feed: The stream of events.
         endpoints: Where webhooks are sent.
         own_files: Merchants' own lines of batches.
@@ -121,6 +123,7 @@ class Services:
     reports: Reports
     report_desk: ReportDesk
     fund_desk: FundDesk
+    house_watch: HouseWatch
     feed: Feed
     endpoints: EndpointDesk
     own_files: OwnFileDesk
@@ -249,6 +252,7 @@ def make_services(
         reports=Reports(pool=pool, shelf=shelf, members=members, packages=packages, now_us=now_us),
         report_desk=ReportDesk(pool, packages, clock),
         fund_desk=FundDesk(pool, shelf, clock),
+        house_watch=HouseWatch(pool, keys=home / "keys", packages=packages, now=clock),
         feed=Feed(pool),
         endpoints=EndpointDesk(
             pool,

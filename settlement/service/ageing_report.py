@@ -110,7 +110,7 @@ async def ageing(
     codes = {row["merchant_no"]: row["code"] for row in await list_parties(pool)}
     disputed = [
         (bucket, state, codes.get(party, "HOUSE"), *figures)
-        for bucket, state, party, *figures in age_disputes(await _cases(pool, now), now)
+        for bucket, state, party, *figures in age_disputes(await open_cases(pool, now), now)
     ]
     lines, unread = await _line_breaks(pool, packages, now)
     return ageing_of(found, lines, disputed, now=now, parties=holders is not None, unread=unread)
@@ -131,7 +131,7 @@ async def _line_breaks(
     return found, unread
 
 
-async def _cases(pool: Pool, now: datetime) -> list[tuple[datetime, Case]]:
+async def open_cases(pool: Pool, now: datetime) -> list[tuple[datetime, Case]]:
     """Every case that may still be open, newest first: behind a page of lapsed ones there is none."""
     cases: list[tuple[datetime, Case]] = []
     below = None

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import re
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import openpyxl
 import pytest
 
+from exchange.service.house_watch import read_figures
 from schemas.values.ids import key_bytes
 from schemas.wire.reports import ReportAnswer
 from settlement.core.command import Deposit, Pot
@@ -17,7 +21,8 @@ from settlement.core.trail import PROGRAM
 from settlement.service.batches import CutBatch, cut_batch
 from settlement.service.cycles import list_cycles
 from settlement.service.funding import set_level
-from tests.gateway.conftest import AIR, House, shared
+from tests.documents.text import ROOT
+from tests.gateway.conftest import AIR, House, fresh_key, shared
 from tests.gateway.test_people import bearer
 from tests.golden.packages import golden_keyring
 
@@ -151,7 +156,7 @@ async def test_a_merchant_sees_its_money_and_the_house_everybodys(shared_house: 
     await house.writer.submit([Deposit(0, key, bytes(16), air, Pot.FUNDS, 5_000)])
     await set_level(house.pool, merchant_no=air, code="AIR", level_cu=9_000, by=PROGRAM, at=now)
     pages = []
-    path = "/v1/funds?limit=1"
+    path, answer = "/v1/funds?limit=1", before
     while path:
         answer = (await house.call("GET", path, caller="AIR")).body
         pages += answer["cycles"]
@@ -182,3 +187,37 @@ async def test_a_merchant_sees_its_money_and_the_house_everybodys(shared_house: 
     ]  # fmt: skip
     for path, stranger in (("/v1/admin/funds", "AIR"), ("/v1/funds", "house")):
         assert (await house.call("GET", path, caller=stranger)).status == 403
+    await told_to_operators(house, tmp_path)
+
+
+async def told_to_operators(house: House, packages: Path) -> None:
+    """Counts for Prometheus, without a name in them: read when somebody looks, and not again within the minute."""
+    order = await house.order(AIR | {"units": "1"})
+    case = {"order_id": order.body["order_id"], "text": "charged twice"}
+    opened = await house.call("POST", "/v1/disputes", case, key=fresh_key(), caller="AIR")
+    assert opened.status == 201, opened.raw
+    text = (await house.call("GET", "/metrics", caller=None)).raw.decode()
+    for line in (
+        'tongdui_funds_alerts{alert="below_level"} 1.0',
+        'tongdui_breaks_open{days="0-7",kind="missing"} 3.0',
+        "tongdui_bank_movements_unbooked 0.0",
+        "tongdui_releases_blocked 1.0",
+        "tongdui_disputes_overdue 0.0",
+        "tongdui_packages_unsigned 1.0",
+        "tongdui_batches_unanswered 0.0",
+    ):
+        assert f"\n{line}\n" in text
+    rules = (ROOT / "deploy/alerts.yaml").read_text("utf-8")
+    assert set(re.findall("tongdui_[a-z_]+", rules)) <= set(re.findall("tongdui_[a-z_]+", text))
+    read = house.services.house_watch.figures
+    await house.call("GET", "/metrics", caller=None)
+    assert house.services.house_watch.figures is read
+    later = house.services.now() + timedelta(days=9)
+    figures = await read_figures(house.pool, keys=packages / "keys", packages=packages, now=later)
+    assert (figures.disputes, figures.unsigned, figures.unanswered, figures.objected) == (
+        1,
+        0,
+        1,
+        0,
+    )
+    assert set(figures.breaks) == {("missing", "8-30")}

@@ -32,7 +32,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         method="GET",
         path="/metrics",
-        summary="Figures of this process for Prometheus.",
+        summary="Figures of this process for Prometheus, and counts of what waits for people.",
         who=Who.ANYBODY,
         handler=handlers.get_metrics,
         request={},
