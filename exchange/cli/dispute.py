@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from exchange.cli.compensating import compensate
 from exchange.cli.context import Unusable, clearing_of, database, pool_of, run, this_home
 from exchange.cli.output import out, print_json
 from exchange.cli.who import accountable, acting, given_reason
@@ -44,8 +45,10 @@ STATES = {
 
 @click.group()
 def dispute() -> None:
-    """Open, hear and decide disputes about lines; take files of corrections."""
+    """Open, hear and decide disputes about lines; take files of corrections; compensate members."""
 
+
+dispute.add_command(compensate)
 
 _dry_run = click.option("--dry-run", is_flag=True, help="Show what would happen; change nothing.")
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON; amounts are strings.")

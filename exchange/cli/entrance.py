@@ -58,7 +58,7 @@ COMMANDS = {
     ),
     "dispute": (
         "exchange.cli.dispute",
-        "Open, hear and decide disputes about lines; take files of corrections.",
+        "Open, hear and decide disputes about lines; take files of corrections; compensate members.",
     ),
     "proposal": (
         "exchange.cli.proposal",

@@ -17,6 +17,7 @@ from exchange.core.catalogue import MemberRules
 from exchange.service import onboarding, people
 from exchange.service.access import enact_key
 from exchange.service.certification import check_certificate
+from exchange.service.compensating import GiveCompensation
 from exchange.service.connecting import connection_terms, enact_connection
 from exchange.service.connections import open_connection
 from exchange.service.correcting import DecideDispute, ReturnRemainders, TakeCorrections
@@ -704,6 +705,7 @@ ACTIONS: Final[Mapping[str, Controlled]] = {
     "dispute.decide": DecideDispute(),
     "corrections.take": TakeCorrections(),
     "remainders.return": ReturnRemainders(),
+    "compensation.give": GiveCompensation(),
 }
 """Every change that can be proposed, by its name in the trail."""
 
@@ -713,7 +715,7 @@ MONEY: Final = frozenset(
     {
         *("rate.set", "tariff.set", "cap.set", "collateral.set"),
         *("cycle.settle", "cycle.default", "funds.move"),
-        *("dispute.decide", "corrections.take", "remainders.return"),
+        *("dispute.decide", "corrections.take", "remainders.return", "compensation.give"),
     }
 )
 """Those that a treasurer must approve."""

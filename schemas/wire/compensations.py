@@ -4,14 +4,18 @@ from typing import Literal
 
 import msgspec
 
+from schemas.wire.disputes import OrderId
 from schemas.wire.fields import (
     Count,
     CuDigits,
     MemberName,
+    MerchantCode,
     MerchantName,
     Reference,
     UnitDigits,
 )
+
+Choice = Literal["points", "bonus"]
 
 
 class CompensationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -27,7 +31,7 @@ class CompensationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
 
     member: MemberName
     merchant: MerchantName
-    choice: Literal["points", "bonus"]
+    choice: Choice
     units: UnitDigits
     reference: Reference = ""
 
@@ -36,6 +40,26 @@ class CompensationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
         return (
             "compensation", self.member, self.merchant, self.choice, int(self.units), self.reference,
         )  # fmt: skip
+
+
+class CompensationTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`compensation.give`: what the house has a merchant give, of which it found that it was at fault.
+
+    Attributes:
+        order_id: The order that it is about; its member gets the points.
+        at_fault: Which of the order's two merchants pays.
+        merchant: Whose points; of a hosted programme.
+        choice: `points` for points that were lost, `bonus` for points in place of something else.
+        units: Smallest point units.
+        reference: What it is known by; two compensations about one order that are alike differ in it.
+    """
+
+    order_id: OrderId
+    at_fault: MerchantCode
+    merchant: MerchantCode
+    choice: Choice
+    units: UnitDigits
+    reference: Reference = ""
 
 
 class CompensationAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -15,7 +15,7 @@ CONTROLLED: Final = frozenset(
         *("merchant.join", "merchant.connect", "rate.set", "tariff.set", "member_rules.set"),
         *("cap.set", "collateral.set", "calendar.set", "cycle.settle", "api_key.issue"),
         *("arrangement.set", "caller_key.register", "funds.move", "cycle.default"),
-        *("dispute.decide", "corrections.take", "remainders.return"),
+        *("dispute.decide", "corrections.take", "remainders.return", "compensation.give"),
         *("person.add", "person.invite", "person.link", "person.set_roles"),
     }
 )

@@ -50,7 +50,9 @@ ACTION_OF: Final = {
     Kind.CYCLE_SETTLED: "cycle.settle",
 }
 """What the entry is called that asks the writer for such an event."""
-ADJUSTING: Final = frozenset({"dispute.decide", "corrections.take", "remainders.return"})
+ADJUSTING: Final = frozenset(
+    {"dispute.decide", "corrections.take", "remainders.return", "compensation.give"}
+)
 """Entries that ask for adjustments; one may ask for many."""
 MOVING: Final = frozenset({"funds.book", "funds.move", "cycle.default"})
 """Entries that ask for money to move; one may ask for much."""

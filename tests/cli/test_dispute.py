@@ -91,6 +91,40 @@ def test_a_case_is_opened_heard_and_decided(with_order, dsn):
     assert audit.returncode == 0, audit.stdout
 
 
+def test_a_member_is_compensated_once_at_the_cost_of_the_merchant_at_fault(with_order, dsn):
+    """Rule W7: what a dry run shows is booked once, however often it is said; the trail names who asked, no member."""
+    command, order = with_order
+    wish = ("dispute", "compensate", order, "--units", 3, "--fault")
+    for fault, merchant, status, why in (
+        ("AIR", "EYE", 1, "unknown_member"),
+        ("NOBODY", "EYE", 2, "$.terms.at_fault"),
+        ("AIR", "NOBODY", 2, "$.terms.merchant"),
+    ):
+        refused = command(*wish, fault, "--merchant", merchant)
+        assert refused.returncode == status, refused.stderr
+        assert why in assert_one_sentence(refused, status)
+    enrol = "INSERT INTO exchange.member (member_no, enrolled_at) VALUES (7, now()) RETURNING 1"
+    asyncio.run(_value(dsn, enrol))
+    assert "not_hosted" in command(*wish, "AIR", "--merchant", "AIR").stderr
+    shown = command.json(*wish, "AIR", "--merchant", "EYE", "--dry-run")
+    assert (shown["cost_cu"], shown["given_before"], _count(dsn)) == ("300", False, 0)
+    given = [command.json(*wish, "AIR", "--merchant", "EYE", "--why", "D1") for _ in range(2)]
+    assert [each["given_before"] for each in given] == [False, True]
+    assert len({each["lot_no"] for each in given}) == 1
+    assert {each["cost_cu"] for each in given} == {shown["cost_cu"]}
+    own = command.json(*wish, "EYE", "--merchant", "EYE", "--choice", "bonus")
+    assert (own["cost_cu"], _count(dsn)) == ("0", 1)
+    entries = """
+        SELECT count(*) FROM settlement.trail AS t
+         WHERE action = 'compensation.give' AND who LIKE 'local:%' AND after::text NOT LIKE '%member%'
+    """
+    assert asyncio.run(_value(dsn, entries)) == 2
+    points = "SELECT sum(earned_units)::bigint FROM exchange.lot WHERE member_no = 7"
+    assert asyncio.run(_value(dsn, points)) == 6
+    audit = command("audit")
+    assert audit.returncode == 0, audit.stdout
+
+
 def test_a_file_of_corrections_killed_in_the_middle_is_finished_by_handing_it_over_again(
     with_order, dsn, tmp_path
 ):

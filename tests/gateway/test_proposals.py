@@ -19,10 +19,12 @@ from adapters.kit import registry
 from adapters.kit.conformance.examination import Finding, all_clauses
 from deploy.database.connection import open_writer_connection
 from exchange.core.catalogue import MemberRules
+from exchange.programme.core.command import Compensate
 from exchange.programme.service.rider import ProgrammeRider
 from exchange.service import onboarding, people
 from exchange.service.access import issue_api_key
 from exchange.service.certification import certify
+from exchange.service.compensating import Compensation, give
 from exchange.service.connecting import connect_merchant
 from exchange.service.controlled import ACTIONS, INVITING, set_alone
 from exchange.service.corrections import take_file
@@ -49,7 +51,7 @@ from settlement.service.funding import Moved, move_asked
 from settlement.service.settling import default_change
 from settlement.service.trail import audit_trail
 from settlement.signing.keyring import Keyring
-from tests.gateway.conftest import House, fresh_key, merchant
+from tests.gateway.conftest import AIR, House, fresh_key, merchant
 from tests.gateway.test_people import added, session_of
 
 if TYPE_CHECKING:
@@ -132,6 +134,15 @@ async def a_quarter_before(house: House) -> str:
     return f"{day.year}Q{(day.month + 2) // 3}"
 
 
+async def compensation(house: House) -> dict[str, str]:
+    """Terms of a compensation: EYE was at fault with an order of AIR's points."""
+    await house.accrue("anna", "AIR", 100)
+    order = await house.order(AIR | {"units": "10"}, caller="EYE")
+    assert order.status == 201, order.raw
+    named = {"order_id": order.body["order_id"], "at_fault": "EYE", "merchant": "AIR"}
+    return named | {"choice": "points", "units": "3"}
+
+
 async def test_every_controlled_change_is_made_by_two(house: House):
     """Each kind of change is proposed by one, approved by another, is in force then, and in the trail with both."""
     quarter = await a_quarter_before(house)
@@ -163,6 +174,7 @@ async def test_every_controlled_change_is_made_by_two(house: House):
         ("dispute.decide", {"dispute": "D1", "outcome": "accept"}),
         ("corrections.take", {"merchant": "HOUSE", "file": FILE.decode()}),
         ("remainders.return", {"quarter": quarter}),
+        ("compensation.give", await compensation(house)),
     ]
     assert {action for action, _ in wanted} == set(ACTIONS) - {"merchant.connect"}
     for wrong in ({"times": ["24:00"]}, {"zone": "Asia/Nowhere"}, {"weekdays": [0]}):
@@ -298,6 +310,15 @@ def _ways(house: House, by: By) -> dict[str, Callable[[], Awaitable[object]]]:
         ),
         "remainders.return": lambda: trail.ask(
             pool, by, Change(action="remainders.return", subject="2020Q1", after={}), at=now
+        ),
+        "compensation.give": lambda: give(
+            pool, writer,
+            Compensation(
+                change=Change(action="compensation.give", subject="EYE", after={}),
+                command=Compensate(0, bytes(16), b"", 7, 1, 3, at_fault=2),
+                cost_cu=0, expires_at_us=0, refusal=None,
+            ),
+            by=by, at=now,
         ),
     }  # fmt: skip
 

@@ -426,7 +426,7 @@ class LotBook:
         rate = self.catalogue.issue_rate(command.merchant_no, books.clock_us)
         if rate is None:
             return [books.refuse(command, Reason.RATE_NOT_OFFERED, merchant_no=command.merchant_no)]
-        cost_cu = -(-command.units * rate.rate.num // rate.rate.den)
+        cost_cu = rate.rate.cu_ceil(command.units)
         if cost_cu >= AMOUNT_LIMIT:
             return [
                 books.refuse(command, Reason.AMOUNT_ABOVE_MAXIMUM, merchant_no=command.merchant_no)
