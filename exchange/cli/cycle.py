@@ -174,6 +174,11 @@ def remainders(context: click.Context, quarter: str, *, dry_run: bool, as_json: 
     help="A local date without a cut-off; may be given again.",
 )
 @click.option(
+    "--confirm-days",
+    type=click.IntRange(1, 60),
+    help="So many days merchants have to confirm a batch; 7 where it is not said.",
+)
+@click.option(
     "--arrangement",
     default="main",
     show_default=True,
@@ -187,13 +192,14 @@ def calendar(
     weekdays: tuple[int, ...],
     holidays: tuple[datetime, ...],
     *,
+    confirm_days: int | None,
     arrangement: str,
     as_json: bool,
 ) -> None:
-    """Show when cycles cut off, or set it anew, whole, with --zone, --at, --weekday and --holiday.
+    """Show when cycles cut off, or set it anew, whole, with --zone, --at, --weekday, --holiday and --confirm-days.
 
-    The open cycle keeps its cut-off; those that open from now on follow the new calendar. Where two people are
-    needed, propose it: `tongdui proposal make calendar.set '{"times": ["00:00"]}'`.
+    The open cycle keeps its cut-off and due date; those that open from now on follow the new calendar. Where two
+    people are needed, propose it: `tongdui proposal make calendar.set '{"times": ["00:00"]}'`.
     """
     import msgspec
 
@@ -205,6 +211,7 @@ def calendar(
         "times": times,
         "weekdays": weekdays,
         "holidays": tuple(each.date().isoformat() for each in holidays),
+        "confirm_days": confirm_days,
     }
     try:
         wanted = msgspec.convert({name: said for name, said in named.items() if said}, Calendar)
@@ -236,6 +243,7 @@ def calendar(
     print(f"cut-offs 截止时间: {', '.join(in_force.times)} {in_force.zone}")
     print(f"weekdays 星期: {', '.join(map(str, in_force.weekdays))}")
     print(f"holidays 假日: {', '.join(map(str, in_force.holidays)) or '–'}")
+    print(f"days to confirm 确认期限(天): {in_force.confirm_days}")
 
 
 @cycle.command()

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from settlement.core.arrangement import CODE_PATTERN, MAIN_CODE
+from settlement.core.confirmation import CONFIRM_DAYS
 
 HORIZON_DAYS = 400
 """How far ahead a cut-off is looked for; a calendar that is closed for longer is refused."""
@@ -25,6 +26,7 @@ class Calendar(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         times: Local times of day, `HH:MM`; several make intraday cycles.
         weekdays: Days on which there are cut-offs, 1 for Monday to 7 for Sunday.
         holidays: Local dates without a cut-off; their orders belong to the next cycle.
+        confirm_days: So many days after the day on which a cycle closed, its batch is to be confirmed (Z2).
     """
 
     zone: str = "Asia/Shanghai"
@@ -36,6 +38,7 @@ class Calendar(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         tuple[Annotated[int, msgspec.Meta(ge=1, le=7)], ...], msgspec.Meta(min_length=1)
     ] = (1, 2, 3, 4, 5, 6, 7)
     holidays: tuple[date, ...] = ()
+    confirm_days: Annotated[int, msgspec.Meta(ge=1, le=60)] = CONFIRM_DAYS
 
     def next_cut_off(self, after: datetime) -> datetime:
         """The first cut-off later than `after`, in UTC.
@@ -75,7 +78,11 @@ class CalendarChange(Calendar, frozen=True, kw_only=True, forbid_unknown_fields=
     def calendar(self) -> Calendar:
         """The calendar alone."""
         return Calendar(
-            zone=self.zone, times=self.times, weekdays=self.weekdays, holidays=self.holidays
+            zone=self.zone,
+            times=self.times,
+            weekdays=self.weekdays,
+            holidays=self.holidays,
+            confirm_days=self.confirm_days,
         )
 
 

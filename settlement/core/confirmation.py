@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from schemas.files.confirmation import Verdict
 
 CONFIRM_DAYS: Final = 7
-"""So many days after the day on which its cycle closed, a batch is to be confirmed."""
+"""So many days after the day on which its cycle closed, a batch is to be confirmed, unless its calendar differs."""
 _BEIJING: Final = timezone(timedelta(hours=8))
 
 
@@ -50,14 +50,15 @@ class Standing(NamedTuple):
     since: datetime | None
 
 
-def due_at(closed_at: datetime) -> datetime:
+def due_at(closed_at: datetime, days: int = CONFIRM_DAYS) -> datetime:
     """When a batch is to be confirmed: the end of the last of so many days in Beijing (Z2).
 
     Args:
         closed_at: When its cycle closed.
+        days: What the calendar says that was in force when its cycle opened.
     """
     last = (closed_at.astimezone(_BEIJING) - timedelta(microseconds=1)).date()
-    return datetime.combine(last + timedelta(days=CONFIRM_DAYS + 1), time(), _BEIJING)
+    return datetime.combine(last + timedelta(days=days + 1), time(), _BEIJING)
 
 
 def standing(said: list[Said], *, due: datetime, now: datetime) -> Standing:

@@ -15,7 +15,7 @@ from schemas.files.confirmation import read_confirmation
 from schemas.files.manifest import read_manifest
 from schemas.values.faults import SchemaError
 from schemas.values.reason import Reason, Refusal
-from settlement.core.confirmation import Said, Standing, due_at, standing
+from settlement.core.confirmation import CONFIRM_DAYS, Said, Standing, due_at, standing
 from settlement.core.payment_id import batch_id
 from settlement.core.trail import Change
 from settlement.service.package_files import STATEMENTS
@@ -258,7 +258,7 @@ async def _batches(
 
 
 def _facts(row: Record, said: Mapping[tuple[int, str], list[Said]], now: datetime) -> BatchFacts:
-    due = due_at(row["closed_at"])
+    due = due_at(row["closed_at"], row["confirm_days"] or CONFIRM_DAYS)
     merchants = sorted(
         one.path.removeprefix(f"{STATEMENTS}/").removesuffix(".msgpack")
         for one in read_manifest(row["manifest"]).files

@@ -19,12 +19,27 @@ if TYPE_CHECKING:
 async def fetch_batches(
     conn: Connection, *, before: int, limit: int, cycle_id: str | None = None
 ) -> list[Record]:
-    """Read batches whose number is smaller, newest first; one where a cycle is named."""
+    """Read batches whose number is smaller, newest first; one where a cycle is named.
+
+    The calendar in force when its cycle opened says how many days merchants have to confirm; null where none does.
+    """
     return await conn.fetch(
         """
         SELECT b.cycle_no, b.cycle_id, b.sequence, b.manifest, encode(b.manifest_sha256, 'hex') AS manifest_sha256,
-               (SELECT max(c.closed_at) FROM settlement.cycle AS c WHERE c.cycle_no = b.cycle_no) AS closed_at
+               c.closed_at,
+               (SELECT (k.terms ->> 'confirm_days')::integer
+                  FROM settlement.calendar AS k
+                 WHERE k.arrangement = c.arrangement AND k.effective_at <= c.opened_at
+                 ORDER BY k.effective_at DESC, k.calendar_no DESC
+                 LIMIT 1) AS confirm_days
           FROM settlement.batch AS b
+         CROSS JOIN LATERAL (
+               SELECT max(of.closed_at) AS closed_at, min(of.opened_at) AS opened_at,
+                      coalesce(max(a.code), 'main') AS arrangement
+                 FROM settlement.cycle AS of
+                 LEFT JOIN settlement.arrangement AS a USING (part, arrangement_no)
+                WHERE of.cycle_no = b.cycle_no
+         ) AS c
          WHERE b.sequence < $1 AND ($3::text IS NULL OR b.cycle_id = $3)
          ORDER BY b.sequence DESC
          LIMIT $2

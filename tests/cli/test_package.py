@@ -275,6 +275,8 @@ def test_a_calendar_is_shown_and_set(with_ledger):
         "1",
         "--holiday",
         "2026-12-25",
+        "--confirm-days",
+        "3",
     )
     shown = with_ledger.json("cycle", "calendar", *said, "--why", "two a day")
     assert shown == {
@@ -282,6 +284,7 @@ def test_a_calendar_is_shown_and_set(with_ledger):
         "times": ["06:00", "18:00"],
         "weekdays": [1],
         "holidays": ["2026-12-25"],
+        "confirm_days": 3,
     }
     assert with_ledger.json("cycle", "calendar") == shown
     for wrong in (("--at", "24:00"), ("--zone", "Asia/Nowhere")):

@@ -32,6 +32,7 @@ def test_a_batch_is_due_seven_days_after_its_cycles_last_day_in_beijing():
     """A cycle that closes at midnight belongs to the day before; the last day counts to its end (Z2)."""
     assert due_at(CLOSED) == DUE
     assert due_at(CLOSED + timedelta(seconds=1)) == DUE + timedelta(days=1)
+    assert due_at(CLOSED, 3) == DUE - timedelta(days=4)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from schemas.values.reason import Reason, Refusal
 from settlement.core.arrangement import Model
 from settlement.core.calendar import Calendar
 from settlement.core.command import Deposit, End, Order, Pot, SettleCycle
+from settlement.core.confirmation import due_at
 from settlement.core.event import Kind
 from settlement.core.instruction import HOUSE_LEG_CODE
 from settlement.core.payment_id import read_payment_name, written_again
@@ -28,6 +29,7 @@ from settlement.core.trail import PROGRAM
 from settlement.service import cycles, inquiry
 from settlement.service.arrangements import carry_out_arrangement, list_pairs
 from settlement.service.audit import audit
+from settlement.service.confirmations import list_batches
 from settlement.service.proofs import prove_order
 from settlement.service.reports import Moment, trial_balance
 from settlement.service.reports import standing as stood
@@ -147,7 +149,8 @@ async def test_packages_of_cycles_side_by_side_are_chained_as_they_closed(dsn, t
     """Rules K1, K6 and T6: two daily cycles inside a long one, each with its own lines alone.
 
     Packages follow each other in the order of the closes, each names its arrangement, verifies, and proves its
-    orders; a writer that starts anew goes on with every open cycle.
+    orders; a writer that starts anew goes on with every open cycle. Days to confirm are those of the calendar that was
+    in force when the cycle opened (Z2).
     """
     keyring = golden_keyring(tmp_path / "keys")
     async with open_house(dsn, *MERCHANTS) as house:
@@ -156,6 +159,14 @@ async def test_packages_of_cycles_side_by_side_are_chained_as_they_closed(dsn, t
         [pair] = await list_pairs(house.pool)
         assert tuple(pair) == ("A", "B", "main", "month")
         order = ("main", "month", "main")
+        house.clock.us += 1_000_000
+        await cycles.set_calendar(
+            house.pool,
+            Calendar(confirm_days=3),
+            by=PROGRAM,
+            now=now(house),
+            effective_at=now(house),
+        )
         await cycles.close_now(house.pool, house.writer, now(house), by=PROGRAM)
         assert await buy(house, "B", "A", 70) == 2
         assert await buy(house, "B", "C", 40) == 3
@@ -183,6 +194,10 @@ async def test_packages_of_cycles_side_by_side_are_chained_as_they_closed(dsn, t
                 (manifest["cycle"].get("arrangement", "main"), manifest["counts"]["orders"])
             )
         assert said == [("main", 1), ("main", 1), ("month", 2), ("main", 0)]
+        facts = (await list_batches(house.pool, now=now(house)))[::-1]
+        assert [one.due_at for one in facts] == [
+            due_at(one.closed_at, days) for one, days in zip(facts, (7, 3, 7, 3), strict=True)
+        ]
         first = await house.pool.fetchrow(
             "SELECT seq, (extract(epoch FROM at) * 1000000)::bigint AS at_us"
             "  FROM settlement.event WHERE kind = 3 AND cycle_no = 2 ORDER BY seq LIMIT 1"
