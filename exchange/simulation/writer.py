@@ -18,7 +18,7 @@ from exchange.programme.core.command import Accrual
 from exchange.simulation.hosted import LotDisk, audit_lots, catalogue_of
 from schemas.values.ids import HOUSE, HOUSE_FEES, HOUSE_ROUNDING
 from schemas.values.reason import Reason
-from settlement.core.arrangement import Obligation
+from settlement.core.account import Account
 from settlement.core.audit import (
     COPY_SIGNATURE,
     AuditReport,
@@ -29,11 +29,14 @@ from settlement.core.audit import (
     position_key,
     position_rows,
 )
-from settlement.core.books import Account, Books, Changes, Hold
+from settlement.core.books import Books
 from settlement.core.chain import GENESIS, chain_digest
 from settlement.core.columns import EntryColumns
 from settlement.core.command import UNKEYED, Answer, End, Entry, Pin, unstored_refusal
+from settlement.core.cycle import restore_closed
 from settlement.core.event import Kind, unpack_event
+from settlement.core.hold import Hold, restore_hold, restore_pin
+from settlement.core.window import Obligation
 
 if TYPE_CHECKING:
     import random
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
 
     from exchange.core.catalogue import Catalogue
     from exchange.programme.core.lotbook import LotChanges
+    from settlement.core.changes import Changes
     from settlement.core.columns import OrderColumns
     from settlement.core.command import Command
 
@@ -117,11 +121,11 @@ class Disk:
             else:
                 books.accounts[merchant_no].open = net_cu
         for cycle_no, nets in unsettled.items():
-            books.restore_unsettled(cycle_no, nets)
+            restore_closed(books, cycle_no, nets)
         for hold in self.holds.values():
-            books.restore_hold(hold)
+            restore_hold(books, hold)
         for pin in self.pins.values():
-            books.restore_pin(pin)
+            restore_pin(books, pin)
         return books
 
     def write(

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from schemas.values.amounts import AMOUNT_LIMIT, SUM_LIMIT
 from schemas.values.ids import HOUSE
 from schemas.values.reason import Reason
-from settlement.core.reversal import Cleared, standing
+from settlement.core import headroom, posting
+from settlement.core.event import Kind
+from settlement.core.reversal import NOTHING, Cleared, standing
 
 if TYPE_CHECKING:
     from settlement.core.books import Books
-    from settlement.core.command import Adjust
+    from settlement.core.command import Adjust, Entry
 
 _LINK: Final = re.compile(r"#([1-9][0-9]{0,9})/([1-9][0-9]{0,18})(?: |\Z)")
 
@@ -46,6 +48,35 @@ def read_link(reference: str) -> Link | None:
 def is_owed(debit_cu: int, value_cu: int, fee_cu: int) -> bool:
     """Whether figures could be an order's that has a value: `0 <= fee <= value <= debit`, value above 0."""
     return 0 <= fee_cu <= value_cu <= debit_cu < AMOUNT_LIMIT and value_cu > 0
+
+
+def decide(books: Books, command: Adjust) -> Entry:
+    """Correct what one merchant owes another; no cap refuses that (rules J1 to J4)."""
+    order = find(books, command)
+    if isinstance(order, Reason):
+        return books.refuse(command, order, merchant_no=command.issuer)
+    figures = command.debit_cu, command.value_cu, command.fee_cu
+    window = books.window_of(command.issuer, command.acceptor)
+    if command.value_cu > 0:
+        if window is None:
+            books.accounts[command.issuer].open -= command.debit_cu
+        posting.credit(books, window, command.issuer, command.acceptor, *figures)
+        headroom.note_breach(books, command.issuer, window)
+    else:
+        posting.take_back(books, command.issuer, command.acceptor, *(-figure for figure in figures))
+    reference = command.reference
+    if order is not None:
+        reference = link_text(order, reference)
+    entry = books.write(
+        command, 0, Kind.ADJUSTED, 0, command.order_seq or -1, 0, 0, 0, 0, *figures, 0, 0,
+        command.issuer, command.acceptor, 0, reference, window.cycle_no if window else None,
+    )  # fmt: skip
+    if order is not None:
+        part = NOTHING._replace(
+            debit_cu=-command.debit_cu, value_cu=-command.value_cu, fee_cu=-command.fee_cu
+        )
+        books.cleared[command.order_seq] = order.corrected(part, entry.seq)
+    return entry
 
 
 def find(books: Books, command: Adjust) -> Cleared | Reason | None:

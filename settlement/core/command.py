@@ -325,7 +325,7 @@ class Unwind(Command, frozen=True, gc=False, array_like=True, tag=35):
     shares: tuple[tuple[int, int], ...]
 
 
-FundsCommand = Deposit | PayOut | Transfer | Discharge | Unwind
+FundsCommand = Deposit | PayOut | Transfer | Discharge
 """Commands that `settlement.core.funds` decides."""
 
 
@@ -367,6 +367,7 @@ BooksCommand = (
     | CloseCycle
     | SettleCycle
     | FundsCommand
+    | Unwind
     | MakeArrangement
     | ArrangePair
 )

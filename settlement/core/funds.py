@@ -20,14 +20,15 @@ from schemas.values.ids import (
     HOUSE_TRANSIT,
 )
 from schemas.values.reason import Reason
-from settlement.core.command import Deposit, Discharge, PayOut, Pot, Transfer, Unwind
+from settlement.core import account, headroom
+from settlement.core.command import Deposit, Discharge, PayOut, Pot, Transfer
 from settlement.core.event import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from settlement.core.books import Books
-    from settlement.core.command import Answer, Entry, FundsCommand
+    from settlement.core.command import Answer, Command, Entry, FundsCommand
 
 SLACK_CU: Final = 99
 """Payments are in whole fen, and what is below one is carried: so much may funds lie below zero."""
@@ -142,8 +143,6 @@ def decide(books: Books, command: FundsCommand) -> Answer:
     """
     if isinstance(command, Discharge):
         return _discharge(books, command)
-    if isinstance(command, Unwind):
-        return _unwind(books, command)
     if not 0 < command.cu < AMOUNT_LIMIT:
         raise ValueError(f"not an amount to move: {command.cu} CU")
     reason = (
@@ -159,7 +158,8 @@ def decide(books: Books, command: FundsCommand) -> Answer:
     arrived = isinstance(command, Deposit)
     _put(books, command.party, command.pot, command.cu if arrived else -command.cu)
     return [
-        books.move_money(
+        write(
+            books,
             command,
             Kind.DEPOSITED if arrived else Kind.PAID_OUT,
             command.party,
@@ -225,7 +225,7 @@ def _in_pot(books: Books, party: int, pot: int) -> int:
 
 def _put(books: Books, party: int, pot: int, cu: int) -> None:
     if pot == Pot.COLLATERAL:
-        books.add_collateral(party, cu)
+        account.add_collateral(books, party, cu)
     elif pot == Pot.DEFAULT_FUND:
         books.funds.contribute(party, cu)
     else:
@@ -300,13 +300,13 @@ def _spare(books: Books, party: int, pot: int) -> int:
     inside = _in_pot(books, party, pot)
     if party < 1:
         return inside
-    account = books.accounts[party]
+    figures = books.accounts[party]
     if pot == Pot.COLLATERAL:
-        return min(inside, account.base + min(0, account.open))
+        return min(inside, figures.base + min(0, figures.open))
     if pot != Pot.FUNDS:
         return inside
     reserved = books.reserved.get(party, 0)
-    closed = account.unsettled - reserved - books.owed_beside(party)
+    closed = figures.unsettled - reserved - headroom.owed_beside(books, party)
     return inside + closed - reserved
 
 
@@ -324,7 +324,8 @@ def _transfer(books: Books, command: Transfer) -> Entry:
             books.funds.owe(taker, giver, cu)
         else:
             books.funds.owe(giver, taker, -cu)
-    return books.move_money(
+    return write(
+        books,
         command,
         Kind.TRANSFERRED,
         giver,
@@ -370,7 +371,8 @@ def _discharge(books: Books, command: Discharge) -> Answer:
     for pair in pairs:
         books.funds.discharge(command.cycle_no, pair)
         answer.append(
-            books.move_money(
+            write(
+                books,
                 command,
                 Kind.DISCHARGED,
                 pair.one,
@@ -383,41 +385,36 @@ def _discharge(books: Books, command: Discharge) -> Answer:
     return answer
 
 
-def _unwind(books: Books, command: Unwind) -> Answer:
-    """Settle a closed cycle whose debtor lacks money (rule U11).
+def write(
+    books: Books,
+    command: Command,
+    kind: Kind,
+    giver: int,
+    taker: int,
+    figures: tuple[int, int, int],
+    /,
+    *,
+    pots: tuple[int, int] = (0, 0),
+    step: int = 0,
+    cycle_no: int = 0,
+    reference: str = "",
+) -> Entry:
+    """Write down that money moved.
 
-    Raises:
-        ValueError: A share is none: whoever planned it was wrong.
+    Args:
+        books: The books.
+        command: Who wants it, and under which key.
+        kind: `DEPOSITED`, `PAID_OUT`, `TRANSFERRED` or `DISCHARGED`.
+        giver: Whose money; of a pair, the merchant with the lower number.
+        taker: Whose it is then; of a pair, the other merchant; 0 where the bank stands on the other side.
+        figures: `debit_cu`, `value_cu` and `fee_cu`: of a pair, what the one, the other and the fees
+            come to; else only the second, the amount.
+        pots: From which pot, to which.
+        step: Place among the events of one request.
+        cycle_no: The closed cycle that it helps to settle; 0 for none.
+        reference: Where the bank says so, or what it is for.
     """
-    if command.cycle_no not in books.unsettled:
-        return [books.refuse(command, Reason.CYCLE_NOT_CLOSED)]
-    left = books.funds.residual(command.cycle_no, books.unsettled[command.cycle_no])
-    shares = dict(command.shares)
-    if len(shares) != len(command.shares) or any(
-        creditor == command.debtor or cu < 1 for creditor, cu in shares.items()
-    ):
-        raise ValueError(f"no shares: {command.shares}")
-    missing = missing_of(left, books.funds.balances)
-    if missing.keys() != {command.debtor}:
-        return [books.refuse(command, Reason.FUNDS_INSUFFICIENT, merchant_no=command.debtor)]
-    if missing[command.debtor] != sum(shares.values()) or any(
-        cu > left.get(creditor, 0) for creditor, cu in shares.items()
-    ):
-        return [books.refuse(command, Reason.FUNDS_MOVED, merchant_no=command.debtor)]
-    answer: Answer = []
-    for creditor, cu in sorted(shares.items()):
-        books.funds.add(creditor, -cu)
-        books.funds.add(command.debtor, cu)
-        books.funds.owe(command.debtor, creditor, cu)
-        answer.append(
-            books.move_money(
-                command,
-                Kind.TRANSFERRED,
-                creditor,
-                command.debtor,
-                (0, cu, 0),
-                step=len(answer),
-                cycle_no=command.cycle_no,
-            )
-        )
-    return [*answer, books.settle(command, step=len(answer))]
+    return books.write(
+        command, step, kind, 0, -1, 0, 0, 0, pots[0], *figures, pots[1], 0, giver, taker, 0,
+        reference, cycle_no or None,
+    )  # fmt: skip

@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from schemas.values.amounts import SUM_LIMIT
 from schemas.values.ids import HOUSE
 from schemas.values.reason import REASON_BY_NUMBER, Reason
+from settlement.core import posting
 from settlement.core.event import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from settlement.core.books import Books, Hold
+    from settlement.core.books import Books
     from settlement.core.command import Entry, Reverse
+    from settlement.core.hold import Hold
 
 
 class Amounts(NamedTuple):
@@ -172,7 +174,7 @@ def find(books: Books, command: Reverse) -> tuple[Cleared, Amounts] | Reason:
     if not 0 < units <= order.left_units:
         return Reason.REVERSAL_EXCEEDS_ORDER
     part = order.share(units)
-    if books.taken_back(order.issuer, order.acceptor) + part.debit_cu >= SUM_LIMIT:
+    if taken_back(books, order.issuer, order.acceptor) + part.debit_cu >= SUM_LIMIT:
         return Reason.AMOUNT_ABOVE_MAXIMUM
     return order, part
 
@@ -210,3 +212,53 @@ def _cleared_just_now(hold: Hold, end: Entry) -> Cleared:
         Amounts(hold.units, hold.debit_cu, hold.value_cu, hold.fee_cu, hold.credited_units),
         cycle_no=end.cycle_no,
     )  # fmt: skip
+
+
+def take_back(
+    books: Books,
+    command: Reverse,
+    order: Cleared,
+    part: Amounts,
+    *,
+    lot_no: int = 0,
+    due_at_us: int = 0,
+) -> Entry:
+    """Take an order back at its own figures, in the open cycle; no cap refuses that (rules V2 to V4).
+
+    Args:
+        books: The books.
+        command: Who wants it, and under which key.
+        order: The order as it stands, as `find` found it.
+        part: What of it is taken back.
+        lot_no: The lot that is made of points that come back too late for their own; 0 for none.
+        due_at_us: When that lot expires; 0 for none.
+    """
+    window = books.window_of(order.issuer, order.acceptor)
+    posting.take_back(
+        books, order.issuer, order.acceptor, part.debit_cu, part.value_cu, part.fee_cu
+    )
+    entry = books.write(
+        command, 0, Kind.REVERSED, 0, order.order_seq, 0, due_at_us, order.member_no, -part.units,
+        -part.debit_cu, -part.value_cu, -part.fee_cu, -part.credited_units, lot_no,
+        order.issuer, order.acceptor, order.rate_no, command.reference or order.reference,
+        window.cycle_no if window else None,
+    )  # fmt: skip
+    books.cleared[order.order_seq] = order.without(part, entry.seq)
+    return entry
+
+
+def taken_back(books: Books, issuer: int, acceptor: int) -> int:
+    """What reversals took back of a pair in the cycle that is open for it: the debits, CU."""
+    window = books.window_of(issuer, acceptor)
+    taken = (books.reversed if window is None else window.reversed).get((issuer, acceptor))
+    return taken.debit if taken else 0
+
+
+def forget(books: Books, through_seq: int) -> None:
+    """Forget the orders of reversals that are stored: they are read again when somebody names them."""
+    books.past = {}
+    books.cleared = {
+        order_seq: order
+        for order_seq, order in books.cleared.items()
+        if order.last_seq > through_seq
+    }

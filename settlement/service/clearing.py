@@ -57,7 +57,8 @@ from settlement.store import funds, journal
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from settlement.core.books import Books, Changes
+    from settlement.core.books import Books
+    from settlement.core.changes import Changes
     from settlement.core.columns import OrderColumns
     from settlement.core.command import Answer, Entry
     from settlement.core.reversal import Cleared
@@ -181,7 +182,7 @@ class NoRider:
                 return [books.refuse(command, found)]
             if command.issuer_member:
                 return [books.refuse(command, Reason.REVERSAL_NOT_OFFERED)]
-            return [books.take_back(command, *found)]
+            return [reversal.take_back(books, command, *found)]
         return [books.refuse(command, Reason.NOT_HOSTED)]
 
     def decide_stretch(self, stretch: Stretch) -> None:
@@ -445,7 +446,7 @@ class Writer:
                 if end[1].seq > flush.last_seq
             }
         if self._books and (self._books.cleared or self._books.past):
-            self._books.forget_cleared(flush.last_seq)
+            reversal.forget(self._books, flush.last_seq)
         self._recent.update(flush.keys)
         for block in flush.blocks:
             self._blocks.remove(block)

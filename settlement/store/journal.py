@@ -11,11 +11,15 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from schemas.values.ids import HOUSE_FEES, HOUSE_ROUNDING
-from settlement.core.arrangement import Arrangement, Model, Obligation, Window
-from settlement.core.books import Account, Books, Hold
+from settlement.core.account import Account
+from settlement.core.arrangement import Arrangement, Model, restore_pair, restore_window
+from settlement.core.books import Books
 from settlement.core.command import KEY_BYTES, Entry, key_name
+from settlement.core.cycle import restore_closed
 from settlement.core.event import COLUMNS, EPOCH_2000_US, Kind
+from settlement.core.hold import Hold, restore_hold, restore_pin
 from settlement.core.reversal import NOTHING, Amounts, Cleared, Past
+from settlement.core.window import Obligation, Window
 from settlement.store.funds import load_funds
 
 if TYPE_CHECKING:
@@ -24,7 +28,7 @@ if TYPE_CHECKING:
     from asyncpg import Connection
     from asyncpg.pool import PoolConnectionProxy
 
-    from settlement.core.books import Changes
+    from settlement.core.changes import Changes
 
 _COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _COPY_TRAILER = b"\xff\xff"
@@ -164,7 +168,7 @@ async def load_books(conn: Connection, part: int) -> Books:
         """,
         part,
     ):
-        books.restore_hold(Hold(*row.values()))
+        restore_hold(books, Hold(*row.values()))
     for row in await conn.fetch(
         """
         SELECT e.seq, e.order_seq, e.kind, e.reason, e.at, e.due_at, e.cycle_no, e.issuer, e.acceptor,
@@ -175,7 +179,7 @@ async def load_books(conn: Connection, part: int) -> Books:
         """,
         part,
     ):
-        books.restore_pin(Entry(*row.values()))
+        restore_pin(books, Entry(*row.values()))
     return books
 
 
@@ -195,7 +199,7 @@ async def _load_arrangements(conn: Connection, books: Books) -> None:
         books.part,
     ):
         pair = (row["merchant_a"], row["merchant_b"])
-        books.restore_pair(pair, row["arrangement_no"], row["next_no"])
+        restore_pair(books, pair, row["arrangement_no"], row["next_no"])
     for row in await conn.fetch(
         """
         SELECT cycle_no, arrangement_no, state = 'open' AND arrangement_no > 0 AS beside
@@ -273,9 +277,9 @@ async def _load_positions(conn: Connection, books: Books) -> None:
         else:
             books.accounts[row["merchant_no"]].open = row["net_cu"]
     for cycle_no, nets in unsettled.items():
-        books.restore_unsettled(cycle_no, nets, gross=cycle_no in gross)
+        restore_closed(books, cycle_no, nets, gross=cycle_no in gross)
     for arrangement_no, window in books.windows.items():
-        books.restore_window(arrangement_no, window)
+        restore_window(books, arrangement_no, window)
 
 
 async def advance_partition(

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from schemas.values.ids import HOUSE_FEES, HOUSE_ROUNDING, HOUSE_TRANSIT
 from schemas.values.reason import Reason
+from settlement.core import headroom, reversal
 from settlement.core.arrangement import MAIN, Model
 from settlement.core.books import Books
 from settlement.core.columns import OrderColumns
@@ -254,12 +255,12 @@ def test_a_reversal_goes_into_the_cycle_that_is_open_for_the_pair_now():
     close(books, NOON)
     whole = Amounts(1, 70, 70, 0, 0)
     books.cleared[cleared.seq] = Cleared(cleared.seq, cleared.seq, 2, 1, 2, 1, 1, 0, "", whole)
-    taken = books.take_back(
-        Reverse(2, new_key(), BODY, cleared.seq), books.cleared[cleared.seq], whole
+    taken = reversal.take_back(
+        books, Reverse(2, new_key(), BODY, cleared.seq), books.cleared[cleared.seq], whole
     )
     window = books.windows[MONTH]
     assert (taken.kind, taken.cycle_no) == (Kind.REVERSED, window.cycle_no)
-    assert (window.net(1), window.net(2), books.taken_back(1, 2)) == (70, -70, 70)
+    assert (window.net(1), window.net(2), reversal.taken_back(books, 1, 2)) == (70, -70, 70)
     changes = books.take()
     assert changes.reversed == {(window.cycle_no, 1, 2): (1, 70, 70, 0)}
     # 70 are to come in the closed cycle and 70 are owed in the open one: only what is owed weighs.
@@ -358,7 +359,7 @@ def test_what_a_hold_reserves_turns_with_its_pair(kind):
     arrange(books, (1, 3), NOON)
     assert (books.accounts[1].base, books.reserved) == (600, {})
     close(books, MAIN)
-    assert (books.accounts[1].base, books.free_funds(1)) == (1_000, -400)
+    assert (books.accounts[1].base, headroom.free_funds(books, 1)) == (1_000, -400)
     books.take()
     end(books, held, kind)
     assert (books.accounts[1].base, books.reserved) == (1_000, {1: 0})
@@ -373,7 +374,7 @@ def test_a_pair_that_leaves_takes_its_holds_along():
     held = decided(books, 1, 2, 400, hold_us=10**6)
     arrange(books, (1, 2), MAIN)
     close(books, NOON)
-    assert (books.accounts[1].base, books.free_funds(1)) == (600, 400)
+    assert (books.accounts[1].base, headroom.free_funds(books, 1)) == (600, 400)
     end(books, held)
     assert (books.accounts[1].open, books.accounts[1].base, books.funds.of(1)) == (-400, 1_000, 400)
 
@@ -388,7 +389,9 @@ def test_what_was_paid_at_once_is_given_back_at_once(left):
     books.take()
     whole = Amounts(1, 100, 97, 2, 0)
     books.cleared[cleared.seq] = Cleared(cleared.seq, cleared.seq, 2, 1, 2, 1, 1, 0, "", whole)
-    books.take_back(Reverse(2, new_key(), BODY, cleared.seq), books.cleared[cleared.seq], whole)
+    reversal.take_back(
+        books, Reverse(2, new_key(), BODY, cleared.seq), books.cleared[cleared.seq], whole
+    )
     assert (books.funds.of(1), books.funds.of(2)) == (100, 0 if left else -95)
     assert books.funds.of(HOUSE_FEES) == books.funds.of(HOUSE_ROUNDING) == 0
     assert books.take().breached == ({} if left else {2: 95})

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from settlement.core.account import Account
 from settlement.core.audit import obligation_rows, position_rows
-from settlement.core.books import Account, Books
+from settlement.core.books import Books
 from settlement.core.command import Join, Order, SetCap
 from settlement.core.event import Kind, unpack_event
 from tests.simulation.compare import told_figures

@@ -15,7 +15,6 @@ from exchange.programme.core.lotbook import LotBook
 from exchange.programme.core.lots import Lot
 from schemas.values.amounts import SUM_LIMIT
 from schemas.values.reason import Reason
-from settlement.core.arrangement import Obligation
 from settlement.core.books import BACKDATE_US, Books
 from settlement.core.columns import EntryColumns, OrderColumns, entry_column
 from settlement.core.command import (
@@ -30,6 +29,7 @@ from settlement.core.command import (
 from settlement.core.event import EPOCH_2000_US, pack_event, unpack_event
 from settlement.core.event_array import empty_events, join_events
 from settlement.core.stretch import Stretch, stretches
+from settlement.core.window import Obligation
 from settlement.service.block import Block
 from tests.simulation.ground import BODY, DAY_US, START_US
 from tests.simulation.pure import catalogue

@@ -11,7 +11,7 @@ import pytest
 from exchange.core import order
 from exchange.gateway.routes import ROUTES
 from schemas.values.reason import REASON_BY_NUMBER, Reason
-from settlement.core import dispute
+from settlement.core import dispute, hold
 from settlement.core.books import Books
 from settlement.core.command import End, Entry, Join, Order, Pin
 from settlement.core.event import Kind
@@ -141,7 +141,7 @@ def test_wishes_are_answered_as_the_table_says(row: list[str], column: int, wish
     if state.startswith("unknown"):
         caller = OTHER
     elif state == "accepted and pinned":
-        stored = books.pin(books.holds[entry.order_seq])
+        stored = hold.pin(books, books.holds[entry.order_seq])
     elif state != "accepted":
         books.holds.clear()
         stored = Entry(

@@ -8,6 +8,7 @@ from exchange.programme.core.lotbook import LotBook
 from exchange.programme.core.lots import Lot, Use
 from schemas.values.rate import Rate
 from schemas.values.reason import Reason
+from settlement.core import reversal
 from settlement.core.audit import AuditReport, FlushRow, JournalAudit
 from settlement.core.books import Books
 from settlement.core.chain import GENESIS, chain_digest
@@ -174,7 +175,7 @@ class PureHouse:
     def _load_reversed(self, command: Reverse | Adjust) -> None:
         """Put the order that is named into the books and what it took into the lots, as a database would."""
         self._take()
-        self.books.forget_cleared(self.books.seq)
+        reversal.forget(self.books, self.books.seq)
         of_order = self._of_order(command.order_seq)
         if not of_order or of_order[0].kind == Kind.PINNED:
             return

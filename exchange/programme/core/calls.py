@@ -15,6 +15,7 @@ from exchange.programme.core.command import Credit, FindCall, GiveBack, Take, Ta
 from exchange.programme.core.lots import DAY_US, RETURN_LIFE_US, available, sort_return
 from schemas.values.amounts import AMOUNT_LIMIT
 from schemas.values.reason import Reason
+from settlement.core import points
 from settlement.core.command import Command, unstored_refusal
 from settlement.core.event import Kind
 
@@ -115,7 +116,8 @@ def _take(call: Take, book: LotBook, books: Books) -> Entry:
     if not purse or available(purse, at_us, call.units) < call.units:
         entry = books.refuse(call, Reason.INSUFFICIENT_POINTS, merchant_no=call.merchant_no)
     else:
-        entry = books.move_points(
+        entry = points.move(
+            books,
             call,
             Kind.TAKEN,
             call.merchant_no,
@@ -152,7 +154,8 @@ def _give_back(call: GiveBack, book: LotBook, books: Books) -> Entry:
         raise ValueError(f"the lots do not say what event {earlier.entry.seq} took")
     back = sort_return(uses, keeps_until_us=books.clock_us + 1)
     fresh_until_us = books.clock_us + RETURN_LIFE_US
-    entry = books.move_points(
+    entry = points.move(
+        books,
         call,
         Kind.RETURNED,
         call.merchant_no,
@@ -173,8 +176,8 @@ def _give_back(call: GiveBack, book: LotBook, books: Books) -> Entry:
 
 def _nothing_back(call: GiveBack, books: Books) -> Entry:
     """A hold that never was, or that was given back before, is released too: nothing moves."""
-    return books.move_points(
-        call, Kind.RETURNED, call.merchant_no, call.member_no, 0, reference=call.reference
+    return points.move(
+        books, call, Kind.RETURNED, call.merchant_no, call.member_no, 0, reference=call.reference
     )
 
 
@@ -185,7 +188,8 @@ def _credit(call: Credit, book: LotBook, books: Books) -> Entry:
     expires_at_us = books.clock_us + programme.valid_days * DAY_US
     if call.expires_at_us:
         expires_at_us = min(expires_at_us, call.expires_at_us)
-    entry = books.move_points(
+    entry = points.move(
+        books,
         call,
         Kind.CREDITED,
         call.merchant_no,
@@ -218,7 +222,8 @@ def _take_back(call: TakeBack, book: LotBook, books: Books) -> Entry:
         lot = next((lot for lot in purse if lot.lot_no == lot_no), None)
     if earlier is None or lot is None or lot.units < lot.earned_units:
         return books.refuse(call, reason, merchant_no=call.merchant_no)
-    entry = books.move_points(
+    entry = points.move(
+        books,
         call,
         Kind.WITHDRAWN,
         call.merchant_no,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from exchange.programme.core.lots import RETURN_LIFE_US, Lot, Return, last_taken, sort_return
 from schemas.values.reason import Reason
 from settlement.core.books import settled_until
-from settlement.core.reversal import find
+from settlement.core.reversal import find, take_back
 
 if TYPE_CHECKING:
     from exchange.programme.core.lotbook import LotBook
@@ -46,7 +46,8 @@ def decide(command: Reverse, book: LotBook, books: Books) -> Entry:
         came = last_taken(uses, skip=order.reversed.units, units=part.units)
         back = sort_return(came, keeps_until_us=keeps_until_us)
     fresh = bool(back.fresh_units)
-    entry = books.take_back(
+    entry = take_back(
+        books,
         command,
         order,
         part,

@@ -38,6 +38,7 @@ from exchange.programme.core.transfers import TransferBook, decide_transfer
 from schemas.values.amounts import AMOUNT_LIMIT, CU_PER_FEN
 from schemas.values.rate import fee_floor
 from schemas.values.reason import REASON_BY_NUMBER, Reason
+from settlement.core import headroom, hold, points
 from settlement.core.books import settled_until
 from settlement.core.command import Adjust, End, Order, Pin, Reverse, unstored_refusal
 from settlement.core.event import Kind
@@ -286,7 +287,9 @@ class LotBook:
             why.append(reason)
             if reason is None:
                 fitting.append(part)
-        return why + [books.why_not_open(order_seq, basket.caller) for order_seq in basket.accepted]
+        return why + [
+            hold.why_not_open(books, order_seq, basket.caller) for order_seq in basket.accepted
+        ]
 
     def _why_not(self, part: MemberOrder, beside: list[MemberOrder], books: Books) -> Reason | None:
         """Say what `_member_order` would refuse a part with, after those beside it."""
@@ -308,7 +311,8 @@ class LotBook:
             acceptor = self.catalogue.programmes.get(part.acceptor)
             if acceptor is None or not acceptor.hosted:
                 return Reason.NOT_HOSTED
-        return books.why_not_clear(
+        return headroom.why_not_clear(
+            books,
             part.issuer,
             part.acceptor,
             part.debit_cu,
@@ -345,7 +349,7 @@ class LotBook:
         if need_cu:
             need_cu = self._redeem(purchase, books, at_us, need_cu, answer)
         expires_at_us = at_us + programme.valid_days * DAY_US
-        entry = books.accrue(
+        entry = points.accrue(books,
             purchase, len(answer), purchase.merchant_no, purchase.member_no, units,
             self.last_lot_no + 1 if units else 0, expires_at_us, at_us, need_cu, purchase.reference,
         )  # fmt: skip
@@ -469,7 +473,7 @@ class LotBook:
         programme = self.catalogue.programmes[accrual.merchant_no]
         at_us = accrual.occurred_at_us or books.clock_us
         expires_at_us = accrual.expires_at_us or at_us + max(programme.valid_days * DAY_US, life_us)
-        entry = books.accrue(
+        entry = points.accrue(books,
             accrual, step, accrual.merchant_no, accrual.member_no, accrual.units, self.last_lot_no + 1,
             expires_at_us, at_us, 0, accrual.reference,
         )  # fmt: skip
@@ -494,7 +498,7 @@ class LotBook:
                 continue
             rate = self.catalogue.spend_rate(lot.merchant_no, lot.expires_at_us)
             worth_cu = rate.rate.cu_floor(lot.units) if rate else 0
-            entry = books.lapse(
+            entry = points.lapse(books,
                 command, len(answer), lot.merchant_no, lot.member_no, lot.units, lot.lot_no,
                 lot.expires_at_us, worth_cu, rate.rate_no if rate else 0,
             )  # fmt: skip

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from exchange.programme.core.household import LOTS_MAX, Given, Household, within_limits
 from exchange.programme.core.lots import available, lots_to_spend
 from schemas.values.reason import REASON_BY_NUMBER, Reason
+from settlement.core import points
 from settlement.core.event import Kind
 
 if TYPE_CHECKING:
@@ -71,13 +72,13 @@ def decide_transfer(transfer: Transfer, book: LotBook, books: Books) -> Answer:
     at_us, merchant_no = books.clock_us, transfer.merchant_no
     household = transfer.household.hex()
     purse = book.members[transfer.giver_no][merchant_no]
-    given = books.move_points(
+    given = points.move(books,
         transfer, Kind.GIVEN, merchant_no, transfer.giver_no, transfer.units, first=True,
         reference=household,
     )  # fmt: skip
     answer = [given]
     for lot, units in book.take_units(purse, at_us, transfer.units, given.seq):
-        received = books.move_points(
+        received = points.move(books,
             transfer, Kind.RECEIVED, merchant_no, transfer.receiver_no, units, step=len(answer),
             of_seq=given.seq, lot_no=book.last_lot_no + 1, due_at_us=lot.expires_at_us,
             reference=household,
