@@ -139,14 +139,14 @@ class Names:
         orders = {line.order for line in ours}
         self._told = {line.order for line in theirs if line.order in orders}
         self._referred = {
-            _plain(line.reference)
+            plain(line.reference)
             for line in theirs
             if line.reference and line.order not in self._told
         }
 
     def ours(self, line: OurLine) -> str:
         """Name of one of our lines."""
-        reference = _plain(line.reference)
+        reference = plain(line.reference)
         if line.order not in self._told and reference in self._referred:
             return _REFERENCE + reference
         return _ORDER + line.order
@@ -156,7 +156,7 @@ class Names:
         if line.order in self._told:
             return _ORDER + line.order
         if line.reference:
-            return _REFERENCE + _plain(line.reference)
+            return _REFERENCE + plain(line.reference)
         return _ORDER + line.order if line.order else ""
 
 
@@ -165,7 +165,7 @@ def names_of(order: str, reference: str) -> Iterator[str]:
     if order:
         yield _ORDER + order
     if reference:
-        yield _REFERENCE + _plain(reference)
+        yield _REFERENCE + plain(reference)
 
 
 def items(
@@ -219,6 +219,6 @@ def name_line_break(
     )
 
 
-def _plain(reference: str) -> str:
+def plain(reference: str) -> str:
     """A reference without blanks around it, and without the apostrophe that keeps spreadsheets from calculating."""
     return reference.strip().removeprefix(_APOSTROPHE)

@@ -37,6 +37,7 @@ from settlement.service.open_lines import (
     find_place,
     match_open,
     open_lines,
+    sure_lines,
 )
 from settlement.service.reconciliation import MatchRefused, need_why
 from settlement.service.trail import record
@@ -302,8 +303,12 @@ async def _import(
     file_no: int | None = repeated
     if repeated is None:
         file_no = await _add(conn, file, survey, place, at)
-    still = await open_lines(conn, place, file.basis)
     steps: Counter[Step] = Counter()
+    sure = await sure_lines(conn, place, file.basis, days_max)
+    while piece := list(islice(sure, _COPIED_AT_ONCE)):
+        await _keep_sure(conn, place, piece, at, by)
+        steps[Step.EXACT] += len(piece)
+    still = await open_lines(conn, place, file.basis)
     while (outcome := await match_open(still, days_max)).matches:
         await _keep(conn, place, still, outcome, at, by)
         steps.update(one.step for one in outcome.matches)
@@ -357,6 +362,31 @@ async def _add(
 
 def _words(basis: Basis) -> str:
     return f"{basis.figure} amounts by {basis.clock} time, rounding {basis.rounding}"
+
+
+async def _keep_sure(
+    conn: AnyConnection,
+    place: Place,
+    pairs: Sequence[tuple[int, int, int]],
+    at: datetime,
+    by: By,
+) -> None:
+    """Write down pairs of lines that agree in everything: our leaf, file, line of the file."""
+    numbers = await matches.insert_matches(
+        conn,
+        matches=[(Step.EXACT, None)] * len(pairs),
+        at=at,
+        by=by.who,
+        lines_of=(place.cycle_no, place.merchant_no),
+    )
+    numbered = [(number, *pair) for number, pair in zip(numbers, pairs, strict=True)]
+    await store.copy_matched(
+        conn,
+        leaves=[
+            (number, place.cycle_no, place.merchant_no, leaf) for number, leaf, _, _ in numbered
+        ],
+        lines=[(number, file_no, line_no) for number, _, file_no, line_no in numbered],
+    )
 
 
 _Found = tuple[Step, "BreakKind | None", "Sequence[OurLine]", "Sequence[TheirLine]"]

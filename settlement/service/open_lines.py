@@ -9,6 +9,7 @@ Source: settlement/RULES.md, rules X15 to X20.
 from __future__ import annotations
 
 import asyncio
+from array import array
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -26,12 +27,13 @@ from settlement.core.own_lines import (
     names_of,
     our_line,
 )
+from settlement.core.sure_lines import LineColumns, sure_pairs
 from settlement.render.batch import Batch
 from settlement.service.package_reading import Package
 from settlement.store import merchant_files as store
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -191,7 +193,7 @@ async def open_lines(conn: AnyConnection, place: Place, basis: Basis) -> OpenLin
         for name in names_of(row["order_id"], row["reference"])
         if name in named
     }
-    held = await store.fetch_held_leaves(conn, **of)
+    held = await _held(conn, place)
     differing = [row["match_no"] for row in await store.fetch_differing(conn, **of)]
     wanted = {
         row["leaf_index"] for row in await store.fetch_matched_leaves(conn, match_nos=differing)
@@ -200,8 +202,18 @@ async def open_lines(conn: AnyConnection, place: Place, basis: Basis) -> OpenLin
     return OpenLines(ours, theirs, released, inside, known)
 
 
+async def _held(conn: AnyConnection, place: Place) -> bytearray:
+    """Say of each leaf of the tree whether a match holds this merchant's line of it."""
+    held = bytearray(place.package.batch.manifest.merkle.leaf_count)
+    async for leaf_index in store.stream_held_leaves(
+        conn, cycle_no=place.cycle_no, merchant_no=place.merchant_no
+    ):
+        held[leaf_index] = 1
+    return held
+
+
 def _read_ours(
-    place: Place, basis: Basis, held: Collection[int], wanted: Collection[int]
+    place: Place, basis: Basis, held: bytearray, wanted: Collection[int]
 ) -> tuple[list[OurLine], dict[int, OurLine]]:
     """Stream the statement, and keep what no match holds and what is wanted."""
     ours: list[OurLine] = []
@@ -209,11 +221,47 @@ def _read_ours(
     for line in place.package.lines(place.merchant):
         if line.leaf_index in wanted:
             inside[line.leaf_index] = our_line(line, basis)
-        elif line.leaf_index not in held:
+        elif not held[line.leaf_index]:
             told = our_line(line, basis)
             if told.amount_cu:
                 ours.append(told)
     return ours, inside
+
+
+async def sure_lines(
+    conn: AnyConnection, place: Place, basis: Basis, days_max: int
+) -> Iterator[tuple[int, int, int]]:
+    """Find the open lines that no other line can dispute, in columns: both sides may have millions.
+
+    Returns:
+        Number of our leaf, of the merchant's file and of the line in it, in the order of leaves.
+    """
+    theirs, files, numbers = LineColumns(), array("i"), array("i")
+    async for row in store.stream_open_lines(
+        conn, cycle_no=place.cycle_no, merchant_no=place.merchant_no
+    ):
+        if not row["released"]:
+            day = row["day"].toordinal()
+            theirs.add(row["order_id"], row["reference"], day, row["amount_cu"], row["units"])
+            files.append(row["file_no"])
+            numbers.append(row["line_no"])
+    held = await _held(conn, place)
+
+    def pair() -> Iterator[tuple[int, int, int]]:
+        ours, leaves = LineColumns(), array("q")
+        for line in place.package.lines(place.merchant):
+            if not held[line.leaf_index]:
+                told = our_line(line, basis)
+                if told.amount_cu:
+                    ours.add(told.order, told.reference, told.day, told.amount_cu, told.units)
+                    leaves.append(told.leaf_index)
+        mine, other = sure_pairs(ours, theirs, days_max=days_max)
+        return (
+            (leaves[left], files[right], numbers[right])
+            for left, right in zip(mine, other, strict=True)
+        )
+
+    return await asyncio.to_thread(pair)
 
 
 def their_line(row: Record) -> TheirLine:

@@ -179,9 +179,11 @@ async def stream_matched_names(
         yield row
 
 
-async def fetch_held_leaves(conn: Connection, *, cycle_no: int, merchant_no: int) -> set[int]:
-    """Read which of our lines are held by a match."""
-    rows = await conn.fetch(
+async def stream_held_leaves(
+    conn: Connection, *, cycle_no: int, merchant_no: int
+) -> AsyncIterator[int]:
+    """Stream which of our lines are held by a match."""
+    async for row in conn.cursor(
         """
         SELECT leaf_index
           FROM settlement.match_leaf
@@ -189,8 +191,9 @@ async def fetch_held_leaves(conn: Connection, *, cycle_no: int, merchant_no: int
         """,
         cycle_no,
         merchant_no,
-    )
-    return {row["leaf_index"] for row in rows}
+        prefetch=5_000,
+    ):
+        yield row["leaf_index"]
 
 
 async def fetch_differing(conn: Connection, *, cycle_no: int, merchant_no: int) -> list[Record]:
