@@ -285,6 +285,7 @@ def corrections(
     as corrections.take. Status 1 if the books refused a line for what happened meanwhile.
     """
     from exchange.service.corrections import caller_of, check_file, take_file, was_taken
+    from exchange.service.vaults import VaultDoor
     from schemas.files.corrections import BYTES_MAX, read_corrections
     from schemas.values.faults import SchemaError
 
@@ -302,7 +303,10 @@ def corrections(
                 return again, None
             async with clearing_of(home, dsn) as clearing:
                 now = datetime.now(UTC)
-                taken = await take_file(pool, clearing, found, sender=party, by=by, at=now)
+                door = VaultDoor(pool, home.keys)
+                taken = await take_file(
+                    pool, clearing, found, sender=party, by=by, at=now, door=door
+                )
             return again, taken
 
     try:

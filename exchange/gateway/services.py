@@ -222,7 +222,7 @@ def make_services(
         shelf=shelf,
         members=members,
         orders=orders,
-        reversals=ReversalDesk(clearing=clearing, pool=pool, links=links, door=door),
+        reversals=ReversalDesk(clearing=clearing, pool=pool, door=door),
         bulk=BulkDesk(
             clearing=clearing,
             shelf=shelf,

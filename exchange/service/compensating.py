@@ -33,6 +33,8 @@ from settlement.core.trail import Change
 from settlement.service import inquiry, trail
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from asyncpg import Pool
 
     from exchange.core.catalogue import Catalogue
@@ -164,9 +166,10 @@ class GiveCompensation:
         *,
         proposal_no: int,
         body: bytes,
+        keys: Path,
     ) -> Refusal | None:
         """Book it."""
-        del proposal_no
+        del proposal_no, keys
         wanted = await look_at(pool, terms, now=datetime.now(UTC))
         booked = await _book(clearing, wanted, body)
         return booked if isinstance(booked, Refusal) else None

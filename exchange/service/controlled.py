@@ -100,9 +100,16 @@ class Controlled(Protocol):
         ...
 
     async def carry_out(
-        self, pool: Pool, clearing: Clearing, terms: Any, *, proposal_no: int, body: bytes
+        self,
+        pool: Pool,
+        clearing: Clearing,
+        terms: Any,
+        *,
+        proposal_no: int,
+        body: bytes,
+        keys: Path,
     ) -> Refusal | None:
-        """Have the books carry it out, under a key that makes a repeat harmless."""
+        """Have the books carry it out, under a key that makes a repeat harmless; `keys` opens the vault."""
         ...
 
 
@@ -126,7 +133,14 @@ class _Change:
         return str(terms.merchant)
 
     async def carry_out(
-        self, pool: Pool, clearing: Clearing, terms: Any, *, proposal_no: int, body: bytes
+        self,
+        pool: Pool,
+        clearing: Clearing,
+        terms: Any,
+        *,
+        proposal_no: int,
+        body: bytes,
+        keys: Path,
     ) -> Refusal | None:
         """Nothing: the approval's transaction did it."""
 
@@ -192,8 +206,16 @@ class _Account(_Change):
         return await trail.record(approval.conn, approval.by, change, at=approval.now)
 
     async def carry_out(
-        self, pool: Pool, clearing: Clearing, terms: Any, *, proposal_no: int, body: bytes
+        self,
+        pool: Pool,
+        clearing: Clearing,
+        terms: Any,
+        *,
+        proposal_no: int,
+        body: bytes,
+        keys: Path,
     ) -> Refusal | None:
+        del keys
         figures = {self._column: int(getattr(terms, self._column))}
         command = self._command(
             caller=HOUSE,
@@ -300,8 +322,9 @@ class _Join(_Change):
         *,
         proposal_no: int,
         body: bytes,
+        keys: Path,
     ) -> Refusal | None:
-        del proposal_no
+        del proposal_no, keys
         code = terms.merchant.code
         merchant_no = await _merchant(pool, code)
         account = parties.NewAccount(code, merchant_no, int(terms.merchant.cap_cu), body)
@@ -440,8 +463,9 @@ class _Arrangement(_Change):
         *,
         proposal_no: int,
         body: bytes,
+        keys: Path,
     ) -> Refusal | None:
-        del proposal_no
+        del proposal_no, keys
         return await carry_out_arrangement(
             pool,
             clearing,
@@ -486,8 +510,9 @@ class _Settle(_Change):
         *,
         proposal_no: int,
         body: bytes,
+        keys: Path,
     ) -> Refusal | None:
-        del proposal_no
+        del proposal_no, keys
         for row in await cycles.list_cycles(pool):
             if row["cycle_id"] == terms.cycle:
                 outcome = await cycles.settle_cycle(clearing, cycle_no=row["cycle_no"], body=body)
@@ -543,7 +568,9 @@ class _Funds(_Change):
         *,
         proposal_no: int,
         body: bytes,
+        keys: Path,
     ) -> Refusal | None:
+        del keys
         wanted = await self._wanted(pool, terms)
         return await funding.move(
             clearing, wanted, key=key_bytes(f"proposal:{proposal_no}"), body=body
@@ -773,7 +800,9 @@ async def set_alone(
         digest = await change.enact(approval, wanted)
     if isinstance(digest, Refusal):
         return digest
-    return await change.carry_out(pool, clearing, wanted, proposal_no=0, body=body_of(digest))
+    return await change.carry_out(
+        pool, clearing, wanted, proposal_no=0, body=body_of(digest), keys=keys
+    )
 
 
 def body_of(digest: bytes) -> bytes:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from exchange.service import corrections
+from exchange.service.vaults import VaultDoor
 from schemas.files.corrections import read_corrections
 from schemas.values.faults import SchemaError
 from schemas.values.reason import Reason, Refusal
@@ -15,6 +16,8 @@ from settlement.core.remainders import Quarter
 from settlement.service import disputes, remainders, trail
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from asyncpg import Pool
 
     from exchange.service.controlled import Approval
@@ -59,9 +62,10 @@ class DecideDispute:
         *,
         proposal_no: int,
         body: bytes,
+        keys: Path,
     ) -> Refusal | None:
         """Book what was granted."""
-        del proposal_no, body
+        del proposal_no, body, keys
         return await disputes.book(pool, clearing, int(terms.dispute[1:]), at=datetime.now(UTC))
 
 
@@ -115,12 +119,15 @@ class TakeCorrections:
         *,
         proposal_no: int,
         body: bytes,
+        keys: Path,
     ) -> Refusal | None:
         """Book its lines."""
         del proposal_no
         file = read_corrections(terms.file.encode())
         caller = await corrections.caller_of(pool, terms.merchant)
-        taken = await corrections.book_file(pool, clearing, file, caller=caller, body=body)
+        taken = await corrections.book_file(
+            pool, clearing, file, caller=caller, body=body, door=VaultDoor(pool, keys)
+        )
         for line, reason in taken.refused.items():
             return Refusal(
                 reason, f"{len(taken.refused)} lines, the first line {line}: {reason.english}"
@@ -163,9 +170,10 @@ class ReturnRemainders:
         *,
         proposal_no: int,
         body: bytes,
+        keys: Path,
     ) -> Refusal | None:
         """Book it."""
-        del proposal_no
+        del proposal_no, keys
         planned = await self._plan(pool, terms, Quarter.parse(terms.quarter).end)
         if isinstance(planned, Refusal):
             return planned

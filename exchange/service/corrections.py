@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from exchange.service.reversals import members_of, owners_of
 from exchange.store.catalogue import fetch_catalogue
-from exchange.store.journeys import fetch_journey_of_order
+from exchange.store.links import fetch_links
 from schemas.files.corrections import place
 from schemas.values.faults import SchemaError
 from schemas.values.ids import HOUSE, key_bytes, order_id, order_place
@@ -26,12 +27,13 @@ from settlement.service.trail import BODY_BYTES
 
 if TYPE_CHECKING:
     import uuid
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
     from datetime import datetime
 
     from asyncpg import Pool
 
     from exchange.core.catalogue import Catalogue
+    from exchange.service.vaults import VaultDoor
     from schemas.files.corrections import Correction, CorrectionFile
     from settlement.core.command import Command
     from settlement.core.reversal import Cleared
@@ -85,6 +87,8 @@ async def check_file(pool: Pool, file: CorrectionFile, *, caller: int) -> None:
     catalogue = await fetch_catalogue(pool)
     named = {_seq(row) for row in file.rows if row.order is not None}
     at_us, cleared, past = await inquiry.find_many(pool, named)
+    owners = await owners_of(pool, {_seq(row) for row in file.rows if row.is_reversal})
+    linked = await fetch_links(pool, pairs=[owner for owner in owners.values() if owner])
     for row in file.rows:
         if row.order is None:
             _check_alone(row, catalogue, caller)
@@ -99,7 +103,9 @@ async def check_file(pool: Pool, file: CorrectionFile, *, caller: int) -> None:
         if seq not in cleared:
             raise SchemaError(field, WHY_NOT[past[seq].kind].english)
         if row.is_reversal:
-            cleared[seq] = await _check_reversal(pool, row, cleared[seq])
+            if seq in owners:
+                _check_offered(field, owners[seq], linked)
+            cleared[seq] = _check_reversal(row, cleared[seq])
         else:
             cleared[seq] = _check_adjustment(row, cleared[seq], caller)
 
@@ -112,6 +118,7 @@ async def take_file(
     sender: str,
     by: By,
     at: datetime,
+    door: VaultDoor,
     own: bool = False,
 ) -> Taken:
     """Take a file, or go on with one that was taken before; the same file again books nothing twice.
@@ -123,6 +130,7 @@ async def take_file(
         sender: Code of the merchant that did, or `HOUSE`.
         by: Who brings it in.
         at: Now.
+        door: The vault, for who members are at merchants' own systems.
         own: Whether a merchant hands it over itself; it may take its own orders back alone.
 
     Raises:
@@ -133,7 +141,7 @@ async def take_file(
     if not await was_taken(pool, file, sender):
         await check_file(pool, file, caller=caller)
     body = await trail.ask(pool, by, change_of(file, sender, own=own), at=at)
-    return await book_file(pool, clearing, file, caller=caller, body=body)
+    return await book_file(pool, clearing, file, caller=caller, body=body, door=door)
 
 
 async def caller_of(pool: Pool, sender: str) -> int:
@@ -151,7 +159,13 @@ async def caller_of(pool: Pool, sender: str) -> int:
 
 
 async def book_file(
-    pool: Pool, clearing: Clearing, file: CorrectionFile, *, caller: int, body: bytes
+    pool: Pool,
+    clearing: Clearing,
+    file: CorrectionFile,
+    *,
+    caller: int,
+    body: bytes,
+    door: VaultDoor,
 ) -> Taken:
     """Have the books carry out every line, under keys made of the file's digest and the line."""
     by_code = (await fetch_catalogue(pool)).by_code
@@ -160,11 +174,12 @@ async def book_file(
     once = file.sha256[:BODY_BYTES]  # the same whoever brings the file
     for start in range(0, len(file.rows), AT_A_TIME):
         rows = file.rows[start : start + AT_A_TIME]
+        members = await members_of(pool, door, {_seq(row) for row in rows if row.is_reversal})
         commands: list[Command] = []
         for row in rows:
             key = key_bytes(f"{file.sha256.hex()[:48]}:{row.line}")
             if row.is_reversal:
-                commands.append(Reverse(caller, key, once, _seq(row), row.units, row.reference))
+                commands.append(_reverse(row, caller, key, once, members))
                 continue
             issuer, acceptor = (
                 parties[row.order] if row.order else (by_code[row.issuer], by_code[row.acceptor])
@@ -180,6 +195,16 @@ async def book_file(
             else:
                 booked += 1
     return Taken(booked=booked, refused=refused)
+
+
+def _reverse(
+    row: Correction, caller: int, key: bytes, body: bytes, members: Mapping[int, str]
+) -> Reverse:
+    """The command of a reversal; what a merchant's own system took, it gives back by a journey (rule V6)."""
+    seq = _seq(row)
+    member = members.get(seq)
+    reason = Reason.REVERSAL_NOT_OFFERED.number if member == "" else 0
+    return Reverse(caller, key, body, seq, row.units, row.reference, reason, member or "")
 
 
 def _seq(row: Correction) -> int:
@@ -215,16 +240,23 @@ def _check_alone(row: Correction, catalogue: Catalogue, caller: int) -> None:
         raise SchemaError(place(row.line, "debit_cu"), "the figures are no adjustment's")
 
 
-async def _check_reversal(pool: Pool, row: Correction, order: Cleared) -> Cleared:
+def _check_offered(
+    field: str, owner: tuple[int, int] | None, linked: Container[tuple[int, int]]
+) -> None:
+    """A reversal of an order that went through a merchant's own system (rule V6)."""
+    if owner is None:
+        raise SchemaError(
+            field, "an exchange between merchants' own systems is not taken back here"
+        )
+    if owner not in linked:
+        raise SchemaError(field, "its member is not linked to the issuer any more")
+
+
+def _check_reversal(row: Correction, order: Cleared) -> Cleared:
     """A reversal, and the order as it leaves it."""
     if row.units > order.left_units:
         raise SchemaError(
             place(row.line, "units"), f"{order.left_units} units are left of the order"
-        )
-    if await fetch_journey_of_order(pool, part=PART, order_seq=order.order_seq) is not None:
-        raise SchemaError(
-            place(row.line, "order"),
-            "its points are kept by a merchant's own system; reverse it by itself",
         )
     return order.without(order.share(row.units), order.last_seq)
 

@@ -124,7 +124,14 @@ class DisputeDesk:
         booked, refused = 0, []
         if not wanted.dry_run:
             taken = await corrections.take_file(
-                self._pool, self._clearing, file, sender=sender, by=by, at=self._now(), own=True
+                self._pool,
+                self._clearing,
+                file,
+                sender=sender,
+                by=by,
+                at=self._now(),
+                door=self._door,
+                own=True,
             )
             booked = taken.booked
             refused = [

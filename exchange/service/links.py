@@ -98,18 +98,23 @@ class LinkDesk:
 
     async def find(self, pairs: Iterable[tuple[int, int]]) -> dict[tuple[int, int], str]:
         """Ids at merchants' own systems, by (member, merchant); who is not linked is missing."""
-        wanted = list(dict.fromkeys(pairs))
-        if not wanted:
-            return {}
-        vault = await self._door.vault()
-        return {
-            (member_no, merchant_no): vault.open_member_key(member_no, link.wrapped).open(
-                link.sealed, place=link_place(merchant_no)
-            )
-            for (member_no, merchant_no), link in (
-                await store.fetch_links(self._pool, pairs=wanted)
-            ).items()
-        }
+        return await find_links(self._pool, self._door, pairs)
+
+
+async def find_links(
+    pool: Pool, door: VaultDoor, pairs: Iterable[tuple[int, int]]
+) -> dict[tuple[int, int], str]:
+    """Ids at merchants' own systems, by (member, merchant); who is not linked is missing."""
+    wanted = list(dict.fromkeys(pairs))
+    if not wanted:
+        return {}
+    vault = await door.vault()
+    return {
+        (member_no, merchant_no): vault.open_member_key(member_no, link.wrapped).open(
+            link.sealed, place=link_place(merchant_no)
+        )
+        for (member_no, merchant_no), link in (await store.fetch_links(pool, pairs=wanted)).items()
+    }
 
 
 async def link(

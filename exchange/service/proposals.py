@@ -246,6 +246,7 @@ class ProposalDesk:
             terms_of(action, msgspec.json.decode(row["terms"])),
             proposal_no=row["proposal_no"],
             body=row["body"],
+            keys=self._keys,
         )
         await store.insert_done(
             self._pool,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from exchange.store.journeys import fetch_journey_of_order
+from exchange.service.links import find_links
+from exchange.store.journeys import fetch_travelled
 from schemas.values.ids import key_bytes
 from schemas.values.reason import Reason
 from settlement.core.command import Reverse
@@ -13,10 +14,10 @@ from settlement.service.clearing import PART
 
 if TYPE_CHECKING:
     import uuid
+    from collections.abc import Collection
 
     from asyncpg import Pool
 
-    from exchange.service.links import LinkDesk
     from exchange.service.vaults import VaultDoor
     from schemas.wire.reversals import ReversalRequest
     from settlement.core.command import Entry
@@ -27,14 +28,39 @@ _NO_ORDER: Final = 0
 """Sequence number that no event has: the writer answers that there is no such order."""
 
 
+async def owners_of(pool: Pool, order_seqs: Collection[int]) -> dict[int, tuple[int, int] | None]:
+    """To whom merchants' own systems would give back what these orders took there (rule V6).
+
+    Returns:
+        Member and issuer, by the order's first event; None for an exchange between systems, which is not taken back.
+        An order that went through no such system is missing.
+    """
+    travelled = await fetch_travelled(pool, part=PART, order_seqs=order_seqs)
+    return {
+        seq: None if credited_units else (member_no, issuer)
+        for seq, (member_no, issuer, credited_units) in travelled.items()
+    }
+
+
+async def members_of(pool: Pool, door: VaultDoor, order_seqs: Collection[int]) -> dict[int, str]:
+    """Who the members of these orders are at the issuers' own systems, which give the points back (rule V6).
+
+    Returns:
+        By the order's first event; empty where the order is not taken back here. One that went through no such system
+        is missing.
+    """
+    owners = await owners_of(pool, order_seqs)
+    linked = await find_links(pool, door, [owner for owner in owners.values() if owner])
+    return {seq: linked.get(owner, "") if owner else "" for seq, owner in owners.items()}
+
+
 class ReversalDesk:
     """Each reversal is one command, decided with others in a group commit."""
 
-    def __init__(self, *, clearing: Clearing, pool: Pool, links: LinkDesk, door: VaultDoor) -> None:
-        """Take the writer, near or far, the database, who members are at merchants' own systems, and the vault."""
+    def __init__(self, *, clearing: Clearing, pool: Pool, door: VaultDoor) -> None:
+        """Take the writer, near or far, the database, and the vault."""
         self._door = door
         self._clearing = clearing
-        self._links = links
         self._pool = pool
 
     async def reverse(
@@ -58,14 +84,8 @@ class ReversalDesk:
         """
         events = await inquiry.find_order(self._pool, order)
         order_seq = events[0]["seq"] if events else _NO_ORDER
-        journey = await fetch_journey_of_order(self._pool, part=PART, order_seq=order_seq)
-        member, reason = "", 0
-        if journey is not None:
-            travelled = journey.wanted.order
-            place = travelled.member_no, travelled.issuer
-            member = (await self._links.find([place])).get(place, "")
-            if travelled.credited_units or not member:
-                reason = Reason.REVERSAL_NOT_OFFERED.number
+        members = await members_of(self._pool, self._door, [order_seq])
+        member = members.get(order_seq)
         command = Reverse(
             caller=caller,
             key=key_bytes(key),
@@ -73,8 +93,8 @@ class ReversalDesk:
             order_seq=order_seq,
             units=int(wish.units or 0),
             reference=wish.reference,
-            reason=reason,
-            issuer_member=member,
+            reason=Reason.REVERSAL_NOT_OFFERED.number if member == "" else 0,
+            issuer_member=member or "",
         )
         [answer] = await self._clearing.submit([command])
         return answer[0]

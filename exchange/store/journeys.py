@@ -19,7 +19,7 @@ from exchange.programme.core.command import MemberOrder
 from settlement.core.command import Order
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from asyncpg import Connection, Pool, Record
 
@@ -348,6 +348,23 @@ async def fetch_journey_of_order(
         order_seq,
     )
     return None if row is None else _journey(row)
+
+
+async def fetch_travelled(
+    conn: Connection | Pool, *, part: int, order_seqs: Collection[int]
+) -> dict[int, tuple[int, int, int]]:
+    """Member, issuer and new points of those of these orders that have a journey, by their first event."""
+    rows = await conn.fetch(
+        """
+        SELECT e.seq, j.member_no, j.issuer, j.credited_units
+          FROM settlement.event AS e
+          JOIN exchange.journey AS j ON j.key = e.key AND j.caller = e.caller
+         WHERE e.seq = ANY($2::bigint[]) AND e.part = $1 AND e.order_seq = e.seq
+        """,
+        part,
+        list(order_seqs),
+    )
+    return {seq: tuple(told) for seq, *told in (row.values() for row in rows)}
 
 
 async def fetch_journey(conn: Connection | Pool, *, journey_no: int) -> Journey | None:

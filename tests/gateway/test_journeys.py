@@ -35,6 +35,7 @@ from exchange.service.stuck import find_journey, list_stuck, resolve
 from exchange.service.vaults import VaultDoor
 from exchange.store.connections import insert_connection
 from exchange.worker.orders_app import make_app
+from schemas.files.corrections import COLUMNS
 from schemas.values.faults import SchemaError
 from schemas.values.ids import order_id, order_text
 from settlement.core.trail import PROGRAM
@@ -104,6 +105,7 @@ async def town(dsn: str, tmp_path: Path) -> AsyncIterator[Town]:
         for code in (TILLS, MALL):
             answer = await house.call("POST", "/v1/merchants", merchant(code, 100, hosted=False))
             assert answer.status == 201, answer.raw
+            house.keys[code] = answer.body["api_key"]
             folder = registry.find(code)
             stage = set_stage(folder, plan=Scripted(), rng=random.Random(7))
             running[code] = await stack.enter_async_context(
@@ -232,6 +234,38 @@ async def test_a_redemption_is_taken_back(town: Town):
     between = (await town.order(acceptor=MALL, kind="exchange")).body["order_id"]
     refused = await town.house.call("POST", f"/v1/orders/{between}/reverse", key="between")
     assert refused.reason == "reversal_not_offered"
+    await assert_a_file_takes_back(town, between)
+
+
+async def assert_a_file_takes_back(town: Town, between: str) -> None:
+    """Rules V6, W5: rows of a file are taken back as orders by themselves are, once, or refuse the file."""
+    before = town.units(TILLS)
+    order = (await town.order()).body["order_id"]
+
+    async def hand_in(name: str, sender: str) -> Answer:
+        rows = [f"reverse,{name},,,{units},,,,CNY," for units in (40, 60)]
+        lines = [",".join(COLUMNS), *rows, "TOTAL,2,,,100,0,0,0,CNY,", ""]
+        return await town.house.call(
+            "POST", "/v1/corrections", {"file": "\n".join(lines)}, caller=sender
+        )
+
+    refused = await hand_in(between, MALL)
+    assert refused.status == 400, refused.raw
+    assert "line 2, order" in refused.raw.decode()
+    assert "exchange between" in refused.raw.decode()
+    for _ in range(2):
+        taken = await hand_in(order, "EYE")
+        assert (taken.status, taken.body["booked"], taken.body["refused"]) == (200, 2, []), (
+            taken.raw
+        )
+
+    async def returned() -> bool:
+        view = (await town.house.call("GET", f"/v1/orders/{order}")).body
+        return [each["journey"] for each in view["reversals"]] == ["returned"] * 2
+
+    await soon(returned)
+    assert town.units(TILLS) == before
+    assert (await audit(town.house.pool)).differences == []
 
 
 async def test_people_settle_what_an_issuer_does_not_give_back(town: Town):

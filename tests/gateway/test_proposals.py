@@ -32,6 +32,7 @@ from exchange.service.proposals import LIFE, ProposalDesk
 from exchange.service.sessions import LIFE as SESSION_LIFE
 from exchange.service.sessions import SESSION_PREFIX
 from exchange.service.terms import merchant_terms
+from exchange.service.vaults import VaultDoor
 from exchange.store.connections import fetch_connections
 from exchange.store.people import fetch_person, insert_session, set_credentials
 from schemas.files.corrections import COLUMNS, read_corrections
@@ -306,7 +307,8 @@ def _ways(house: House, by: By) -> dict[str, Callable[[], Awaitable[object]]]:
             lambda conn: disputes.decide(conn, 1, granted=None, by=by, at=now)
         ),
         "corrections.take": lambda: take_file(
-            pool, writer, read_corrections(FILE), sender="HOUSE", by=by, at=now
+            pool, writer, read_corrections(FILE), sender="HOUSE", by=by, at=now,
+            door=VaultDoor(pool, Path()),
         ),
         "remainders.return": lambda: trail.ask(
             pool, by, Change(action="remainders.return", subject="2020Q1", after={}), at=now

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 
 import pytest
 
 from exchange.service.correcting import DecideDispute
 from exchange.service.corrections import take_file
+from exchange.service.vaults import VaultDoor
 from schemas.files.corrections import COLUMNS, read_corrections
 from schemas.values.faults import SchemaError
 from schemas.values.ids import order_id
@@ -152,7 +154,10 @@ async def test_reversal_files_with_wrong_control_counts_change_nothing(dsn):
         ]
         one, two = (order_id(each.at_us, 1, each.seq) for each in orders)
         await house.close_cycle(1, "second")
-        take = partial(take_file, house.pool, house.writer, by=CLERK, at=NOW)
+        door = VaultDoor(
+            house.pool, Path()
+        )  # stays shut: no order went through a merchant's own system
+        take = partial(take_file, house.pool, house.writer, by=CLERK, at=NOW, door=door)
         reverse, adjust = f"reverse,{one},,,4,,,,CNY,till", f"adjust,{two},,,,-10,-10,0,CNY,"
         alone = "adjust,,air,eye,,7,7,1,CNY,fine"
         good = file_of(reverse, adjust, alone, total="TOTAL,3,,,4,-3,-3,1,CNY,")
