@@ -193,9 +193,13 @@ def package_trust(keys_given: tuple[str, ...]) -> Trust:
             raise Unusable(f"{name} cannot be read: {error.strerror}") from error
         if public is None:
             raise Unusable(f"{name} holds no public key of Ed25519 or SM2 in PEM")
-        keys[key_id(public)] = public
-        if role:
-            roles[key_id(public)] = role
+        named = key_id(public)
+        keys[named] = public
+        if role and roles.setdefault(named, role) != role:
+            raise Unusable(
+                f"{name} holds the key {named}, which is given as {roles[named]}'s and as {role}'s: "
+                "one key cannot sign for two roles"
+            )
     return Trust(keys=keys, roles=roles)
 
 

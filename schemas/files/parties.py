@@ -18,15 +18,34 @@ from msgspec import Meta
 from schemas.values.faults import SchemaError
 from schemas.values.ids import MERCHANT_CODE_PATTERN
 
-_WORDS = r"\A[^\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]{1,%d}\Z"
+_WORDS = (
+    r"\A(?!\s)[^\x00-\x1f\x7f-\x9f\u2028\u2029\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f"
+    r"\ufeff\ud800-\udfff\ufffe\uffff]{1,%d}(?<!\s)\Z"
+)
 Name = Annotated[str, Meta(pattern=_WORDS % 70)]
-"""What XML, a bank's form and a ledger all take: no control characters, 70 at most."""
-CreditCode = Annotated[str, Meta(pattern=r"\A[0-9A-HJ-NPQRTUWXY]{18}\Z")]
+"""What XML, a bank's form and a ledger all take: 70 at most, and nothing that nobody sees.
+
+A blank at an end, or a character that has no width or turns the direction of reading, makes a holder's
+name another one for the bank, which sends the payment back.
+"""
+_CREDIT_CODE = r"\A[0-9A-HJ-NPQRTUWXY]{18}\Z"
+CreditCode = Annotated[str, Meta(pattern=_CREDIT_CODE)]
 """Unified social credit code (GB 32100-2015), which is also the number for taxes."""
-AccountNo = Annotated[str, Meta(pattern=r"\A[0-9A-Za-z][0-9A-Za-z-]{4,33}\Z")]
-Cnaps = Annotated[str, Meta(pattern=r"\A[0-9]{12}\Z")]
+_ACCOUNT_NO = r"\A[0-9A-Za-z][0-9A-Za-z-]{4,33}\Z"
+AccountNo = Annotated[str, Meta(pattern=_ACCOUNT_NO)]
+_CNAPS = r"\A[0-9]{12}\Z"
+Cnaps = Annotated[str, Meta(pattern=_CNAPS)]
 """Number of a bank's branch in the People's Bank's payment system (联行号)."""
-OutletCode = Annotated[str, Meta(pattern=r"\A[0-9A-Za-z._]{1,20}\Z")]
+_OUTLET_CODE = r"\A[0-9A-Za-z._]{1,20}\Z"
+OutletCode = Annotated[str, Meta(pattern=_OUTLET_CODE)]
+_SAID = {
+    _WORDS % 70: "1 to 70 characters, no blank at an end, and none that nobody sees",
+    _CREDIT_CODE: "a unified social credit code (统一社会信用代码): 18 digits and capitals, never I, O, S, V or Z",
+    _ACCOUNT_NO: "an account's number (账号) in quotes: 5 to 34 digits, letters or hyphens",
+    _CNAPS: "a branch's number (联行号) in quotes: 12 digits",
+    _OUTLET_CODE: "an outlet's code: 1 to 20 digits, letters, dots or underscores",
+}
+"""What those who keep the file are told in place of a pattern."""
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -154,6 +173,8 @@ def parse_parties(data: bytes) -> Parties:
         raise SchemaError("$", f"not TOML: {error}") from error
     except msgspec.ValidationError as error:
         detail, _, path = str(error).partition(" - at `")
+        for pattern, said in _SAID.items():
+            detail = detail.replace(f"`str` matching regex {pattern!r}", said)
         raise SchemaError(path.rstrip("`") or "$", detail) from error
     _once([one.code for one in parsed.merchant], "$.merchant")
     for place, one in enumerate(parsed.merchant):

@@ -18,6 +18,7 @@ from schemas.files.statement import ACCEPTOR, ISSUER
 from schemas.values.amounts import fen_text, yuan_text
 from settlement.render.batch import BEIJING_US
 from settlement.render.columns import KIND_NAMES, LINE_COLUMNS, ROLE_NAMES, SUM_COLUMNS
+from settlement.render.facts import beside_name, facts, threshold
 from settlement.render.rows import Sums
 
 if TYPE_CHECKING:
@@ -33,11 +34,20 @@ _LINES_A_PAGE: Final = 24
 _SUMS_A_PAGE: Final = 30
 _FONT: Final = "noto"
 _SIZE: Final = 6.5
+_TITLE_SIZE: Final = 11.0
+_PAYMENT_SIZE: Final = 9.0
 _LEFT: Final = 8.0
 _RIGHT: Final = 289.0
+_HEAD: Final = 15.0
 _TOP: Final = 22.0
 _STEP: Final = 3.4
 _BOTTOM: Final = 202.0
+_FACT: Final = 46.0
+"""Where what stands beside a label begins, mm."""
+_SHADE: Final = 243
+"""Grey behind every second line, of 255: a line has two rows, which the eye must keep together."""
+_SUFFIX_SHARE: Final = 0.6
+"""How much of a subtotal's label its end may take: what a long name shares with its neighbours is cut first."""
 
 # Two rows of text for each line: where each column ends or begins, mm, and whether it is a figure.
 _UPPER: Final = (
@@ -79,9 +89,10 @@ _PAIR_HEADINGS: Final = (
 """Headings of what is paid by counterparty; the first two places stay empty."""
 
 _VERIFY: Final = (
+    "Verify 核验: tongdui verify PACKAGE --threshold {threshold} --key ROLE=KEY.pub.pem",
     (
-        "Verify 核验: tongdui verify PACKAGE; or: sha256sum manifest.json; openssl pkeyutl -verify -rawin "
-        "-pubin -inkey KEY.pub.pem -sigfile manifest.sig -in manifest.json"
+        "or of Ed25519 或用 OpenSSL: sha256sum manifest.json; openssl pkeyutl -verify -rawin -pubin -inkey KEY.pub.pem "
+        "-sigfile manifest.sig -in manifest.json"
     ),
     "The digest above must be that of manifest.json, and the lines here those of the signed statement.",
     "上方摘要须与 manifest.json 的摘要一致，本表明细须与已签名对账单一致。",
@@ -151,35 +162,48 @@ class _Pages:
         self._shown = _Shown(cast("TTFFont", self._pdf.current_font).cmap)
 
     def save(self, path: Path) -> None:
-        """Write the file."""
+        """Write the file, now that it is known on how many pages."""
+        count = self._pdf.page
+        for number in range(1, count + 1):
+            self._pdf.page = number
+            self._y = _HEAD
+            text = f"file 文件 {self._part}   page 页 {number}/{count}"
+            self._text(_LEFT, _RIGHT, text, figure=True)
         self._pdf.output(str(path))
 
     def summary(self, survey: Survey) -> None:
         """Begin with totals, payment, how to verify, and subtotals."""
-        batch, manifest = self._batch, self._batch.manifest
+        batch = self._batch
         self._page()
-        cycle, leg = manifest.cycle, batch.instructions[self._merchant]
-        net_cu = batch.figure(self._merchant)
-        keys = ", ".join(manifest.signing_keys)
-        facts = (
-            f"Cycle 结算周期 {cycle.id}   Package 结算包 {manifest.sequence}   Batch 批次 {batch.batch_id}",
-            f"Opened 开始 {cycle.opened_at}   Closed 截止 {cycle.closed_at}",
-            f"Carry before 上期结转 {yuan_text(leg.carry_before_cu)}   Net 净额 {yuan_text(net_cu)} yuan 元",
-            (f"Payable 应付 {fen_text(max(0, -leg.pay_fen))}   Receivable 应收 {fen_text(max(0, leg.pay_fen))}   "
-            f"Carry after 结转下期 {yuan_text(leg.carry_after_cu)} yuan 元"),
-            *self._beside(),
-            "",
-            f"Signature 签名: the manifest is signed with Ed25519 by {keys}. 清单由上述密钥以 Ed25519 签名。",
-            *_VERIFY,
-            "",
-        )  # fmt: skip
-        for text in facts:
-            self._text(_LEFT, _RIGHT, text)
+        leg = batch.instructions[self._merchant]
+        told = [(label, str(value)) for label, value in facts(batch)]
+        beside = beside_name(batch)
+        told += [
+            ("Net 净额", f"{yuan_text(batch.figure(self._merchant))} yuan 元"),
+            (
+                "Carry 结转",
+                f"before 上期 {yuan_text(leg.carry_before_cu)}   after 下期 {yuan_text(leg.carry_after_cu)} yuan 元",
+            ),
+            *([(beside, f"{fen_text(batch.beside_lines(self._merchant))} yuan 元")] if beside else []),
+        ]  # fmt: skip
+        for label, value in told:
+            self._text(_LEFT, _FACT - 1, label)
+            self._text(_FACT, _RIGHT, value)
             self._y += _STEP * 1.3
-        totals: list[tuple[str, Sums]] = [
-            (ROLE_NAMES[role], survey.roles()[role]) for role in (ISSUER, ACCEPTOR)
+        self._y += _STEP
+        payable, receivable = fen_text(max(0, -leg.pay_fen)), fen_text(max(0, leg.pay_fen))
+        self._sized(
+            _PAYMENT_SIZE, f"Payable 应付 {payable}   Receivable 应收 {receivable}   yuan 元"
+        )
+        self._y += _STEP * 2
+        for text in _VERIFY:
+            self._text(_LEFT, _RIGHT, text.format(threshold=threshold(batch)))
+            self._y += _STEP * 1.3
+        self._y += _STEP * 1.3
+        totals: list[tuple[str, str, Sums]] = [
+            (ROLE_NAMES[role], "", survey.roles()[role]) for role in (ISSUER, ACCEPTOR)
         ]
-        totals.append(("TOTAL 合计", survey.total()))
+        totals.append(("TOTAL 合计", "", survey.total()))
         self._sums("Totals 合计", totals)
         self._sums(
             "Subtotals by legal entity and outlet 按法人主体与门店小计", self._places(survey)
@@ -187,14 +211,7 @@ class _Pages:
         if batch.bilateral:
             self._table("Payments by counterparty 逐对收付", _PAIR_HEADINGS, self._pairs())
 
-    def _beside(self) -> Iterator[str]:
-        """Say by what payments and lines differ, in a cycle that is not multilateral (rules F11 and F12)."""
-        batch = self._batch
-        if batch.bilateral or batch.gross:
-            why = "Paid with each line 逐笔已结清" if batch.gross else "By pairs 逐对结转"
-            yield f"{why} {fen_text(batch.beside_lines(self._merchant))} yuan 元"
-
-    def _pairs(self) -> Iterator[tuple[str, Sequence[str]]]:
+    def _pairs(self) -> Iterator[tuple[str, str, Sequence[str]]]:
         """What is paid to and by each counterparty, under `_PAIR_HEADINGS`."""
         for leg in self._batch.legs_of(self._merchant):
             figures = (
@@ -204,7 +221,7 @@ class _Pages:
                 fen_text(max(0, leg.pay_fen)),
                 yuan_text(leg.carry_after_cu),
             )
-            yield leg.counterparty, ("", "", *figures)
+            yield leg.counterparty, "", ("", "", *figures)
 
     def lines(self, rows: Iterator[Row], so_far: Sums) -> None:
         """Write lines, page by page; `so_far` goes on over all files."""
@@ -214,7 +231,9 @@ class _Pages:
             self._row(_LOWER, _HEADINGS)
             self._rule()
             page = Sums()
-            for row in chunk:
+            for number, row in enumerate(chunk):
+                if number % 2:
+                    self._shade()
                 values = _values(row)
                 self._row(_UPPER, values)
                 self._row(_LOWER, values)
@@ -224,33 +243,40 @@ class _Pages:
             for label, sums in (("Page total 本页合计", page), ("So far 累计", so_far)):
                 self._row(_UPPER, _sum_values(label, sums))
 
-    def _places(self, survey: Survey) -> Iterator[tuple[str, Sums]]:
-        """Subtotals of outlets, each legal entity's after its own."""
+    def _places(self, survey: Survey) -> Iterator[tuple[str, str, Sums]]:
+        """Subtotals of outlets, each legal entity's after its own: name, what tells it from others, and sums."""
+        party = self._batch.party(self._merchant)
+        outlets = {} if party is None else {one.code: one.name for one in party.outlet}
         for entity, places in survey.entities().items():
             of_entity = Sums()
+            name = entity or self._merchant
             for outlet, sums in places.items():
                 of_entity.merge(sums)
-                yield f"{entity or self._merchant} {outlet or '–'}", sums
-            yield f"{entity or self._merchant} TOTAL 合计", of_entity
+                yield name, f" {outlet} {outlets.get(outlet, '')}".rstrip() or " –", sums
+            yield name, " TOTAL 合计", of_entity
 
-    def _sums(self, title: str, sums: Iterable[tuple[str, Sums]]) -> None:
+    def _sums(self, title: str, sums: Iterable[tuple[str, str, Sums]]) -> None:
         """Write a table of sums."""
         headings = [heading.replace("_yuan", "") for heading, _ in SUM_COLUMNS]
-        self._table(title, headings, ((label, _figure_texts(one)) for label, one in sums))
+        self._table(
+            title, headings, ((name, suffix, _figure_texts(one)) for name, suffix, one in sums)
+        )
 
     def _table(
-        self, title: str, headings: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]
+        self, title: str, headings: Sequence[str], rows: Iterable[tuple[str, str, Sequence[str]]]
     ) -> None:
-        """Write a table of figures, over as many pages as it needs."""
+        """Write a table of figures, over as many pages as it needs; of a label the name is cut before its end."""
+        room = _SUM_PLACES[0] - 22 - _LEFT
         left = iter(rows)
         while chunk := list(islice(left, _SUMS_A_PAGE)):
             if self._y + (len(chunk) + 3) * _STEP * 1.3 > _BOTTOM:
                 self._page()
-            self._text(_LEFT, _SUM_PLACES[0] - 22, title)
+            self._text(_LEFT, _LEFT + room, title)
             self._figures(headings)
             self._rule()
-            for label, texts in chunk:
-                self._text(_LEFT, _SUM_PLACES[0] - 22, label)
+            for name, suffix, texts in chunk:
+                end = self._cut(suffix, room * _SUFFIX_SHARE)
+                self._text(_LEFT, _RIGHT, self._cut(name, room - self._width(end)) + end)
                 self._figures(texts)
             self._y += _STEP
 
@@ -268,17 +294,28 @@ class _Pages:
         pdf.add_page()
         party = batch.party(self._merchant)
         name = self._merchant if party is None else f"{self._merchant} {party.name}"
-        pdf.set_font_size(11)
-        pdf.text(_LEFT, 10, f"Settlement statement 结算对账单  {name}".translate(self._shown))
-        pdf.set_font_size(_SIZE)
-        self._y = 15.0
+        self._y = 10.0
+        self._sized(_TITLE_SIZE, f"Settlement statement 结算对账单  {name}")
+        self._y = _HEAD
         self._text(
             _LEFT,
             _RIGHT,
             f"{batch.manifest.cycle.id}   Manifest SHA-256 清单摘要 {batch.manifest_sha256}",
         )
-        self._text(_LEFT, _RIGHT, f"file 文件 {self._part}   page 页 {pdf.page}", figure=True)
         self._y = _TOP
+
+    def _sized(self, size: float, text: str) -> None:
+        """Write text in another size; what does not fit on the page is cut."""
+        # Widths are those of the usual size: they are asked for before the size changes.
+        shown = self._cut(text, (_RIGHT - _LEFT) * _SIZE / size)
+        self._pdf.set_font_size(size)
+        self._pdf.text(_LEFT, self._y, shown)
+        self._pdf.set_font_size(_SIZE)
+
+    def _shade(self) -> None:
+        """Lay grey behind the two rows of the line that comes next."""
+        self._pdf.set_fill_color(_SHADE)
+        self._pdf.rect(_LEFT, self._y - _STEP + 0.8, _RIGHT - _LEFT, 2 * _STEP, style="F")
 
     def _rule(self) -> None:
         """Draw a line across."""
@@ -297,15 +334,20 @@ class _Pages:
 
     def _text(self, begin: float, end: float, text: str, *, figure: bool = False) -> None:
         """Write text that begins at its place, or a figure that ends there; text that is too long is cut."""
+        text = text.translate(self._shown) if figure else self._cut(text, end - begin)
+        if text:
+            self._pdf.text(end - self._width(text) if figure else begin, self._y, text)
+
+    def _cut(self, text: str, room: float) -> str:
+        """Leave out what the font lacks, and the end of what is wider than the room, mm."""
         text = text.translate(self._shown)
         width = self._width(text)
-        if width > end - begin and not figure:
-            while text and width > end - begin - self._width("…"):
-                width -= self._width(text[-1])
-                text = text[:-1]
-            text += "…"
-        if text:
-            self._pdf.text(end - width if figure else begin, self._y, text)
+        if width <= room:
+            return text
+        while text and width > room - self._width("…"):
+            width -= self._width(text[-1])
+            text = text[:-1]
+        return f"{text}…"
 
     def _width(self, text: str) -> float:
         """Width of text in the font, mm; asked once for each character."""

@@ -13,7 +13,7 @@ import xlsxwriter  # type: ignore[import-untyped]
 from xlsxwriter.utility import xl_rowcol_to_cell  # type: ignore[import-untyped]
 
 from schemas.files.report import Form
-from settlement.render.workbook import FORMATS, SCALES, TEXT_MAX, serial
+from settlement.render.workbook import FORMATS, HEAD, HEAD_POINTS, SCALES, TEXT_MAX, serial
 
 if TYPE_CHECKING:
     from typing import Any
@@ -38,9 +38,7 @@ def write_report_book(report: Report) -> bytes:
             form: book.add_format({"num_format": FORMATS[form], "bold": True, "top": 1})
             for form in Form
         }
-        head = book.add_format(
-            {"bold": True, "text_wrap": True, "valign": "top", "bottom": 1, "bg_color": "#DDE6F0"}
-        )
+        head = book.add_format(HEAD)
         for table in (*report.tables, report.facts_table()):
             _sheet(book.add_worksheet(f"{table.name} {table.chinese}"), table, head, styles, sums)
     return target.getvalue()
@@ -53,6 +51,7 @@ def _sheet(sheet: Any, table: ReportTable, head: Any, styles: Any, sums: Any) ->
     sheet.repeat_rows(0)
     sheet.set_footer("&R&P / &N")
     sheet.freeze_panes(1, 1)
+    sheet.set_row(0, HEAD_POINTS)
     facts = len(table.columns) == len(_FACT_WIDTHS) and not any(
         column.form is not Form.TEXT for column in table.columns
     )

@@ -20,6 +20,7 @@ from schemas.files.statement import ACCEPTOR, ISSUER
 from schemas.values.amounts import CU_PER_YUAN
 from settlement.render.batch import BEIJING_US
 from settlement.render.columns import KIND_NAMES, LINE_COLUMNS, ROLE_NAMES, SUM_COLUMNS
+from settlement.render.facts import beside_name, facts
 from settlement.render.rows import Sums
 
 if TYPE_CHECKING:
@@ -46,6 +47,11 @@ FORMATS: Final = {
     Form.YUAN: "#,##0.0000",
     Form.FEN: "#,##0.00",
 }
+HEAD: Final = {
+    "bold": True, "text_wrap": True, "valign": "top", "bottom": 1, "bg_color": "#DDE6F0",
+}  # fmt: skip
+HEAD_POINTS: Final = 32
+"""Height of a row of headings: two lines, since nothing makes a row higher that is written as it comes."""
 SCALES: Final = {Form.COUNT: 1, Form.YUAN: CU_PER_YUAN, Form.FEN: _FEN_PER_YUAN}
 _SUMMED: Final = tuple(heading.split(" ")[0] for heading, _ in SUM_COLUMNS[1:])
 _PLACES: Final = {column.name: place for place, column in enumerate(LINE_COLUMNS)}
@@ -92,11 +98,11 @@ class _Book:
             form: book.add_format({"num_format": FORMATS[form], "bold": True, "top": 1})
             for form in Form
         }
-        self._head = book.add_format(
-            {"bold": True, "text_wrap": True, "valign": "top", "bottom": 1, "bg_color": "#DDE6F0"}
-        )
+        self._head = book.add_format(HEAD)
+        self._figure_head = book.add_format(HEAD | {"align": "right"})
         self._title = book.add_format({"bold": True, "font_size": 14})
         self._bold = book.add_format({"bold": True})
+        self._left = book.add_format({"align": "left"})
 
     def write(self, rows: Iterable[Row]) -> None:
         closed = self._batch.closed_at
@@ -131,30 +137,25 @@ class _Book:
 
     def _summary(self, names: list[str], sizes: list[int]) -> None:
         """Write what the statement comes to: formulas, signed figures, and their difference."""
-        batch, manifest = self._batch, self._batch.manifest
+        batch = self._batch
         sheet = self._sheet("Summary 汇总")
         sheet.set_column(0, 0, 44)
         sheet.set_column(1, len(SUM_COLUMNS), 20)
         party = batch.party(self._merchant)
         name = self._merchant if party is None else f"{self._merchant} {party.name}"
         sheet.write_string(0, 0, f"Settlement statement 结算对账单: {name}", self._title)
-        cycle = manifest.cycle
-        facts = (
-            ("Cycle 结算周期", cycle.id),
-            ("Package 结算包序号", str(manifest.sequence)),
-            ("Opened 开始 (UTC)", cycle.opened_at),
-            ("Closed 截止 (UTC)", cycle.closed_at),
-            ("Batch 批次号", batch.batch_id),
-            ("Manifest SHA-256 清单摘要", batch.manifest_sha256),
-            ("Signed by 签名密钥", ", ".join(manifest.signing_keys)),
-        )
-        for number, (label, value) in enumerate(facts, 1):
+        told = facts(batch)
+        for number, (label, value) in enumerate(told, 1):
             sheet.write_string(number, 0, label, self._bold)
-            sheet.write_string(number, 1, value)
-        top = len(facts) + 2
+            if isinstance(value, int):
+                sheet.write_number(number, 1, value, self._left)
+            else:
+                sheet.write_string(number, 1, value)
+        top = len(told) + 2
+        sheet.set_row(top, HEAD_POINTS)
         sheet.write_string(top, 0, "Totals 合计", self._head)
         for place, (heading, _) in enumerate(SUM_COLUMNS, 1):
-            sheet.write_string(top, place, heading, self._head)
+            sheet.write_string(top, place, heading, self._figure_head)
         roles = self._survey.roles()
         for number, role in enumerate((ISSUER, ACCEPTOR), top + 1):
             sheet.write_string(number, 0, ROLE_NAMES[role], self._formats[Form.TEXT])
@@ -214,12 +215,12 @@ class _Book:
         net, payable, receivable = (xl_rowcol_to_cell(together, place) for place in (5, 6, 7))
         row = together + 2
         sheet.write_string(row, 0, "Payment 收付", self._head)
-        sheet.write_string(row, 1, "yuan 元", self._head)
+        sheet.write_string(row, 1, "yuan 元", self._figure_head)
         yuan, fen = self._formats[Form.YUAN], self._formats[Form.FEN]
         # What a bilateral cycle rounds by pair, and what a gross one paid before, stands in a line of its own.
         batch, signed_cu = self._batch, self._batch.figure(self._merchant)
         beside, further = batch.beside_lines(self._merchant), int(batch.bilateral or batch.gross)
-        why = "paid with each line 逐笔已结清" if batch.gross else "by pairs 逐对结转"
+        why = beside_name(batch)
         before, signed = (xl_rowcol_to_cell(row + place, 1) for place in (1, 3 + further))
         paid = f"{receivable}-{payable}"
         if further:
@@ -286,8 +287,9 @@ class _Book:
         sheet.set_column(0, 1, 28)
         sheet.set_column(2, 1 + len(SUM_COLUMNS), 18)
         headings = ("entity 法人主体", "outlet 门店", *(heading for heading, _ in SUM_COLUMNS))
+        sheet.set_row(0, HEAD_POINTS)
         for place, heading in enumerate(headings):
-            sheet.write_string(0, place, heading, self._head)
+            sheet.write_string(0, place, heading, self._figure_head if place > 1 else self._head)
         sheet.freeze_panes(1, 2)
         party = self._batch.party(self._merchant)
         outlets = {} if party is None else {one.code: one.name for one in party.outlet}
@@ -330,9 +332,11 @@ class _Book:
     def _lines(self, name: str, size: int, rows: Any) -> None:
         """Write one sheet of lines."""
         sheet = self._sheet(name)
+        sheet.set_row(0, HEAD_POINTS)
         for place, column in enumerate(LINE_COLUMNS):
             sheet.set_column(place, place, column.width)
-            sheet.write_string(0, place, column.heading, self._head)
+            text = column.form in (Form.TEXT, Form.INSTANT)
+            sheet.write_string(0, place, column.heading, self._head if text else self._figure_head)
         sheet.freeze_panes(1, 1)
         sheet.autofilter(0, 0, size, len(LINE_COLUMNS) - 1)
         formats = [self._formats[column.form] for column in LINE_COLUMNS]

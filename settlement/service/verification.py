@@ -194,18 +194,30 @@ class _Verification:
         later = {further_signature_name(name) for name in self.signed.further()}
         found = names_in(self.path)
         added = found - listed.keys() - own - later - {TIMESTAMP}
-        problems = [f"{name} was added" for name in sorted(added)]
-        problems += [f"{name} is missing" for name in sorted((listed.keys() | own) - found)]
+        problems = [(f"{name} was added", f"多出 {name}") for name in sorted(added)]
+        problems += [
+            (f"{name} is missing", f"缺少 {name}") for name in sorted((listed.keys() | own) - found)
+        ]
         for name in sorted(listed.keys() & found):
             length, digest = length_and_digest(self.path / name)
             if length != listed[name].bytes:
-                problems.append(f"{name} has {length} bytes, not {listed[name].bytes}")
+                wanted = listed[name].bytes
+                problems.append(
+                    (
+                        f"{name} has {length} bytes, not {wanted}",
+                        f"{name} 为 {length} 字节，应为 {wanted}",
+                    )
+                )
             elif digest != listed[name].sha256:
-                problems.append(f"{name} was changed")
+                problems.append((f"{name} was changed", f"{name} 被改动"))
         if problems:
-            more = "" if len(problems) <= 3 else f" and {len(problems) - 3} more"
-            shown = "; ".join(problems[:3]) + more
-            raise CheckFailed(f"Files differ: {shown}.", f"文件不符：{shown}。")
+            further = len(problems) - 3
+            english = "; ".join(one for one, _ in problems[:3])
+            chinese = "；".join(one for _, one in problems[:3])
+            raise CheckFailed(
+                f"Files differ: {english}{f' and {further} more' if further > 0 else ''}.",
+                f"文件不符：{chinese}{f'，另有 {further} 处' if further > 0 else ''}。",
+            )
         return (
             f"All {len(listed)} files are there as the manifest lists them.",
             f"全部 {len(listed)} 个文件与清单一致。",

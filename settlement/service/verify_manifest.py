@@ -152,9 +152,13 @@ class ManifestVerifier:
         needed = stated if demanded is None else demanded
         signed = sorted(set(self.signed.values()))
         if len(signed) >= needed:
+            names, chinese = ", ".join(signed), "、".join(signed)
+            if needed < stated:
+                names += f"; the package itself states {stated}"
+                chinese += f"；结算包自身要求 {stated} 方"
             return (
-                f"{len(signed)} of {needed} roles signed: {', '.join(signed)}.",
-                f"需 {needed} 方签名，已有 {len(signed)} 方：{'、'.join(signed)}。",
+                f"{len(signed)} of {needed} roles signed: {names}.",
+                f"需 {needed} 方签名，已有 {len(signed)} 方：{chinese}。",
             )
         missing = sorted(set(self.further().values()) - set(signed))
         others = f"; {', '.join(missing)} may" if missing else ""

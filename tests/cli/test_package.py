@@ -9,6 +9,8 @@ import asyncpg
 import pytest
 
 from deploy.database.connection import open_pool
+from exchange.cli.context import Unusable
+from exchange.cli.package import package_trust
 from exchange.worker.packager import cut_missing
 from settlement.service.package_folder import PackageDiffers
 from tests.builders import small_books
@@ -385,3 +387,10 @@ def test_files_are_made_offline(tongdui: Command, tmp_path: Path):
     (package / "statements/AIR.msgpack").write_bytes(b"")
     refused = assert_one_sentence(tongdui(*command, "--for", "AIR"), 1)
     assert "is not the file that was signed" in refused
+
+
+def test_one_key_in_two_roles_is_refused():
+    """Whoever gives a key as the operator's and as the treasurer's is told so, and not that nobody signed."""
+    with pytest.raises(Unusable, match="one key cannot sign for two roles"):
+        package_trust((f"operator={KEY}", f"treasurer={KEY}"))
+    assert package_trust((f"operator={KEY}", str(KEY))).roles == {KEY_ID: "operator"}

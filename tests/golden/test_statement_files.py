@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 
 from schemas.files.csv_text import read_table
 from schemas.files.instant import instant_text
+from schemas.files.manifest import Approval, Signatory
 from schemas.files.parties import parse_parties
 from schemas.files.report import Report
 from schemas.files.statement import STATEMENT_COLUMNS
@@ -116,6 +118,8 @@ def test_the_summary_ends_at_the_signed_payment(made: SimpleNamespace, cycle: st
     for path in sorted((made.folder / cycle).glob("*/statement.xlsx")):
         rows = summary(path)
         assert rows["Manifest SHA-256 清单摘要"][0] == made.listed[cycle].manifest_sha256
+        assert rows["Signatures needed 需签名方数"][0] == 1
+        assert rows["Signer 签名方: operator"][0] == "op-acde940683b68c0e (Ed25519)"
         assert rows["difference 差额"][0] == 0
         paid = round(100 * (rows["receivable 应收"][0] - rows["payable 应付"][0]))
         assert paid == payment(cycle, path.parent.name)
@@ -279,17 +283,55 @@ def test_pages_carry_totals_on(paged: Path):
     assert fen(receivable) - fen(payable) == payment(FIRST, "AIR")
     assert "file 文件 1/2" in first
     assert "file 文件 2/2" in second
+    assert "page 页 2/2" in first
+    assert "page 页 1/1" in second
 
 
-def test_characters_without_a_glyph_are_seen(tmp_path: Path):
-    """What the font lacks, or what cannot be printed, is a box: it is not left out."""
-    package = opened(FOLDER / FIRST)
+LONG = "长" * 70
+"""As long as a name may be."""
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Text of the pages of a line with odd characters, of a merchant with a long name, in a batch that two sign."""
+    named = PARTIES.decode().replace("云上航空股份有限公司", LONG)
+    package = opened(FOLDER / FIRST, parties=parse_parties(named.encode()))
+    approval = Approval(
+        threshold=2,
+        signers=[Signatory(key_id=f"sm-{'0' * 16}", role="treasurer")],
+    )
+    batch = replace(
+        package.batch, manifest=msgspec.structs.replace(package.batch.manifest, approval=approval)
+    )
     line = next(package.lines("AIR"))
-    odd = msgspec.structs.replace(line, reference="a\x00b😀c\ufffe\u202e")
-    row = Row(odd, "", "", "", "", 37, 0)
-    path = tmp_path / "odd.pdf"
-    pages.write_pages(path, batch=package.batch, merchant="AIR", survey=survey([row]), rows=[row])
-    assert "a□b□c□□" in texts(path)[1]
+    line = msgspec.structs.replace(line, reference="a\x00b😀c\ufffe\u202e")
+    row = Row(line, "", LONG, "", "", 37, 0)
+    path = tmp_path_factory.mktemp("odd") / "odd.pdf"
+    pages.write_pages(path, batch=batch, merchant="AIR", survey=survey([row]), rows=[row])
+    return texts(path)
+
+
+def test_characters_without_a_glyph_are_seen(odd: list[str]):
+    """What the font lacks, or what cannot be printed, is a box: it is not left out."""
+    assert "a□b□c□□" in odd[1]
+
+
+def test_a_long_name_is_cut_on_the_page(odd: list[str]):
+    """A name that is wider than the page ends in dots; a subtotal keeps what tells it from those beside it."""
+    titles = [next(line for line in page.splitlines() if "结算对账单" in line) for page in odd]
+    assert all(title.endswith("长…") for title in titles)
+    assert "长… –" in odd[0]
+    assert "长… TOTAL 合计" in odd[0]
+
+
+def test_pages_name_everybody_who_signs(odd: list[str]):
+    """Each role's keys with what they sign with, and how many roles must have signed, for whoever verifies it."""
+    said = " ".join(odd[0].split())
+    assert "Signatures needed 需签名方数 2" in said
+    assert "Signer 签名方: operator op-acde940683b68c0e (Ed25519)" in said
+    assert "Signer 签名方: treasurer sm-0000000000000000 (SM2/SM3)" in said
+    assert "tongdui verify PACKAGE --threshold 2" in said
+    assert "Opened 开始(北京) 2017-01-02 08:00:01" in said
 
 
 def test_the_font_is_in_the_pages(paged: Path):

@@ -69,6 +69,7 @@ def test_every_single_byte_counts(packages: Path, together: tuple[str, ...]) -> 
         [files] = [check for check in report.checks if check.name == "files"]
         hit = [name for name, data in whole.items() if place < len(data)]
         assert files.english == f"Files differ: {'; '.join(f'{name} was changed' for name in hit)}."
+        assert files.chinese == f"文件不符：{'；'.join(f'{name} 被改动' for name in hit)}。"
     for name, data in whole.items():
         (folder / name).write_bytes(data)
     assert failed(folder) == []
