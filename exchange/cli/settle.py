@@ -37,6 +37,12 @@ _ROLES = ("treasurer",)
 @click.argument("cycle")
 @click.option("--default", "debtor", metavar="MERCHANT", help="Who does not pay in (两人复核).")
 @click.option("--dry-run", is_flag=True, help="Show how it stands, or the steps; change nothing.")
+@click.option(
+    "--despite-objections",
+    "despite",
+    is_flag=True,
+    help="Also where merchants object to the batch.",
+)
 @click.option("--due-days", type=click.IntRange(0, 30), default=1, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; amounts are strings of CU.")
 @accountable
@@ -47,18 +53,22 @@ def settle(
     *,
     debtor: str | None,
     dry_run: bool,
+    despite: bool,
     due_days: int,
     as_json: bool,
 ) -> None:
     """Settle a closed cycle with the money that is there, or take the steps of a default.
 
-    The cycle is settled if everybody has paid in and books and bank agree; else it is said who has not.
+    The cycle is settled if everybody has paid in, books and bank agree, and no merchant objects to its batch; else it
+    is said who. What goes on --despite-objections stands in the trail with who objected.
 
     With --default, the published waterfall pays for a merchant that does not (settlement/RULES.md, U9). Status 1
     where the answer is no.
     """
     with database(this_home()) as dsn:
-        told = run(_settle(this_home(), dsn, cycle, debtor, due_days, dry_run=dry_run))
+        told = run(
+            _settle(this_home(), dsn, cycle, debtor, due_days, dry_run=dry_run, despite=despite)
+        )
     if as_json:
         print_json(told)
     else:
@@ -67,7 +77,14 @@ def settle(
 
 
 async def _settle(
-    home: Home, dsn: str, cycle: str, debtor: str | None, due_days: int, *, dry_run: bool
+    home: Home,
+    dsn: str,
+    cycle: str,
+    debtor: str | None,
+    due_days: int,
+    *,
+    dry_run: bool,
+    despite: bool,
 ) -> dict[str, Any]:
     from settlement.service import parties, settling
 
@@ -79,14 +96,17 @@ async def _settle(
         codes = {
             each["merchant_no"]: str(each["code"]) for each in await parties.list_parties(pool)
         }
-        told = _standing_json(state, codes)
+        objections = await settling.objections_to(pool, state)
+        told = _standing_json(state, codes) | {"objections": list(objections.merchants)}
         if debtor is not None:
             steps, refused = await _default(
-                home, pool, dsn, keyring, state, debtor, codes, dry_run=dry_run
+                home, pool, dsn, keyring, state, debtor, codes, dry_run=dry_run, despite=despite
             )
             told["steps"] = [_step_json(each, codes) for each in steps]
         elif dry_run:
-            refused = await settling.why_not(pool, state, codes)
+            refused = await settling.why_not(pool, state, codes) or objections.why_not(
+                despite=despite
+            )
         else:
             refused = await settling.why_not(pool, state, codes) or await settling.why_unsigned(
                 pool, state, keyring=keyring, packages=home.packages
@@ -100,6 +120,7 @@ async def _settle(
                         codes=codes,
                         by=await acting(pool, *_ROLES),
                         now=datetime.now(UTC),
+                        despite=despite,
                     )
         told["refused"] = refused.reason.code if refused else ""
         told["why"] = refused.detail if refused else ""
@@ -119,20 +140,25 @@ async def _default(
     codes: Mapping[int, str],
     *,
     dry_run: bool,
+    despite: bool,
 ) -> tuple[list[Planned], Refusal | None]:
     """The steps of a default: planned, or taken."""
     from schemas.values.reason import Refusal
     from settlement.service import settling, trail
 
     number = await number_of(pool, debtor)
+    objections = await settling.objections_to(pool, state)
+    refused = objections.why_not(despite=despite)
     if dry_run:
         planned = await settling.plan_default(pool, state, debtor=number, codes=codes)
-        return ([], planned) if isinstance(planned, Refusal) else (planned, None)
+        return ([], planned) if isinstance(planned, Refusal) else (planned, refused)
+    if refused:
+        return [], refused
     if refused := await settling.why_unsigned(pool, state, keyring=keyring, packages=home.packages):
         return [], refused
     taken: list[Planned] = []
     by = await acting(pool, *_ROLES)
-    change = settling.default_change(state.cycle_id, debtor)
+    change = settling.default_change(objections, debtor)
     async with clearing_of(home, dsn) as clearing:
         refused = await settling.default(
             pool,
@@ -196,6 +222,8 @@ def _print(told: dict[str, Any]) -> None:
         names = ("figure_cu", "funds_cu", "missing_cu")
         table.add_row(escape(one["code"]), *(yuan(one[name]) for name in names))
     out().print(table)
+    if told["objections"]:
+        print(f"objections 异议: {', '.join(told['objections'])}")
     for step in told.get("steps", ()):
         given = ", ".join(f"{code} {yuan(cu)}" for code, cu in step["moves"])
         pairs = ", ".join("–".join(pair) for pair in step["pairs"])

@@ -263,6 +263,10 @@ ADVICE: Final[Mapping[str, tuple[str, str]]] = {
         "Have the missing roles sign: tongdui package sign.",
         "请由尚缺角色签名：tongdui package sign。",
     ),
+    "objection_open": (
+        "Hear the merchant, and correct by a dispute; or settle expressly: tongdui settle --despite-objections.",
+        "请先听取商户意见并以争议更正；或明确继续结算：tongdui settle --despite-objections。",
+    ),
     "movement_unmatched": (
         "Book or match what the bank shows first.",
         "请先将银行流水入账或匹配。",

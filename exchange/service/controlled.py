@@ -40,6 +40,7 @@ from settlement.core.event import Kind
 from settlement.core.trail import By, Change
 from settlement.service import cycles, funding, parties, settling, trail
 from settlement.service.arrangements import carry_out_arrangement, enact_arrangement, list_pairs
+from settlement.service.objections import open_objections
 from settlement.service.trail import BODY_BYTES
 from settlement.signing.keyring import Keyring
 
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from exchange.signing.keys import KeyRequest
     from schemas.files.trail import Terms
     from settlement.service.clearing import Clearing
+    from settlement.service.objections import Objections
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -491,15 +493,21 @@ class _Settle(_Change):
             if row["cycle_id"] == terms.cycle:
                 if row["state"] != "closed":
                     raise SchemaError("$.terms.cycle", f"{terms.cycle} is {row['state']}")
+                objections = await open_objections(
+                    pool, cycle_no=row["cycle_no"], cycle_id=terms.cycle
+                )
                 return {
                     "state": "closed",
                     "orders": row["orders"],
                     "gross_cu": str(row["gross_cu"]),
-                }
+                } | _objecting(objections)
         raise SchemaError("$.terms.cycle", f"there is no cycle {terms.cycle}")
 
     async def enact(self, approval: Approval, terms: wire.SettleTerms) -> bytes | Refusal:
-        change = Change(action="cycle.settle", subject=terms.cycle, after={"settled": True})
+        objections = await _objections(approval.pool, terms.cycle)
+        if refused := objections.why_not(despite=terms.despite_objections):
+            return refused
+        change = settling.settle_change(objections)
         return await trail.record(approval.conn, approval.by, change, at=approval.now)
 
     async def carry_out(
@@ -520,6 +528,19 @@ class _Settle(_Change):
         return Refusal(Reason.CYCLE_NOT_CLOSED, f"there is no cycle {terms.cycle}")
 
 
+async def _objections(pool: Pool, cycle_id: str) -> Objections:
+    """Who objects to the batch of a cycle that there is."""
+    [cycle_no] = [
+        row["cycle_no"] for row in await cycles.list_cycles(pool) if row["cycle_id"] == cycle_id
+    ]
+    return await open_objections(pool, cycle_no=cycle_no, cycle_id=cycle_id)
+
+
+def _objecting(objections: Objections) -> Terms:
+    """Who objects, for whoever approves; nothing where nobody does."""
+    return {"objections": list(objections.merchants)} if objections.merchants else {}
+
+
 class _Default(_Change):
     """A merchant's default: the entry allows `tongdui settle --default`, which takes the steps."""
 
@@ -534,10 +555,13 @@ class _Default(_Change):
         state = await settling.standing(pool, cycle_id=terms.cycle)
         if state is None or state.state != "closed":
             raise SchemaError("$.terms.cycle", f"there is no closed cycle {terms.cycle}")
-        return {"state": "closed"}
+        return {"state": "closed"} | _objecting(await settling.objections_to(pool, state))
 
     async def enact(self, approval: Approval, terms: wire.DefaultTerms) -> bytes | Refusal:
-        change = settling.default_change(terms.cycle, terms.debtor)
+        objections = await _objections(approval.pool, terms.cycle)
+        if refused := objections.why_not(despite=terms.despite_objections):
+            return refused
+        change = settling.default_change(objections, terms.debtor)
         return await trail.record(approval.conn, approval.by, change, at=approval.now)
 
 

@@ -469,6 +469,12 @@ class Reason(Enum):
         "There is nothing of the kind to decide about this match.",
         "该匹配没有可作此决定的事项。",
     )
+    OBJECTION_OPEN = (
+        151,
+        True,
+        "A merchant objects to the cycle's batch.",
+        "有商户对本批次提出异议。",
+    )
 
     def __init__(self, number: int, retryable: bool, english: str, chinese: str) -> None:  # noqa: FBT001 - the table above reads best without keywords
         """Unpack one row of the catalogue."""

@@ -95,16 +95,29 @@ class ArrangementChange(_Terms, frozen=True, kw_only=True):
 
 
 class SettleTerms(_Terms, frozen=True, kw_only=True):
-    """`cycle.settle`: a closed cycle counts as funded and paid; its batch is released."""
+    """`cycle.settle`: a closed cycle counts as funded and paid; its batch is released.
+
+    Attributes:
+        cycle: The cycle.
+        despite_objections: Whether that is so although merchants object to the batch.
+    """
 
     cycle: Annotated[str, msgspec.Meta(pattern=r"\A[0-9A-Za-z][0-9A-Za-z_.-]{0,63}\Z")]
+    despite_objections: bool = False
 
 
 class DefaultTerms(_Terms, frozen=True, kw_only=True):
-    """`cycle.default`: a merchant does not pay in for a closed cycle; what follows is the published waterfall."""
+    """`cycle.default`: a merchant does not pay in for a closed cycle; what follows is the published waterfall.
+
+    Attributes:
+        cycle: The cycle.
+        debtor: The merchant.
+        despite_objections: Whether its steps are taken although merchants object to the batch.
+    """
 
     cycle: Annotated[str, msgspec.Meta(pattern=r"\A[0-9A-Za-z][0-9A-Za-z_.-]{0,63}\Z")]
     debtor: MerchantCode
+    despite_objections: bool = False
 
 
 PotName = Literal["funds", "collateral", "default_fund"]

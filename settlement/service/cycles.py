@@ -17,6 +17,7 @@ from settlement.core.event import Kind
 from settlement.core.trail import By, Change
 from settlement.service import trail
 from settlement.service.clearing import PART
+from settlement.service.objections import open_objections
 from settlement.store import calendars
 from settlement.store import cycles as store
 from settlement.store.balances import fetch_owed
@@ -126,7 +127,14 @@ async def close_asked(
 async def settle_asked(
     pool: Pool, clearing: Clearing, *, by: By, now: datetime, cycle_no: int, cycle_id: str
 ) -> Entry | Refusal:
-    """Count a closed cycle as funded and paid because somebody says so, which the trail keeps."""
+    """Count a closed cycle as funded and paid because somebody says so, which the trail keeps.
+
+    Returns:
+        The settlement's event, CYCLE_NOT_CLOSED, or OBJECTION_OPEN while a merchant objects to its batch.
+    """
+    objections = await open_objections(pool, cycle_no=cycle_no, cycle_id=cycle_id)
+    if refused := objections.why_not(despite=False):
+        return refused
     wish = Change(action="cycle.settle", subject=cycle_id, after={"settled": True})
     body = await trail.ask(pool, by, wish, at=now)
     return await settle_cycle(clearing, cycle_no=cycle_no, body=body)

@@ -21,6 +21,7 @@ from settlement.service import cycles, trail
 from settlement.service.clearing import PART
 from settlement.service.default_records import keep_records
 from settlement.service.funding import DUE_DAYS, custody, why_not_released
+from settlement.service.objections import open_objections
 from settlement.service.signatures import reached
 from settlement.store import balances as ledger
 from settlement.store import batches
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from settlement.core.command import Command
     from settlement.core.trail import By
     from settlement.service.clearing import Clearing
+    from settlement.service.objections import Objections
     from settlement.signing.keyring import Keyring
 
 
@@ -171,15 +173,26 @@ async def settle_funded(
     codes: Mapping[int, str],
     by: By,
     now: datetime,
+    despite: bool = False,
 ) -> Refusal | None:
-    """Settle a closed cycle if the money is there and books and bank agree.
+    """Settle a closed cycle if the money is there, books and bank agree, and nobody objects.
+
+    Args:
+        pool: Database.
+        clearing: The writer.
+        state: How the cycle stands.
+        codes: Codes of merchants, by number.
+        by: Who asks.
+        now: Instant.
+        despite: Settle it although merchants object to its batch.
 
     Returns:
-        None, or CYCLE_NOT_CLOSED, MOVEMENT_UNMATCHED or FUNDS_INSUFFICIENT.
+        None, or CYCLE_NOT_CLOSED, MOVEMENT_UNMATCHED, FUNDS_INSUFFICIENT or OBJECTION_OPEN.
     """
-    if refused := await why_not(pool, state, codes):
+    objections = await objections_to(pool, state)
+    if refused := await why_not(pool, state, codes) or objections.why_not(despite=despite):
         return refused
-    body = await trail.ask(pool, by, settle_change(state.cycle_id), at=now)
+    body = await trail.ask(pool, by, settle_change(objections), at=now)
     command = SettleCycle(
         caller=HOUSE,
         key=await _key(pool, f"settle:{state.cycle_no}"),
@@ -190,14 +203,21 @@ async def settle_funded(
     return await _submit(clearing, [command])
 
 
-def settle_change(cycle_id: str) -> Change:
+async def objections_to(pool: Pool, state: Standing) -> Objections:
+    """Who objects to the batch of a cycle."""
+    return await open_objections(pool, cycle_no=state.cycle_no, cycle_id=state.cycle_id)
+
+
+def settle_change(objections: Objections) -> Change:
     """What the trail keeps of a settlement."""
-    return Change(action="cycle.settle", subject=cycle_id, after={"settled": True})
+    after = {"settled": True} | objections.noted
+    return Change(action="cycle.settle", subject=objections.cycle_id, after=after)
 
 
-def default_change(cycle_id: str, debtor: str) -> Change:
+def default_change(objections: Objections, debtor: str) -> Change:
     """What the trail keeps of a default."""
-    return Change(action="cycle.default", subject=cycle_id, after={"debtor": debtor})
+    after = {"debtor": debtor} | objections.noted
+    return Change(action="cycle.default", subject=objections.cycle_id, after=after)
 
 
 async def plan_default(

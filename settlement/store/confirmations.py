@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from schemas.files.confirmation import Verdict
 
     Connection = asyncpg.Connection | PoolConnectionProxy
+    Reader = Connection | asyncpg.Pool
 
 
 async def fetch_batches(
@@ -100,6 +101,26 @@ async def fetch_confirmation(conn: Connection, *, document_sha256: bytes) -> Rec
         """,
         document_sha256,
     )
+
+
+async def fetch_objectors(conn: Reader, *, cycle_no: int) -> list[str]:
+    """Codes of the merchants whose last entry about a batch is an objection, in order."""
+    rows = await conn.fetch(
+        """
+        SELECT m.code
+          FROM (
+               SELECT DISTINCT ON (merchant_no) merchant_no, verdict
+                 FROM settlement.confirmation
+                WHERE cycle_no = $1
+                ORDER BY merchant_no, confirmation_no DESC
+          ) AS last
+          JOIN settlement.merchant AS m USING (merchant_no)
+         WHERE last.verdict = 'objected'
+         ORDER BY m.code
+        """,
+        cycle_no,
+    )
+    return [row["code"] for row in rows]
 
 
 async def lock_confirmations(conn: Connection) -> None:

@@ -4,12 +4,14 @@ import asyncio
 from datetime import date
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from schemas.files.bank_statement import BankEntry
 from settlement.core.event import Kind
 from tests.bank_files import camt053
 from tests.cli.conftest import Command, assert_one_sentence
+from tests.objections import object_to
 from tests.simulation.ground import open_house, order_of, terms
 
 PARTIES = Path("tests/golden/parties.toml")
@@ -29,8 +31,17 @@ def with_orders(tongdui: Command, dsn: str) -> Command:
     return tongdui
 
 
+async def _object(dsn: str) -> None:
+    """B objects to the first batch."""
+    async with asyncpg.create_pool(dsn, min_size=1) as pool:
+        await object_to(pool, cycle_no=1, merchant_no=2)
+
+
 def test_a_cycle_is_funded_and_settled_at_the_command_line(with_orders: Command, tmp_path: Path):
-    """Dry runs change nothing; who has not paid in is named; what nobody claims blocks the release."""
+    """Dry runs change nothing; who has not paid in is named; what nobody claims blocks the release.
+
+    So does an objection, unless it is said that it does not, which the trail keeps (Z6).
+    """
     tongdui = with_orders
     cycle = tongdui.json("cycle", "close")["closed"]
     lacking = tongdui.json("settle", cycle, "--dry-run", status=1)
@@ -58,8 +69,13 @@ def test_a_cycle_is_funded_and_settled_at_the_command_line(with_orders: Command,
     assert "movement 1/2" in tongdui("settle", cycle).stderr
     assert_one_sentence(tongdui(*bank, "--entry", "1/9", "--to", "B"))
     assert tongdui(*bank, "--entry", "1/2", "--to", "B", "--pot", "collateral").returncode == 0
-    assert "would settle" in tongdui("settle", cycle, "--dry-run").stdout
-    assert "settled 已结算" in tongdui("settle", cycle).stdout
+    asyncio.run(_object(str(tongdui.database_url)))
+    objected = tongdui.json("settle", cycle, "--dry-run", status=1)
+    assert (objected["refused"], objected["objections"]) == ("objection_open", ["B"])
+    assert "objection_open: B object" in tongdui("settle", cycle).stderr
+    nevertheless = ("settle", cycle, "--despite-objections")
+    assert "would settle" in tongdui(*nevertheless, "--dry-run").stdout
+    assert "settled 已结算" in tongdui(*nevertheless).stdout
     assert "is settled" in tongdui("settle", cycle).stderr
 
     assert "funds_insufficient" in tongdui("fund", "withdraw", "B", "1.0001").stderr
@@ -74,14 +90,19 @@ def test_a_cycle_is_funded_and_settled_at_the_command_line(with_orders: Command,
     assert figures == ["2500", "500", "2500", "below_level"]
     assert (found["blocked"], found["house"]["BANK"]) == ("", "5000")
     assert "账实相符" in tongdui("fund", "list").stdout
-    actions = [one["action"] for one in tongdui.json("trail", "list")]
+    entries = tongdui.json("trail", "list")
+    actions = [one["action"] for one in entries]
+    assert entries[-6]["after"] == {"settled": True, "despite_objections": ["B"]}
     # What was refused was asked for too.
     assert actions[-6:] == ["cycle.settle", *["funds.move"] * 4, "funds.level"]
     assert tongdui("audit").returncode == 0
 
 
 def test_a_default_is_planned_and_taken_at_the_command_line(with_orders: Command):
-    """Without any money the whole debt is unwound: planned by a dry run, then taken, with a signed record."""
+    """Without any money the whole debt is unwound: planned by a dry run, then taken, with a signed record.
+
+    No step is taken while a merchant objects, unless it is said that it is nevertheless (Z6).
+    """
     tongdui = with_orders
     cycle = tongdui.json("cycle", "close")["closed"]
     default = ("settle", cycle, "--default", "A")
@@ -89,7 +110,10 @@ def test_a_default_is_planned_and_taken_at_the_command_line(with_orders: Command
     assert [step["kind"] for step in planned["steps"]] == ["prefunded", "unwind"]
     assert planned["steps"][1]["moves"] == [["B", "10000"]]
     assert tongdui.json("settle", cycle, "--dry-run", status=1)["state"] == "closed"
-    assert [step["kind"] for step in tongdui.json(*default)["steps"]] == ["unwind"]
+    asyncio.run(_object(str(tongdui.database_url)))
+    assert "objection_open: B object" in tongdui(*default).stderr
+    taken = tongdui.json(*default, "--despite-objections")
+    assert [step["kind"] for step in taken["steps"]] == ["unwind"]
     records = tongdui.home / "defaults" / cycle
     assert "1 records" in tongdui("fund", "records", records).stdout
     (records / "001.json").write_bytes(b"{}")

@@ -49,6 +49,7 @@ from settlement.service import cycles, disputes, trail
 from settlement.service.arrangements import list_pairs
 from settlement.service.clearing import Writer
 from settlement.service.funding import Moved, move_asked
+from settlement.service.objections import Objections
 from settlement.service.settling import default_change
 from settlement.service.trail import audit_trail
 from settlement.signing.keyring import Keyring
@@ -279,7 +280,7 @@ def _ways(house: House, by: By) -> dict[str, Callable[[], Awaitable[object]]]:
         "cycle.settle": lambda: cycles.settle_asked(
             pool, writer, by=by, now=now, cycle_no=1, cycle_id="c1"
         ),
-        "cycle.default": lambda: trail.ask(pool, by, default_change("c1", "AIR"), at=now),
+        "cycle.default": lambda: trail.ask(pool, by, default_change(Objections("c1", ()), "AIR"), at=now),
         "funds.move": lambda: move_asked(
             pool, writer, Moved(-4, 0, 1, 0, 500), names={1: "AIR"}, by=by, now=now
         ),

@@ -19,12 +19,14 @@ from schemas.wire.reports import ReportAnswer
 from settlement.core.command import Deposit, Pot
 from settlement.core.trail import PROGRAM
 from settlement.service.batches import CutBatch, cut_batch
+from settlement.service.confirmations import list_batches
 from settlement.service.cycles import list_cycles
 from settlement.service.funding import set_level
 from tests.documents.text import ROOT
 from tests.gateway.conftest import AIR, House, fresh_key, shared
 from tests.gateway.test_people import bearer
 from tests.golden.packages import golden_keyring
+from tests.objections import object_to
 
 ADMIN = "/v1/admin/reports"
 BOOK = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
@@ -212,12 +214,17 @@ async def told_to_operators(house: House, packages: Path) -> None:
     read = house.services.house_watch.figures
     await house.call("GET", "/metrics", caller=None)
     assert house.services.house_watch.figures is read
+    [batch] = await list_batches(house.pool, now=house.services.now(), limit=1)
+    air = (await house.services.shelf.offer()).catalogue.by_code["AIR"]
+    await object_to(house.pool, cycle_no=batch.cycle_no, merchant_no=air)
+    refused = await house.call("POST", f"/v1/cycles/{batch.cycle_id}/settle")
+    assert (refused.status, refused.reason) == (409, "objection_open")
     later = house.services.now() + timedelta(days=9)
     figures = await read_figures(house.pool, keys=packages / "keys", packages=packages, now=later)
     assert (figures.disputes, figures.unsigned, figures.unanswered, figures.objected) == (
         1,
         0,
         1,
-        0,
+        1,
     )
     assert set(figures.breaks) == {("missing", "8-30")}

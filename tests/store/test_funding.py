@@ -31,6 +31,7 @@ from settlement.service.funding import (
     purses,
     set_level,
 )
+from settlement.service.objections import Objections
 from settlement.service.reconciliation import import_statements, list_breaks
 from settlement.service.settling import (
     default,
@@ -268,7 +269,7 @@ async def test_the_waterfall_pays_what_it_can_and_names_the_rest(house, keyring,
     assert not isinstance(planned, Refusal)
     assert [step.kind.value for step in planned] == ["prefunded", *ORDER]
     assert await standing(house.pool, cycle_id="first") == state
-    body = await trail.ask(house.pool, TINA, default_change("first", "A"), at=NOW)
+    body = await trail.ask(house.pool, TINA, default_change(Objections("first", ()), "A"), at=NOW)
     taken: list[StepKind] = []
     assert (
         await default(

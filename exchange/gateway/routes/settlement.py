@@ -164,7 +164,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         request={},
         response={JSON_TYPE: cycles.SettleAnswer},
         parameters=(_CYCLE,),
-        refusals=(Reason.CYCLE_NOT_CLOSED, Reason.SECOND_PERSON_NEEDED),
+        refusals=(Reason.CYCLE_NOT_CLOSED, Reason.OBJECTION_OPEN, Reason.SECOND_PERSON_NEEDED),
     ),
     Route(
         method="GET",
