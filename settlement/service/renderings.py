@@ -330,10 +330,16 @@ def _order_files(
             execute_on=execute_on,
         )
 
-    return {
+    def book(path: Path) -> None:
+        from settlement.render.bank_book import write_bank_book
+
+        write_bank_book(path, batch, made)
+
+    files = {
         f"{prefix}pain.001.xml": _constant(order),
         f"{prefix}bank.csv": _constant(lambda: payments.bank_form(batch, made)),
     }
+    return files | ({f"{prefix}bank.xlsx": book} if "xlsx" in wanted.kinds else {})
 
 
 def _voucher_files(

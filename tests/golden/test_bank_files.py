@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import openpyxl
 import pytest
 from beancount import loader
 from beancount.core.data import Transaction
@@ -128,7 +129,7 @@ def test_the_dictionary_names_every_column(made: SimpleNamespace):
         "*/statement.xlsx, */statement.pdf": [column.heading for column in LINE_COLUMNS],
         "*/vouchers.csv": list(VOUCHER_COLUMNS),
         "*/invoices.csv": list(INVOICE_COLUMNS),
-        "*/bank.csv": list(BANK_COLUMNS),
+        "*/bank.csv, */bank.xlsx": list(BANK_COLUMNS),
     }
 
 
@@ -139,6 +140,18 @@ def schema(package: str, name: str) -> etree.XMLSchema:
     assert spec.origin is not None
     (path,) = Path(spec.origin).parent.rglob(name)
     return etree.XMLSchema(etree.parse(path))
+
+
+def bank_book(order: Path) -> list[list[str]]:
+    """Rows of the bank's form as a workbook, beside an order; every cell but the amount must be text."""
+    book = openpyxl.load_workbook(order.with_name(order.name.replace("pain.001.xml", "bank.xlsx")))
+    head, *rows = book["付款"].iter_rows()
+    assert [cell.value for cell in head] == list(BANK_COLUMNS)
+    assert {cell.data_type for row in rows for cell in row if cell.column != 5} == {"s"}
+    return [
+        [f"{cell.value:.2f}" if cell.column == 5 else str(cell.value) for cell in row]
+        for row in rows
+    ]
 
 
 def test_messages_are_valid_and_say_the_payments(made: SimpleNamespace):
@@ -174,6 +187,7 @@ def test_messages_are_valid_and_say_the_payments(made: SimpleNamespace):
             ordered |= {name: sign * fen(amount) for name, amount in zip(ids, amounts, strict=True)}
             rows = table(path.with_name(path.name.replace("pain.001.xml", "bank.csv")))
             assert [row["金额(元)"] for row in rows] == amounts
+            assert bank_book(path) == [list(row.values()) for row in rows]
             assert {row["附言"] for row in rows} == {texts["Ustrd"].split(" ")[0]}
         legs = read_table((FOLDER / cycle / "instructions.csv").read_bytes(), INSTRUCTION_COLUMNS)
         signed = [int(leg[3]) for leg in legs[:-1] if leg[3] != "0"]
