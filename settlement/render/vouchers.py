@@ -30,6 +30,8 @@ VOUCHER_COLUMNS: Final = (
 """Chinese alone: the ledgers that import it know the columns by these names."""
 _WORD: Final = "转"
 """A transfer voucher: no money moves by it; the bank's own entry follows when it does."""
+_PAID: Final = "逐笔已结清变动"
+"""What lines of a gross cycle moved on the settlement account themselves (rule F12)."""
 _PLUGIN: Final = "beancount.plugins.auto_accounts"
 
 
@@ -98,9 +100,9 @@ def merchant_entries(batch: Batch, merchant: str, survey: Survey) -> list[Entry]
     beside = batch.beside_lines(merchant)
     entries.append(
         Entry(
-            account=chart.carries,
+            account=chart.settlement if batch.gross else chart.carries,
             fen=-beside,
-            summary="逐笔已结清变动" if batch.gross else "逐对结转尾数变动",
+            summary=_PAID if batch.gross else "逐对结转尾数变动",
             counterparty=HOUSE_LEG_CODE,
         )
     )
@@ -114,11 +116,8 @@ def house_entries(batch: Batch) -> list[Entry]:
     """
     chart = _chart(batch)
     nets = {one.party: int(one.net_cu) for one in batch.manifest.netting.parties}
-    carried = sum(
-        one.carry_after_cu - one.carry_before_cu + batch.figure(one.party) * batch.gross
-        for one in batch.legs
-        if one.party != HOUSE_LEG_CODE
-    )
+    merchants = [one for one in batch.legs if one.party != HOUSE_LEG_CODE]
+    carried = sum(one.carry_after_cu - one.carry_before_cu for one in merchants)
     run = FenRun()
     entries = [
         Entry(
@@ -127,15 +126,18 @@ def house_entries(batch: Batch) -> list[Entry]:
             summary="应付商户清算款" if one.pay_fen >= 0 else "应收商户清算款",
             counterparty=one.party,
         )
-        for one in batch.legs
-        if one.party != HOUSE_LEG_CODE
+        for one in merchants
     ]
-    for account, cu, summary in (
-        (chart.income, nets.get("HOUSE:fees", 0), "清算手续费收入(含税)"),
-        (chart.remainders, nets.get("HOUSE:rounding", 0), "兑换尾差"),
-        (chart.carries, carried, "商户结转尾数变动"),
+    # What lines of a gross cycle moved themselves, the house owes each merchant more or less since.
+    moved = [one.party for one in merchants] if batch.gross else []
+    for account, cu, summary, counterparty in (
+        *((chart.merchants, batch.figure(code), _PAID, code) for code in moved),
+        (chart.income, nets.get("HOUSE:fees", 0), "清算手续费收入(含税)", ""),
+        (chart.remainders, nets.get("HOUSE:rounding", 0), "兑换尾差", ""),
+        (chart.carries, carried, "商户结转尾数变动", ""),
     ):
-        entries.append(Entry(account=account, fen=-run.take(cu), summary=summary, counterparty=""))
+        fen = -run.take(cu)
+        entries.append(Entry(account=account, fen=fen, summary=summary, counterparty=counterparty))
     return _balanced(entries)
 
 

@@ -31,6 +31,13 @@ if TYPE_CHECKING:
 RESPONSE_BYTES_MAX: Final = 64 * 1024
 _GRANTED: Final = 0
 _REASON: Final = re.compile(r'"Verify error: ([^"]+)"')
+_PLAIN: Final = {
+    "unable to get local issuer certificate": "its certificate leads to no authority that is trusted",
+    "certificate has expired": "the authority's certificate had expired when it was given",
+    "certificate is not yet valid": "the authority's certificate was not yet valid when it was given",
+    "Mismatch between messages": "it is over other bytes",
+}
+"""What OpenSSL's reasons mean to who verifies."""
 
 
 class TimestampInvalid(Exception):  # noqa: N818 - what the token turned out to be, told to a person
@@ -108,7 +115,9 @@ def verify_timestamp(response: bytes, data: bytes, *, roots: Sequence[Certificat
     except VerificationError as error:
         # OpenSSL's reason stands deep in the sentence.
         reason = _REASON.search(str(error))
-        raise TimestampInvalid(reason[1] if reason else str(error)) from error
+        told = reason[1] if reason else str(error)
+        plain = next((each for said, each in _PLAIN.items() if said in told), None)
+        raise TimestampInvalid(f"{plain} ({told})" if plain else told) from error
     except Exception as error:
         # Certificates in a hostile token make the parsers below raise whatever they like.
         raise TimestampInvalid(f"the token cannot be read: {error}") from error

@@ -15,6 +15,7 @@ from lxml import etree
 from schemas.files.statement import ACCEPTOR, ISSUER
 from schemas.files.tables import read_instructions
 from schemas.values.amounts import fen_text, yuan_text
+from settlement.core.fen import FenRun
 from settlement.core.instruction import HOUSE_LEG_CODE
 from tests.golden.models import BILATERAL, GROSS
 from tests.golden.packages import failed
@@ -87,7 +88,10 @@ def test_pages_lead_to_the_signed_payment(tmp_path: Path, package: Path):
 
 @both
 def test_vouchers_balance_and_load(models: SimpleNamespace, package: Path):
-    """Rules F4, F5 and F12: every voucher balances, passes `bean-check`, and ends at the signed payments."""
+    """Rules F4, F5 and F12: every voucher balances, passes `bean-check`, and ends at the signed payments.
+
+    In a gross cycle what the lines moved stands on the settlement account of each merchant, never among the carries.
+    """
     legs = read_instructions((package / "instructions.csv").read_bytes())
     paths = sorted((models.folder / package.name).glob("*/vouchers.beancount"))
     assert {path.parent.name for path in paths} == {*MERCHANTS, "_house"}
@@ -100,7 +104,20 @@ def test_vouchers_balance_and_load(models: SimpleNamespace, package: Path):
         settled = [
             (row["往来单位"], amount) for row, amount in moves if row["科目编码"] == "1221.01"
         ]
-        assert settled == [(leg.counterparty, leg.pay_fen) for leg in own]
+        carried = sum(amount for row, amount in moves if row["科目编码"] == "2241.03")
+        if package == BILATERAL:
+            assert settled == [(leg.counterparty, leg.pay_fen) for leg in own]
+            continue
+        assert (own, carried) == ([], 0)
+        nets = {
+            one.party: int(one.net_cu) for one in opened(package).batch.manifest.netting.parties
+        }
+        if path.parent.name != "_house":
+            assert settled == [("HOUSE:settlement", FenRun().take(nets[path.parent.name]))]
+            continue
+        owed = {row["往来单位"]: -amount for row, amount in moves if row["科目编码"] == "2241.01"}
+        assert owed.keys() == set(MERCHANTS)
+        assert all(abs(100 * owed[code] - nets[code]) < 200 for code in MERCHANTS)  # F2
     fees = table(models.folder / package.name / "_house/invoices.csv")
     house = opened(package).batch.manifest.totals.fee_cu
     assert sum(int(row["fee_cu 手续费(CU)"]) for row in fees) == int(house)

@@ -92,7 +92,9 @@ def test_a_token_of_another_authority_or_of_none_fails(package, authority, answe
     (package / "manifest.tsr").write_bytes(answer)
     failed, [(_, sentence)] = told(package, other)
     assert failed == ["timestamp"]
-    assert "unable to get local issuer certificate" in sentence
+    assert (
+        "leads to no authority that is trusted (unable to get local issuer certificate)" in sentence
+    )
     assert told(package, other, authority)[0] == []
 
 
@@ -101,14 +103,16 @@ def test_a_token_over_another_manifest_fails(package, authority):
     (package / "manifest.tsr").write_bytes(authority.answer(ask_timestamp(DATA + b" ").as_bytes()))
     failed, [(_, sentence)] = told(package, authority)
     assert failed == ["timestamp"]
-    assert "Mismatch between messages" in sentence
+    assert "it is over other bytes (Mismatch between messages)" in sentence
 
 
 def test_a_certificate_that_had_expired_stamps_nothing(tmp_path):
     """Rule K44: what counts is whether it was valid at the instant that the token gives."""
     expired = Authority.make(tmp_path, valid=in_the_past())
     response = expired.answer(ask_timestamp(DATA).as_bytes())
-    with pytest.raises(TimestampInvalid, match="certificate has expired"):
+    with pytest.raises(
+        TimestampInvalid, match=r"had expired when it was given \(certificate has expired\)"
+    ):
         verify_timestamp(response, DATA, roots=roots_of(expired))
 
 
