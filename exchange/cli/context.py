@@ -80,6 +80,8 @@ def expected_fault(error: BaseException) -> tuple[int, str] | None:
         return 2, f"the clearing house does not answer: {sentence}"
     if isinstance(error, (asyncpg.PostgresError, asyncpg.InterfaceError)):
         return 2, f"the database cannot be used: {sentence}; `tongdui doctor` says more"
+    if isinstance(error, FileExistsError) and error.filename:
+        return 2, f"{error.filename} is there already: name another, or take it away"
     if isinstance(error, OSError):
         return 2, sentence
     return None

@@ -175,6 +175,7 @@ def parse_parties(data: bytes) -> Parties:
         detail, _, path = str(error).partition(" - at `")
         for pattern, said in _SAID.items():
             detail = detail.replace(f"`str` matching regex {pattern!r}", said)
+        detail = detail.replace("Expected `str`, got `int`", "it must stand in quotes, as text")
         raise SchemaError(path.rstrip("`") or "$", detail) from error
     _once([one.code for one in parsed.merchant], "$.merchant")
     for place, one in enumerate(parsed.merchant):

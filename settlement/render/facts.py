@@ -26,7 +26,7 @@ def facts(batch: Batch) -> tuple[tuple[str, str | int], ...]:
         ("Batch 批次号", batch.batch_id),
         ("Manifest SHA-256 清单摘要", batch.manifest_sha256),
         ("Signatures needed 需签名方数", threshold(batch)),
-        *((f"Signer 签名方: {role}", keys) for role, keys in _signers(batch).items()),
+        *((f"Key of 签名密钥: {role}", keys) for role, keys in _signers(batch).items()),
     )
 
 

@@ -95,13 +95,18 @@ def plan_renderings(package: Package, wanted: Wanted) -> Plan:
 
     Raises:
         CheckFailed: A statement is not the one that was signed, or does not come to the signed figure.
-        RenderingRefused: A merchant has no statement, or is not among the parties.
+        RenderingRefused: A merchant has no statement, or is not among the parties; or payment is wanted before the
+            cycle's last day.
     """
     batch = package.batch
     unknown = sorted(set(wanted.merchants) - set(package.merchants))
     if unknown:
         raise RenderingRefused(
             f"{', '.join(unknown)} has no statement in the package of {batch.manifest.cycle.id}"
+        )
+    if wanted.pay_on is not None and wanted.pay_on < batch.last_day:
+        raise RenderingRefused(
+            f"banks cannot pay on {wanted.pay_on}: the cycle ended on {batch.last_day}"
         )
     merchants = wanted.merchants or tuple(package.merchants)
     if batch.parties is not None:

@@ -71,7 +71,8 @@ def test_a_trial_balance_sums_to_zero_in_every_form(with_books, dsn, tmp_path):
     assert told["tables"][0]["totals"] == {"debit_cu": "27", "credit_cu": "27"}
     file = tmp_path / "book.xlsx"
     assert with_books("report", "trial-balance", "-o", file).returncode == 0
-    assert "File exists" in assert_one_sentence(with_books("report", "trial-balance", "-o", file))
+    again = assert_one_sentence(with_books("report", "trial-balance", "-o", file))
+    assert f"{file} is there already" in again
     assert with_books("report", "trial-balance", "-o", tmp_path / "book.doc").returncode == 2
     sheet = openpyxl.load_workbook(file, data_only=True)["accounts 科目余额"]
     *_, last = sheet.iter_rows(values_only=True)

@@ -119,7 +119,7 @@ def test_the_summary_ends_at_the_signed_payment(made: SimpleNamespace, cycle: st
         rows = summary(path)
         assert rows["Manifest SHA-256 清单摘要"][0] == made.listed[cycle].manifest_sha256
         assert rows["Signatures needed 需签名方数"][0] == 1
-        assert rows["Signer 签名方: operator"][0] == "op-acde940683b68c0e (Ed25519)"
+        assert rows["Key of 签名密钥: operator"][0] == "op-acde940683b68c0e (Ed25519)"
         assert rows["difference 差额"][0] == 0
         paid = round(100 * (rows["receivable 应收"][0] - rows["payable 应付"][0]))
         assert paid == payment(cycle, path.parent.name)
@@ -328,8 +328,8 @@ def test_pages_name_everybody_who_signs(odd: list[str]):
     """Each role's keys with what they sign with, and how many roles must have signed, for whoever verifies it."""
     said = " ".join(odd[0].split())
     assert "Signatures needed 需签名方数 2" in said
-    assert "Signer 签名方: operator op-acde940683b68c0e (Ed25519)" in said
-    assert "Signer 签名方: treasurer sm-0000000000000000 (SM2/SM3)" in said
+    assert "Key of 签名密钥: operator op-acde940683b68c0e (Ed25519)" in said
+    assert "Key of 签名密钥: treasurer sm-0000000000000000 (SM2/SM3)" in said
     assert "tongdui verify PACKAGE --threshold 2" in said
     assert "Opened 开始(北京) 2017-01-02 08:00:01" in said
 
