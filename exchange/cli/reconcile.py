@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import re
 from collections import Counter
 from datetime import UTC, datetime
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -16,7 +18,7 @@ from exchange.cli.output import out, print_json
 from exchange.cli.who import accountable, acting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from schemas.files.bank_statement import BankStatement
     from schemas.files.breaks import BreakRow
@@ -25,6 +27,11 @@ if TYPE_CHECKING:
 
 EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
 ROLES = ("treasurer",)
+MappingT = TypeVar("MappingT")
+NUMBER = click.IntRange(1, 2**31 - 1)
+_SNIFFED_BYTES = 4_096
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_MT940 = re.compile(rb"^(\xef\xbb\xbf)?\x01?(:20:|\{1:)", re.MULTILINE)
 KINDS = {
     "missing": "missing 未到账",
     "extra": "extra 多出",
@@ -47,6 +54,12 @@ def reconcile() -> None:
 @parties_option
 @click.option("--mapping", type=EXISTING, help="TOML file that names the columns of a CSV.")
 @click.option(
+    "--encoding",
+    default="utf-8",
+    show_default=True,
+    help="How an MT940 is written, such as gb18030; camt.053 says it itself, a CSV's mapping for it.",
+)
+@click.option(
     "--days",
     type=click.IntRange(0, 31),
     default=5,
@@ -63,6 +76,7 @@ def bank(
     *,
     parties_file: Path | None,
     mapping: Path | None,
+    encoding: str,
     days: int,
     dry_run: bool,
     as_json: bool,
@@ -71,12 +85,15 @@ def bank(
 
     Status 1 if there are breaks.
     """
-    from schemas.files.bank_statement import check_account
+    from schemas.files.bank_statement import of_account
+    from schemas.values.faults import SchemaError
     from settlement.service.reconciliation import StatementRefused, import_statements
 
     account, holders = house_accounts(parties_file)
-    statements = _read(file, mapping)
-    check_account(statements, account=account)
+    try:
+        statements = of_account(_read(file, mapping, encoding), account=account)
+    except SchemaError as error:
+        raise Unusable(f"{file}: {error}") from error
 
     async def work(dsn: str) -> Reconciled:
         async with pool_of(dsn) as pool:
@@ -166,7 +183,7 @@ def match_entries(
 
 
 @reconcile.command()
-@click.argument("match_no", type=int)
+@click.argument("match_no", type=NUMBER)
 @accountable
 def accept(match_no: int) -> None:
     """Let the difference in a match stand; needs --why."""
@@ -181,7 +198,7 @@ def accept(match_no: int) -> None:
 
 
 @reconcile.command()
-@click.argument("match_no", type=int)
+@click.argument("match_no", type=NUMBER)
 @accountable
 def undo(match_no: int) -> None:
     """Take a match apart, of payments or of lines; what it held is open again; needs --why."""
@@ -209,33 +226,47 @@ def decide(work: Any) -> Any:
 # --- what comes in ---
 
 
-def _read(file: Path, mapping: Path | None) -> list[BankStatement]:
+def _read(file: Path, mapping: Path | None, encoding: str) -> list[BankStatement]:
     """Read a statement file, by what it begins with."""
-    import hashlib
-
     from schemas.files.bank_csv import parse_mapping, read_bank_csv
     from schemas.files.camt053 import read_camt053
     from schemas.files.mt940 import read_mt940
+
+    columns = None if mapping is None else mapping_of(mapping, parse_mapping)
+    with file.open("rb") as opened:
+        begin = opened.read(_SNIFFED_BYTES)
+        opened.seek(0)
+        if columns is not None:
+            return [read_bank_csv(opened, columns)]
+        if begin.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"<") or begin.startswith(_UTF16):
+            return read_camt053(opened)
+        if _MT940.search(begin):
+            try:
+                text = opened.read().decode(encoding).removeprefix("\ufeff")
+            except UnicodeDecodeError as error:
+                raise Unusable(
+                    f"{file}: byte {error.start} is not {encoding}; say how it is written with --encoding"
+                ) from error
+            except LookupError as error:
+                raise Unusable(f"--encoding: no encoding is called {encoding}") from error
+            return read_mt940(io.StringIO(text, newline=None))
+    raise Unusable(f"{file}: neither camt.053 nor MT940; a CSV needs --mapping")
+
+
+def mapping_of(path: Path, parse: Callable[[str], MappingT]) -> MappingT:
+    """Read a mapping; what is wrong in it is told under its own name.
+
+    Raises:
+        Unusable: It is not UTF-8, or no mapping.
+    """
     from schemas.values.faults import SchemaError
 
-    with file.open("rb") as opened:
-        begin = opened.read(64).lstrip(b"\xef\xbb\xbf \r\n\t")
-        opened.seek(0)
-        try:
-            if mapping is not None:
-                digest = hashlib.file_digest(opened, "sha256").hexdigest()[:16]
-                opened.seek(0)
-                columns = parse_mapping(mapping.read_text("utf-8"))
-                return [read_bank_csv(opened, columns, number=digest)]
-            if begin.startswith(b"<"):
-                return read_camt053(opened)
-            if begin.startswith((b":20:", b"{1:")):
-                return read_mt940(opened.read().decode("utf-8-sig").splitlines())
-        except SchemaError as error:
-            raise Unusable(f"{file}: {error}") from error
-        except UnicodeDecodeError as error:
-            raise Unusable(f"{file}: byte {error.start} is not UTF-8") from error
-    raise Unusable(f"{file}: neither camt.053 nor MT940; a CSV needs --mapping")
+    try:
+        return parse(path.read_text("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise Unusable(f"{path}: byte {error.start} is not UTF-8") from error
+    except SchemaError as error:
+        raise Unusable(f"{path}: {error}") from error
 
 
 def numbers_of(text: str, option: str, form: str) -> tuple[int, int]:

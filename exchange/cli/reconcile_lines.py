@@ -12,7 +12,16 @@ import click
 
 from exchange.cli.context import Unusable, database, pool_of, run, this_home
 from exchange.cli.output import out, print_json
-from exchange.cli.reconcile import EXISTING, KINDS, ROLES, decide, numbers_of, reconcile
+from exchange.cli.reconcile import (
+    EXISTING,
+    KINDS,
+    NUMBER,
+    ROLES,
+    decide,
+    mapping_of,
+    numbers_of,
+    reconcile,
+)
 from exchange.cli.who import accountable, acting
 
 if TYPE_CHECKING:
@@ -170,7 +179,7 @@ def pair_lines(
 
 
 @reconcile.command()
-@click.argument("file_no", type=int)
+@click.argument("file_no", type=NUMBER)
 @accountable
 def withdraw(file_no: int) -> None:
     """Let a merchant's file count no more, and take its matches apart; needs --why."""
@@ -197,10 +206,7 @@ def _bring(file: Path, mapping: Path | None, *, merchant: str, cycle_id: str) ->
     from settlement.service.merchant_files import MerchantFile
 
     if mapping is not None:
-        try:
-            columns = parse_merchant_mapping(mapping.read_text("utf-8"))
-        except UnicodeDecodeError as error:
-            raise Unusable(f"{mapping}: byte {error.start} is not UTF-8") from error
+        columns = mapping_of(mapping, parse_merchant_mapping)
 
         def read_csv() -> Iterator[Any]:
             with file.open("rb") as opened:

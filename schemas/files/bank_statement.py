@@ -8,15 +8,18 @@ Source: schemas/FORMAT.md, "Bank statements"; settlement/RULES.md, rules X1 to X
 
 from __future__ import annotations
 
+import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from schemas.values.amounts import AMOUNT_LIMIT, CU_PER_FEN, fen_text
 from schemas.values.faults import SchemaError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from datetime import date
 
 CURRENCY: Final = "CNY"
@@ -65,6 +68,7 @@ class BankStatement:
         closing_fen: Balance after the last entry, signed.
         entries: Booked movements, in the file's order.
         unbooked: How many movements the bank only announces; they are not among the entries.
+        also_called: The account in other spellings, where its field holds more than the number.
     """
 
     account: str
@@ -75,13 +79,19 @@ class BankStatement:
     closing_fen: int
     entries: tuple[BankEntry, ...]
     unbooked: int = 0
+    also_called: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check what every statement must hold.
 
         Raises:
-            SchemaError: The balances are not explained by the entries, or the days run backwards.
+            SchemaError: The balances are not explained by the entries, the days run backwards, or a text holds a
+                character that is none.
         """
+        for entry in self.entries:
+            texts = (entry.reference, entry.bank_reference, entry.party_name, entry.party_account)
+            if any("\0" in text for text in texts):
+                raise SchemaError(entry.place, "holds a character that is none (NUL)")
         moved = sum(entry.amount_fen for entry in self.entries)
         if self.opening_fen + moved != self.closing_fen:
             raise SchemaError(
@@ -128,19 +138,19 @@ def check_currency(text: str, path: str) -> None:
 
 
 def account_number(text: str, path: str) -> str:
-    """Read an account's number: letters and digits; blanks, dashes and the like between them are left out.
+    """Read an account's number: letters and digits; blanks, dashes, dots and slashes between them are left out.
 
     Raises:
         SchemaError: It is empty, longer than 34 characters, or something else.
     """
-    number = re.sub(r"[ \-/]", "", text)
+    number = re.sub(r"[ \-/.]", "", text)
     if not re.fullmatch(r"[0-9A-Za-z]{1,34}", number, re.ASCII):
         raise SchemaError(path, f"expected an account's number, found {text[:40]!r}")
     return number.upper()
 
 
-def check_account(statements: Iterable[BankStatement], *, account: str) -> None:
-    """See that statements are of the account that is expected.
+def of_account(statements: Iterable[BankStatement], *, account: str) -> list[BankStatement]:
+    """See that statements are of the account that is expected; give them under its number.
 
     Args:
         statements: What a file held.
@@ -150,9 +160,63 @@ def check_account(statements: Iterable[BankStatement], *, account: str) -> None:
         SchemaError: A statement is of another account.
     """
     expected = account_number(account, "account")
-    for statement in statements:
-        if statement.account != expected:
+    found = list(statements)
+    for statement in found:
+        if expected not in (statement.account, *statement.also_called):
             raise SchemaError(
                 f"statement {statement.number}, account",
                 f"expected {expected}, found {statement.account}",
             )
+    return [replace(statement, account=expected, also_called=()) for statement in found]
+
+
+def in_order(
+    statements: Iterable[BankStatement], closing_fen: int | None
+) -> Iterator[BankStatement]:
+    """Give statements oldest first; those of the same days so that each begins where the one before ended.
+
+    Args:
+        statements: Of one account, in any order.
+        closing_fen: Balance with which the account's last statement ended; None for its first ones.
+    """
+    left = sorted(statements, key=lambda one: (one.opened_on, one.closed_on))
+    while left:
+        days = (left[0].opened_on, left[0].closed_on)
+        group = [one for one in left if (one.opened_on, one.closed_on) == days]
+        if closing_fen is None:
+            ends = {one.closing_fen for one in group if one.closing_fen != one.opening_fen}
+            closing_fen = next(
+                (one for one in group if one.opening_fen not in ends), group[0]
+            ).opening_fen
+        following = min(
+            group,
+            key=lambda one: (one.opening_fen != closing_fen, one.closing_fen != one.opening_fen),
+        )
+        left = [one for one in left if one is not following]
+        closing_fen = following.closing_fen
+        yield following
+
+
+def content_sha256(statement: BankStatement) -> bytes:
+    """Digest of what a statement says, whatever file it stood in."""
+    entries = [
+        (
+            one.amount_fen, one.booked_on, one.reference, one.bank_reference, one.party_name, one.party_account,
+            one.is_return,
+        )
+        for one in statement.entries
+    ]  # fmt: skip
+    whole = (
+        statement.account, statement.number, statement.opened_on, statement.closed_on, statement.opening_fen,
+        statement.closing_fen, entries,
+    )  # fmt: skip
+    return hashlib.sha256(msgspec.msgpack.encode(whole)).digest()
+
+
+def remark(*texts: str) -> str:
+    """Join what several fields say about a movement, each thing once: a payment's name may stand in any of them."""
+    told: list[str] = []
+    for text in map(str.strip, texts):
+        if text and not any(text in each for each in told):
+            told = [*(each for each in told if each not in text), text]
+    return " | ".join(told)

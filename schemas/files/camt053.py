@@ -22,6 +22,7 @@ from schemas.files.bank_statement import (
     account_number,
     amount_fen,
     check_currency,
+    remark,
 )
 from schemas.values.faults import SchemaError
 
@@ -33,9 +34,20 @@ if TYPE_CHECKING:
 
 _NAMESPACE = re.compile(r"urn:iso:std:iso:20022:tech:xsd:camt\.053\.001\.(0[2-9]|1[0-3])")
 _SIGNS: Final = {"CRDT": 1, "DBIT": -1}
-_NO_REFERENCE: Final = "NOTPROVIDED"
+_TRUE: Final = frozenset({"true", "1"})
+_NO_REFERENCES: Final = frozenset({"NOTPROVIDED", "NOT PROVIDED", "NOTAVAILABLE", "NONREF"})
 _OPENING: Final = ("OPBD", "PRCD")
 """Balances that open a statement: its own, or the one that the statement before ended with."""
+_CLOSING: Final = ("CLBD",)
+_BETWEEN: Final = "ITBD"
+"""The balance between two pages of a statement."""
+_TOLD: Final = (
+    "RmtInf/Strd/CdtrRefInf/Ref",
+    "RmtInf/Strd/RfrdDocInf/Nb",
+    "RmtInf/Strd/AddtlRmtInf",
+    "AddtlTxInf",
+)
+"""Where else a payer's words may stand than in `EndToEndId` and `Ustrd`."""
 
 
 def read_camt053(file: IO[bytes]) -> list[BankStatement]:
@@ -53,8 +65,8 @@ def read_camt053(file: IO[bytes]) -> list[BankStatement]:
     """
     statements: list[BankStatement] = []
     try:
-        for element in _statements(file):
-            statements.append(_statement(element))
+        for element, page in _statements(file):
+            statements.append(_statement(element, page))
             element.clear()
     except etree.XMLSyntaxError as error:
         raise SchemaError(f"line {error.lineno or 1}", f"not XML: {error.msg}") from None
@@ -63,12 +75,15 @@ def read_camt053(file: IO[bytes]) -> list[BankStatement]:
     return statements
 
 
-def _statements(file: IO[bytes]) -> Iterator[Element]:
-    """Give each statement when it has been read whole, after the document's name was checked."""
+def _statements(file: IO[bytes]) -> Iterator[tuple[Element, str]]:
+    """Give each statement when it has been read whole, after the document's name was checked, and its page's number.
+
+    The number is empty where the file is no page of several.
+    """
     parsed = etree.iterparse(
         file, events=("start", "end"), resolve_entities=False, no_network=True, load_dtd=False
     )
-    named = False
+    named, page = False, ""
     for event, element in parsed:
         name = etree.QName(element)
         if not named:
@@ -80,18 +95,32 @@ def _statements(file: IO[bytes]) -> Iterator[Element]:
             if element.getroottree().docinfo.doctype:
                 raise SchemaError("line 1", "a document type is not allowed")
             named = True
+        if event == "end" and name.localname == "MsgPgntn":
+            page = _page(element)
         if event == "end" and name.localname == "Stmt":
-            yield element
+            own = _one(element, "StmtPgntn")
+            yield element, page if own is None else _page(own)
 
 
-def _statement(statement: Element) -> BankStatement:
-    """Read one statement, and check its own totals."""
-    number = _text(statement, "Id")
+def _page(element: Element) -> str:
+    """The number of a page; empty where there is but one."""
+    number = _text(element, "PgNb")
+    is_last = _text(element, "LastPgInd") in _TRUE
+    return "" if is_last and number.lstrip("0") == "1" else number
+
+
+def _statement(statement: Element, page: str) -> BankStatement:
+    """Read one statement, or one page of it, and check its own totals."""
+    number = _text(statement, "Id") + (f"/{page}" if page else "")
     account = _account(statement)
-    balances = {_text(one, "Tp/CdOrPrtry/Cd"): one for one in _all(statement, "Bal")}
-    opening = next((balances[kind] for kind in _OPENING if kind in balances), None)
-    closing = balances.get("CLBD")
-    if opening is None or closing is None:
+    balances = [(_text(one, "Tp/CdOrPrtry/Cd", default=""), one) for one in _all(statement, "Bal")]
+    between = [one for kind, one in balances if page and kind == _BETWEEN]
+    opening, closing = _balance(balances, _OPENING), _balance(balances, _CLOSING)
+    if between and opening is None:
+        opening = between[0]
+    if between and closing is None:
+        closing = between[-1]
+    if opening is None or closing is None or opening is closing:
         missing = "OPBD" if opening is None else "CLBD"
         raise SchemaError(_path(statement, "Bal"), f"the balance {missing} is missing")
     entries: list[BankEntry] = []
@@ -101,10 +130,11 @@ def _statement(statement: Element) -> BankStatement:
         if _either(entry, "Sts/Cd", "Sts") != "BOOK":
             unbooked += 1
             continue
-        read = list(_entries(entry))
+        read = list(_entries(entry, account))
         booked.append(sum(one.amount_fen for one in read))
         entries.extend(read)
-    _check_totals(statement, booked, unbooked)
+    if not page:
+        _check_totals(statement, booked, unbooked)
     return BankStatement(
         account=account,
         number=number,
@@ -115,6 +145,17 @@ def _statement(statement: Element) -> BankStatement:
         entries=tuple(entries),
         unbooked=unbooked,
     )
+
+
+def _balance(balances: list[tuple[str, Element]], kinds: tuple[str, ...]) -> Element | None:
+    """The one balance of the first of these kinds that there is."""
+    for wanted in kinds:
+        found = [one for kind, one in balances if kind == wanted]
+        if len(found) > 1:
+            raise SchemaError(_path(found[1]), f"the balance {wanted} stands here twice")
+        if found:
+            return found[0]
+    return None
 
 
 def _account(statement: Element) -> str:
@@ -129,22 +170,29 @@ def _account(statement: Element) -> str:
     raise SchemaError(_path(statement, "Acct/Id"), "the account's number is missing")
 
 
-def _entries(entry: Element) -> Iterator[BankEntry]:
+def _entries(entry: Element, account: str) -> Iterator[BankEntry]:
     """One entry, or the movements that it gathers when the bank tells each with its amount."""
     whole_fen = _signed(entry)
-    booked_on = _day(entry, "BookgDt")
-    is_return = _text(entry, "RvslInd", default="false") in {"true", "1"}
+    has_value_day_alone = _one(entry, "BookgDt") is None and _one(entry, "ValDt") is not None
+    booked_on = _day(entry, "ValDt" if has_value_day_alone else "BookgDt")
+    is_return = _text(entry, "RvslInd", default="false") in _TRUE
     bank_reference = _text(entry, "AcctSvcrRef", default="")
     details = _all(entry, "NtryDtls/TxDtls")
-    if len(details) <= 1:
-        told = details[0] if details else None
+    if len(details) <= 1 or not any(_part(told) is not None for told in details):
         yield BankEntry(
             place=_path(entry),
             amount_fen=whole_fen,
             booked_on=booked_on,
             is_return=is_return,
             bank_reference=bank_reference,
-            **_told(told, entry, is_credit=whole_fen > 0),
+            reference=remark(
+                *(_reference(told) for told in details), _text(entry, "AddtlNtryInf", default="")
+            ),
+            **(
+                _other_side(details[0], account, is_credit=whole_fen > 0, is_return=is_return)
+                if len(details) == 1
+                else {}
+            ),
         )
         return
     sum_fen = 0
@@ -157,7 +205,8 @@ def _entries(entry: Element) -> Iterator[BankEntry]:
             booked_on=booked_on,
             is_return=is_return,
             bank_reference=_text(told, "Refs/AcctSvcrRef", default=bank_reference),
-            **_told(told, entry, is_credit=part_fen > 0),
+            reference=_reference(told),
+            **_other_side(told, account, is_credit=part_fen > 0, is_return=is_return),
         )
     if sum_fen != whole_fen:
         raise SchemaError(_path(entry, "Amt"), f"its {len(details)} movements do not add up to it")
@@ -165,33 +214,55 @@ def _entries(entry: Element) -> Iterator[BankEntry]:
 
 def _part_fen(told: Element, *, whole_is_credit: bool) -> int:
     """Signed amount of one movement of several."""
-    for name in ("Amt", "AmtDtls/TxAmt/Amt"):
-        found = _one(told, name)
-        if found is not None:
-            break
-    else:
+    found = _part(told)
+    if found is None:
         raise SchemaError(_path(told, "Amt"), "one movement of several tells no amount")
     fen = _fen(found)
     sign = _text(told, "CdtDbtInd", default="CRDT" if whole_is_credit else "DBIT")
     return fen * _sign(told, sign)
 
 
-def _told(told: Element | None, entry: Element, *, is_credit: bool) -> dict[str, str]:
-    """What is told about a movement: the reference, and who is on the other side."""
-    if told is None:
-        return {"reference": _text(entry, "AddtlNtryInf", default="")}
-    reference = _text(told, "Refs/EndToEndId", default=_NO_REFERENCE)
-    if reference == _NO_REFERENCE:
-        lines = [each.text or "" for each in _all(told, "RmtInf/Ustrd")]
-        reference = " ".join(lines).strip() or _text(entry, "AddtlNtryInf", default="")
-    side = "Dbtr" if is_credit else "Cdtr"
-    account = f"RltdPties/{side}Acct/Id"
+def _part(told: Element) -> Element | None:
+    """Where the amount of one movement of several stands; a bank tells it in one of these places."""
+    places = ("Amt", "AmtDtls/TxAmt/Amt", "AmtDtls/InstdAmt/Amt")
+    return next((one for one in (_one(told, name) for name in places) if one is not None), None)
+
+
+def _reference(told: Element) -> str:
+    """Everything that the payer wrote with a movement: many a bank's customer cannot choose the `EndToEndId`."""
+    end_to_end = _text(told, "Refs/EndToEndId", default="")
+    lines = (each.text or "" for each in _all(told, "RmtInf/Ustrd"))
+    others = (each.text or "" for name in _TOLD for each in _all(told, name))
+    return remark(
+        "" if end_to_end.upper() in _NO_REFERENCES else end_to_end, " ".join(lines), *others
+    )
+
+
+def _other_side(told: Element, account: str, *, is_credit: bool, is_return: bool) -> dict[str, str]:
+    """Who is on the other side: who paid a credit, who got a debit.
+
+    Of a movement that is taken back, most banks name the parties as in the first one, and some as of the reversal.
+    """
+    side, other = ("Dbtr", "Cdtr") if is_credit else ("Cdtr", "Dbtr")
+    if not is_return:
+        return _party(told, side)
+    named = [_party(told, each) for each in (other, side)]
+    foreign = (
+        one
+        for one in named
+        if any(one.values())
+        and "".join(filter(str.isalnum, one["party_account"])).upper() != account
+    )
+    return next(foreign, named[0])
+
+
+def _party(told: Element, side: str) -> dict[str, str]:
+    place = f"RltdPties/{side}"
     return {
-        "reference": reference,
-        "party_name": _text(told, f"RltdPties/{side}/Nm", default="")
-        or _text(told, f"RltdPties/{side}/Pty/Nm", default=""),
-        "party_account": _text(told, f"{account}/IBAN", default="")
-        or _text(told, f"{account}/Othr/Id", default=""),
+        "party_name": _text(told, f"{place}/Nm", default="")
+        or _text(told, f"{place}/Pty/Nm", default=""),
+        "party_account": _text(told, f"{place}Acct/Id/IBAN", default="")
+        or _text(told, f"{place}Acct/Id/Othr/Id", default=""),
     }
 
 

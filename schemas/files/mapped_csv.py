@@ -5,10 +5,11 @@ Source: schemas/FORMAT.md, "Bank statements" and "Merchants' own files".
 
 from __future__ import annotations
 
-import codecs
 import csv
+import io
 import re
 import tomllib
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -44,14 +45,31 @@ def check_dialect(encoding: str, delimiter: str) -> None:
     """See that a file can be read so.
 
     Raises:
-        SchemaError: No encoding is called so, or the delimiter is not one character.
+        SchemaError: No encoding is called so, or the delimiter is not one character that can be one.
     """
     try:
-        codecs.lookup(encoding)
-    except LookupError:
-        raise SchemaError("$.encoding", "no encoding is called so") from None
+        "0".encode(encoding)
+    except (LookupError, ValueError):
+        raise SchemaError("$.encoding", "no encoding of texts is called so") from None
     if len(delimiter) != 1:
         raise SchemaError("$.delimiter", "one character")
+    if delimiter in '\r\n"\0':
+        raise SchemaError("$.delimiter", "a character that has no other meaning in a CSV")
+
+
+def check_time_format(text: str, path: str) -> None:
+    """See that a form of `strptime` tells whole days.
+
+    Raises:
+        SchemaError: Year, month or day cannot be read back.
+    """
+    for day in (datetime(2024, 2, 29, tzinfo=UTC), datetime(1999, 12, 31, tzinfo=UTC)):
+        try:
+            found = datetime.strptime(day.strftime(text), text)  # noqa: DTZ007 - most forms have no zone
+        except ValueError:
+            found = None
+        if found is None or found.date() != day.date():
+            raise SchemaError(path, "tells no year, month and day that can be read back")
 
 
 def mapped_rows(
@@ -74,7 +92,9 @@ def mapped_rows(
     Raises:
         SchemaError: It cannot be decoded, is not CSV, a heading is missing, or a line has too few or too many fields.
     """
-    reader = csv.reader(codecs.getreader(encoding)(file), delimiter=delimiter, strict=True)
+    # Only CR and LF end a line: a remark may hold what Unicode calls a separator of lines.
+    text = io.TextIOWrapper(file, encoding, newline="")
+    reader = csv.reader(text, delimiter=delimiter, strict=True)
     try:
         for _ in range(skip_lines):
             next(reader, None)
@@ -97,10 +117,14 @@ def mapped_rows(
                 reader.line_num,
                 {name: each.strip() for name, each in zip(headings, fields, strict=True)},
             )
-    except UnicodeDecodeError:
-        raise SchemaError(f"line {reader.line_num + 1}", f"not {encoding}") from None
+    except UnicodeDecodeError as error:
+        before = error.object.count(b"\n", 0, error.start)
+        raise SchemaError(f"line {reader.line_num + 1 + before}", f"not {encoding}") from None
     except csv.Error as error:
         raise SchemaError(f"line {reader.line_num}", f"not CSV: {error}") from None
+    finally:
+        if not file.closed:
+            text.detach()
 
 
 def plain_digits(text: str) -> str:

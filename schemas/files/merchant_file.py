@@ -19,7 +19,13 @@ import msgspec
 from msgspec import Meta
 
 from schemas.files.bank_statement import check_currency
-from schemas.files.mapped_csv import check_dialect, mapped_rows, plain_digits, read_mapping
+from schemas.files.mapped_csv import (
+    check_dialect,
+    check_time_format,
+    mapped_rows,
+    plain_digits,
+    read_mapping,
+)
 from schemas.values.amounts import AMOUNT_LIMIT, CU_PER_FEN, CU_PER_YUAN, yuan_text
 from schemas.values.faults import SchemaError
 
@@ -189,6 +195,7 @@ def parse_merchant_mapping(text: str) -> MerchantMapping:
         raise SchemaError("$.signs", "one word says both ways")
     if totals is not None and not any((totals.count, totals.amount, totals.received, totals.paid)):
         raise SchemaError("$.totals", "name at least one total")
+    check_time_format(mapping.time_format, "$.time_format")
     try:
         ZoneInfo(mapping.time_zone)
     except (ZoneInfoNotFoundError, ValueError):

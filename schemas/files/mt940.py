@@ -9,7 +9,7 @@ Source: SWIFT standards MT940, fields 25, 28C, 60a, 61, 62a and 86; schemas/FORM
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from itertools import groupby
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -22,6 +22,7 @@ from schemas.files.bank_statement import (
     account_number,
     amount_fen,
     check_currency,
+    remark,
 )
 from schemas.values.amounts import fen_text
 from schemas.values.faults import SchemaError
@@ -29,13 +30,16 @@ from schemas.values.faults import SchemaError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_TAG = re.compile(r":([0-9]{2}[A-Z]?):(.*)")
-_ENVELOPE = re.compile(r"\{[1-5]:.*|-\}?.*|\x01|\x03")
+_TAG = re.compile(r":([0-9]{2}[A-Z]?|NS):(.*)")
+_ENVELOPE = re.compile(r"\x01?\{[1-5]:.*|\x01|\x03")
+_END = re.compile(r"-(\}.*|\s*\x03?)")
+"""A line that ends a message; what stands between messages is the bank's own."""
 _AMOUNT = re.compile(r"[0-9]{1,12},[0-9]{0,2}", re.ASCII)
 _SIGNS: Final = {"C": 1, "D": -1, "RC": -1, "RD": 1}
 """`RC` takes a credit back, so it is a debit; `RD` the other way round."""
 _NO_REFERENCE: Final = frozenset({"", "NONREF"})
 _GRAMMAR: Final[dict[str, mt940.tags.Tag]] = {
+    "28": mt940.tags.StatementNumber(),
     "28C": mt940.tags.StatementNumber(),
     "60F": mt940.tags.FinalOpeningBalance(),
     "60M": mt940.tags.IntermediateOpeningBalance(),
@@ -43,9 +47,14 @@ _GRAMMAR: Final[dict[str, mt940.tags.Tag]] = {
     "62F": mt940.tags.FinalClosingBalance(),
     "62M": mt940.tags.IntermediateClosingBalance(),
 }
-_OTHERS: Final = frozenset({"13D", "20", "21", "25", "34F", "64", "65", "86", "90C", "90D"})
+_OTHERS: Final = frozenset({"13D", "20", "21", "25", "34F", "64", "65", "86", "90C", "90D", "NS"})
 _DETAIL = re.compile(r"\?(2[0-9]|3[0-3]|6[0-3])([^?]*)")
 """Numbered parts of a field 86: 20 to 29 and 60 to 63 the text, 31 the account, 32 and 33 the name."""
+_LABEL = re.compile(
+    r"(EREF|KREF|MREF|CRED|DEBT|COAM|OAMT|SVWZ|ABWA|ABWE|IBAN|BIC|PURP)(?=\+)", re.ASCII
+)
+"""Labels inside the text, which begin wherever the one before ended."""
+_ACCOUNT_CURRENCY = re.compile(r"[ /]?(CNY|RMB)", re.ASCII)
 
 
 class _Field(NamedTuple):
@@ -71,6 +80,7 @@ class _Page:
 
     path: str
     account: str = ""
+    also_called: tuple[str, ...] = ()
     number: str = ""
     opening: _Balance | None = None
     closing: _Balance | None = None
@@ -128,18 +138,15 @@ def _fields(lines: Iterable[str]) -> Iterator[_Field]:
     for line_no, line in enumerate(lines, start=1):
         text = line.rstrip("\r\n")
         found = _TAG.fullmatch(text)
-        if found is None and (not text.strip() or _ENVELOPE.fullmatch(text)):
-            continue
-        if found is None and begun is None:
-            raise SchemaError(f"line {line_no}", f"expected a field, found {text[:40]!r}")
-        if found is None:
-            begun[2].append(text)  # type: ignore[index] # a line above began a field
-            continue
-        if begun is not None:
-            yield _Field(begun[0], begun[1], "\n".join(begun[2]))
-        if found[1] not in _GRAMMAR and found[1] not in _OTHERS:
+        is_field = found is not None and (found[1] in _GRAMMAR or found[1] in _OTHERS)
+        if found is not None and not is_field and (begun is None or begun[1] != "86"):
             raise SchemaError(f"line {line_no}, :{found[1]}:", "no field of MT940")
-        begun = (line_no, found[1], [found[2]])
+        if is_field or _END.fullmatch(text):
+            if begun is not None:
+                yield _Field(begun[0], begun[1], "\n".join(begun[2]))
+            begun = (line_no, found[1], [found[2]]) if found is not None else None
+        elif begun is not None and text.strip() and not _ENVELOPE.fullmatch(text):
+            begun[2].append(text)
     if begun is not None:
         yield _Field(begun[0], begun[1], "\n".join(begun[2]))
 
@@ -150,8 +157,8 @@ def _page(message: list[_Field]) -> _Page:
     last_entry: str | None = None
     for each in message:
         if each.tag == "25":
-            page.account = account_number(each.value.partition("\n")[0], each.path)
-        elif each.tag == "28C":
+            page.account, page.also_called = _account(each)
+        elif each.tag in {"28", "28C"}:
             page.number = _groups(each)["statement_number"]
         elif each.tag in {"60F", "60M"}:
             page.opening = _balance(each)
@@ -161,9 +168,10 @@ def _page(message: list[_Field]) -> _Page:
             if page.opening is None or page.closing is not None:
                 raise SchemaError(each.path, "an entry stands outside its balances")
             page.entries.append(_entry(each))
-        elif each.tag == "86" and last_entry == "61":
+        elif each.tag == "86" and last_entry in {"61", "86"} and page.closing is None:
             page.entries[-1] = _with_details(page.entries[-1], each.value)
-        last_entry = each.tag
+        if each.tag != "NS":
+            last_entry = each.tag
     for tag, value in (
         ("25", page.account), ("28C", page.number), ("60", page.opening), ("62", page.closing)
     ):  # fmt: skip
@@ -196,6 +204,7 @@ def _statement(pages: list[_Page]) -> BankStatement:
         raise AssertionError("a page without balances was let through")
     return BankStatement(
         account=pages[0].account,
+        also_called=pages[0].also_called,
         number=pages[0].number,
         opened_on=opening.day,
         closed_on=closing.day,
@@ -207,7 +216,7 @@ def _statement(pages: list[_Page]) -> BankStatement:
 
 def _groups(each: _Field) -> dict[str, str]:
     """The parts of a field, as its grammar names them; what is left out is empty."""
-    found = _GRAMMAR[each.tag].re.match(each.value)
+    found = _GRAMMAR[each.tag].re.match(each.value.rstrip())
     if found is None:
         raise SchemaError(each.path, f"malformed: {each.value[:40]!r}")
     return found.groupdict(default="")
@@ -226,18 +235,24 @@ def _balance(each: _Field) -> _Balance:
 
 
 def _entry(each: _Field) -> BankEntry:
-    """A statement line."""
-    parts = _groups(each)
+    """A statement line; a reference that is longer than SWIFT allows goes on to the line's end."""
+    first, _, supplement = each.value.partition("\n")
+    parts = _groups(each._replace(value=first))
     booked_on = _day(parts["year"], parts["month"], parts["day"], each.path)
     if parts["entry_month"].strip():
         booked_on = _entry_day(booked_on, parts["entry_month"], parts["entry_day"], each.path)
-    reference = parts["customer_reference"].strip()
+    reference, bank_reference = parts["customer_reference"], parts["bank_reference"]
+    if bank_reference:
+        bank_reference += parts["extra_details"]
+    else:
+        longer, _, bank_reference = parts["extra_details"].partition("//")
+        reference += longer
     return BankEntry(
         place=each.path,
         amount_fen=_fen(parts["amount"], each.path) * _sign(parts["status"], each.path),
         booked_on=booked_on,
-        reference="" if reference in _NO_REFERENCE else reference,
-        bank_reference=parts["bank_reference"].strip(),
+        reference=remark("" if reference.strip() in _NO_REFERENCE else reference, supplement),
+        bank_reference=bank_reference.strip(),
         is_return=parts["status"].upper().startswith("R"),
     )
 
@@ -251,17 +266,22 @@ def _with_details(entry: BankEntry, value: str) -> BankEntry:
             number[0], "text"
         )
         parts[name] = parts.get(name, "") + part
-    told = (parts.get("text", "") if parts else value.replace("\n", " ")).strip()
-    return BankEntry(
-        place=entry.place,
-        amount_fen=entry.amount_fen,
-        booked_on=entry.booked_on,
-        reference=entry.reference or told,
-        bank_reference=entry.bank_reference,
-        party_name=parts.get("name", "").strip(),
-        party_account=parts.get("account", "").strip(),
-        is_return=entry.is_return,
+    told = _LABEL.sub(r" \1", parts.get("text", "")) if parts else value.replace("\n", " ")
+    return replace(
+        entry,
+        reference=remark(entry.reference, told),
+        party_name=entry.party_name or parts.get("name", "").strip(),
+        party_account=entry.party_account or parts.get("account", "").strip(),
     )
+
+
+def _account(each: _Field) -> tuple[str, tuple[str, ...]]:
+    """The account, and what else it may be called: without the bank before it, without a currency behind it."""
+    text = each.value.partition("\n")[0].strip()
+    behind = text.rpartition("/")[2]
+    plain = (re.sub(_ACCOUNT_CURRENCY.pattern + "$", "", one) for one in (text, behind))
+    others = (account_number(one, each.path) for one in (behind, *plain) if one)
+    return account_number(text, each.path), tuple(dict.fromkeys(others))
 
 
 def _fen(text: str, path: str) -> int:

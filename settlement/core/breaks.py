@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from settlement.core.matching import BreakKind, Item
-from settlement.core.payment_id import read_payment_name, written_again
+from settlement.core.payment_id import PaymentName, read_payment_name, written_again
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -97,7 +97,11 @@ def plain_account(text: str) -> str:
 
 
 def items(
-    payments: Sequence[Payment], movements: Sequence[Movement], holders: Mapping[str, str]
+    payments: Sequence[Payment],
+    movements: Sequence[Movement],
+    holders: Mapping[str, str],
+    *,
+    closed: Sequence[Payment] = (),
 ) -> tuple[list[Item], list[Item]]:
     """Put both sides in the same words: payments by their id, parties by their code.
 
@@ -105,10 +109,14 @@ def items(
         payments: What should move.
         movements: What did.
         holders: Code of the merchant behind each account that is known, as `plain_account` writes it.
+        closed: Payments that have moved already, and that movements may name once more.
 
     Source: settlement/RULES.md, rule X11.
     """
-    of_batch = _only_payments(payments)
+    of_batch = _only_payments([*payments, *closed])
+    by_batch: dict[str, list[Payment]] = {}
+    for each in payments:
+        by_batch.setdefault(_batch_of(each), []).append(each)
     ours = [
         Item(
             amount=one.amount_fen,
@@ -121,12 +129,15 @@ def items(
     theirs = []
     for one in movements:
         party = holders.get(plain_account(one.party_account), "")
+        name = read_payment_name(one.reference)
+        reference = "" if name is None else _named(name, one, party, of_batch, by_batch)
         theirs.append(
             Item(
                 amount=one.amount_fen,
                 day=one.booked_on.toordinal(),
-                reference=_named(one.reference, party, of_batch),
-                party=party,
+                reference=reference,
+                # What names one payment is no sum of others, whoever sent it.
+                party="" if reference else party,
             )
         )
     return ours, theirs
@@ -137,22 +148,39 @@ def _only_payments(payments: Sequence[Payment]) -> dict[tuple[str, str], str]:
     found: dict[tuple[str, str], str] = {}
     several = set()
     for one in payments:
-        name = read_payment_name(one.payment_id)
-        key = ("" if name is None else name.batch_id, one.code)
-        if key in found:
+        key = (_batch_of(one), one.code)
+        if found.get(key, one.payment_id) != one.payment_id:
             several.add(key)
         found[key] = one.payment_id
     return {key: payment for key, payment in found.items() if key not in several}
 
 
-def _named(remark: str, party: str, of_batch: Mapping[tuple[str, str], str]) -> str:
-    """The payment that a remark names: whole, or by the batch and who paid; empty when it names none."""
-    name = read_payment_name(remark)
-    if name is None:
-        return ""
+def _batch_of(payment: Payment) -> str:
+    name = read_payment_name(payment.payment_id)
+    return "" if name is None else name.batch_id
+
+
+def _named(
+    name: PaymentName,
+    movement: Movement,
+    party: str,
+    of_batch: Mapping[tuple[str, str], str],
+    by_batch: Mapping[str, Sequence[Payment]],
+) -> str:
+    """The payment that a name means: told whole, or by the batch and who paid; empty when it may be several.
+
+    A batch in which nothing of this amount is open is a name too, of nothing that is open: so money that was sent for
+    one batch once more is not taken for another batch's.
+    """
     if name.party_no is not None:
         return written_again(name)
-    return of_batch.get((name.batch_id, party), "")
+    if (name.batch_id, party) in of_batch:
+        return of_batch[name.batch_id, party]
+    amounts = [
+        each.amount_fen for each in by_batch.get(name.batch_id, ()) if party in {"", each.code}
+    ]
+    may_be_several = movement.amount_fen in (*amounts, sum(amounts) if party else 0)
+    return "" if may_be_several else name.batch_id
 
 
 def name_break(

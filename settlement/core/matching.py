@@ -23,7 +23,7 @@ from enum import StrEnum, unique
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 
 _Key = TypeVar("_Key", bound="Hashable")
 
@@ -171,7 +171,7 @@ class _Matching:
         self._by_reference()
         self._repeated()
         ambiguous = self._by_amount_and_day()
-        self._one_to_many()
+        self._one_to_many(ambiguous)
         self._units()
         for place in self._left:
             self._differ(BreakKind.MISSING, (place,), (), ambiguous.get((0, place), 0))
@@ -282,16 +282,25 @@ class _Matching:
                 ambiguous[1, place] = found.many
         return ambiguous
 
-    def _one_to_many(self) -> None:
-        """One of theirs that pays several of ours, then one of ours that came in several."""
+    def _one_to_many(self, ambiguous: Collection[tuple[int, int]]) -> None:
+        """One of theirs that pays several of ours, then one of ours that came in several.
+
+        What could be the same as one other already is in no sum: it would be matched in one way of several.
+        """
+
+        def is_clear(side: int, places: Iterable[int]) -> bool:
+            return not any((side, place) in ambiguous for place in places)
+
         for whole, parts in _unshared(
             self._sums(self._theirs, self._right, self._ours, self._left)
         ):
-            self._split(parts, (whole,))
+            if is_clear(1, (whole,)) and is_clear(0, parts):
+                self._split(parts, (whole,))
         for whole, parts in _unshared(
             self._sums(self._ours, self._left, self._theirs, self._right)
         ):
-            self._split((whole,), parts)
+            if is_clear(0, (whole,)) and is_clear(1, parts):
+                self._split((whole,), parts)
 
     def _split(self, ours: tuple[int, ...], theirs: tuple[int, ...]) -> None:
         self._matched(Step.ONE_TO_MANY, ours, theirs)
@@ -312,8 +321,8 @@ class _Matching:
         whole_places: dict[int, None],
         parts: Sequence[Item],
         part_places: dict[int, None],
-    ) -> Iterator[tuple[int, tuple[int, ...]]]:
-        """Find the one set of parts of a party that comes to a whole; where there are two sets, neither is taken."""
+    ) -> Iterator[tuple[int, list[tuple[int, ...]]]]:
+        """Find every set of parts of a party that comes to a whole."""
         by_party = {
             key: sorted(places, key=lambda place: (parts[place].day, place))
             for key, places in _groups(
@@ -328,9 +337,9 @@ class _Matching:
             first = bisect_left(near, whole.day - self._days_max, key=lambda one: parts[one].day)
             last = bisect_right(near, whole.day + self._days_max, key=lambda one: parts[one].day)
             if last - first <= PARTS_MAX:
-                found = _one_sum([parts[one].amount for one in near[first:last]], whole.amount)
-                if found is not None:
-                    yield place, tuple(near[first + one] for one in found)
+                found = _choices([parts[one].amount for one in near[first:last]], whole.amount)
+                if found:
+                    yield place, [tuple(near[first + one] for one in each) for each in found]
 
     # --- what was found ---
 
@@ -396,20 +405,25 @@ class _Open:
 
 
 def _unshared(
-    found: Iterable[tuple[int, tuple[int, ...]]],
+    found: Iterable[tuple[int, list[tuple[int, ...]]]],
 ) -> list[tuple[int, tuple[int, ...]]]:
-    """Keep the sums whose parts no other sum asks for."""
+    """Keep the wholes that are a sum in one way alone, of parts that no other whole could ask for."""
     sums = list(found)
-    asked = Counter(part for _, parts in sums for part in parts)
-    return [(whole, parts) for whole, parts in sums if all(asked[part] == 1 for part in parts)]
+    asked = Counter(part for _, ways in sums for part in {part for way in ways for part in way})
+    return [
+        (whole, ways[0])
+        for whole, ways in sums
+        if len(ways) == 1 and all(asked[part] == 1 for part in ways[0])
+    ]
 
 
-def _one_sum(amounts: Sequence[int], whole: int) -> tuple[int, ...] | None:
-    """The one choice of two or more amounts that comes to a whole; None when there is none, or another one."""
+def _choices(amounts: Sequence[int], whole: int) -> list[tuple[int, ...]]:
+    """Every choice of two or more amounts that comes to a whole."""
     sums = [0]
     for amount in amounts:
         sums += [each + amount for each in sums]
-    chosen = [bits for bits, each in enumerate(sums) if each == whole and bits.bit_count() > 1]
-    if len(chosen) != 1:
-        return None
-    return tuple(place for place in range(len(amounts)) if chosen[0] >> place & 1)
+    return [
+        tuple(place for place in range(len(amounts)) if bits >> place & 1)
+        for bits, each in enumerate(sums)
+        if each == whole and bits.bit_count() > 1
+    ]

@@ -9,12 +9,17 @@ Source: settlement/RULES.md, rule X11.
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Final, NamedTuple
 
 _DIGEST_SHOWN: Final = 12
 _ID = re.compile(
-    r"TD([0-9]{6,9})-([0-9A-F]{12})(?:-([0-9]{1,9})(?:-([0-9]{1,9}))?(?![0-9A-Z]))?", re.ASCII
+    r"T\s*D\s*([0-9](?:\s*[0-9]){5,8})\s*-\s*([0-9A-F](?:\s*[0-9A-F]){11})"
+    r"(?:\s*-\s*([0-9]{1,9})(?:\s*-\s*([0-9]{1,9}))?(?![0-9A-Z]))?",
+    re.ASCII,
 )
+"""Blanks may stand anywhere but in the numbers of the parties: what follows one behind a blank is not part of it."""
+_DASHES = str.maketrans(dict.fromkeys("‐‑‒–—―−", "-"))
 
 
 class PaymentName(NamedTuple):
@@ -44,6 +49,11 @@ def batch_id(*, sequence: int, manifest_sha256: str) -> str:
     return f"TD{sequence:06d}-{manifest_sha256[:_DIGEST_SHOWN]}"
 
 
+def sequence_of(batch: str) -> int:
+    """Number of the package of a batch, out of its id."""
+    return int(batch[2:].partition("-")[0])
+
+
 def payment_id(batch: str, party_no: int, counterparty_no: int | None = None) -> str:
     """End-to-end id of a party's payment, at most 35 characters as ISO 20022 allows while numbers are below 10^5.
 
@@ -70,17 +80,27 @@ def written_again(name: PaymentName) -> str:
 
 
 def read_payment_name(remark: str) -> PaymentName | None:
-    """Find the name of a payment in what somebody wrote: in any letters, with blanks, with words around it.
+    """Find the name of a payment in what somebody wrote: in any letters and width, with blanks, with words around it.
 
     Returns:
-        The name; None when there is none, or when there are two different ones.
+        The name; None when there is none, or when there are two different ones. The batch alone beside one of its
+        payments is no other name.
     """
+    if not remark.isascii():
+        remark = unicodedata.normalize("NFKC", remark).translate(_DASHES)
     found = {
         PaymentName(
-            f"TD{digits}-{digest.lower()}",
+            f"TD{_plain(digits)}-{_plain(digest).lower()}",
             int(party) if party else None,
             int(counterparty) if counterparty else None,
         )
-        for digits, digest, party, counterparty in _ID.findall(re.sub(r"\s", "", remark).upper())
+        for digits, digest, party, counterparty in _ID.findall(remark.upper())
     }
+    if len(found) > 1:
+        whole = {one.batch_id for one in found if one.party_no is not None}
+        found = {one for one in found if one.party_no is not None or one.batch_id not in whole}
     return found.pop() if len(found) == 1 else None
+
+
+def _plain(text: str) -> str:
+    return "".join(text.split())

@@ -181,7 +181,8 @@ async def match_lines_by_hand(
                 raise MatchRefused(f"no open line of the merchant is numbered {file_no}/{line_no}")
         if not leaves or not lines:
             raise MatchRefused("name at least one line of each side")
-        mine, told = [ours[each] for each in leaves], [theirs[each] for each in lines]
+        mine = [ours[each] for each in dict.fromkeys(leaves)]
+        told = [theirs[each] for each in dict.fromkeys(lines)]
         differs = sum(one.amount_cu for one in mine) != sum(one.amount_cu for one in told)
         found = (Step.PERSON, BreakKind.AMOUNT if differs else None, mine, told)
         [match_no] = await _write(conn, place, [found], at, by)

@@ -8,18 +8,16 @@ Source: settlement/RULES.md, rules X1 to X14.
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-import msgspec
-
+from schemas.files.bank_statement import content_sha256, in_order
 from schemas.values.amounts import fen_text
 from settlement.core.breaks import Break, Movement, Payment, items, name_break
 from settlement.core.instruction import HOUSE_LEG, HOUSE_LEG_CODE
 from settlement.core.matching import BreakKind, Match, Outcome, Step, match
-from settlement.core.payment_id import batch_id, payment_id
+from settlement.core.payment_id import batch_id, payment_id, read_payment_name, sequence_of
 from settlement.core.trail import Change
 from settlement.service.trail import record
 from settlement.store import bank as store
@@ -131,7 +129,7 @@ async def list_breaks(
     """
     async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
         still = await _open(conn, account)
-        outcome = match(*items(still.payments, still.movements, holders), days_max=days_max)
+        outcome = _match(still, holders, days_max)
         return await _breaks(conn, still, outcome, at, kept=())
 
 
@@ -166,12 +164,12 @@ async def match_by_hand(
         still = await _open(conn, account)
         named = {one.payment_id: one for one in still.payments}
         booked = {(one.statement_no, one.entry_no): one for one in still.movements + still.released}
-        chosen = [named[each] for each in payment_ids if each in named]
-        moved = [booked[each] for each in entries if each in booked]
-        if not chosen or len(chosen) < len(payment_ids):
+        chosen = [named[each] for each in dict.fromkeys(payment_ids) if each in named]
+        moved = [booked[each] for each in dict.fromkeys(entries) if each in booked]
+        if not chosen or len(chosen) < len(set(payment_ids)):
             missing = next((each for each in payment_ids if each not in named), "")
             raise MatchRefused(f"no open payment is called {missing!r}")
-        if not moved or len(moved) < len(entries):
+        if not moved or len(moved) < len(set(entries)):
             missing = next((f"{one}/{two}" for one, two in entries if (one, two) not in booked), "")
             raise MatchRefused(f"no open entry is numbered {missing!r}")
         differs = sum(one.amount_fen for one in chosen) != sum(one.amount_fen for one in moved)
@@ -227,9 +225,12 @@ async def _import(
     await store.lock_bank(conn)
     imported, repeated = await _add_statements(conn, statements, at)
     still = await _open(conn, account)
-    outcome = match(*items(still.payments, still.movements, holders), days_max=days_max)
-    made = await _keep(conn, still, outcome, at, by)
-    breaks = await _breaks(conn, still, outcome, at, kept=outcome.matches)
+    made: list[Made] = []
+    # What one run took out of the lists can prove another match unique; a repeated import must find nothing more.
+    while (outcome := _match(still, holders, days_max)).matches:
+        made += await _keep(conn, still, outcome, at, by)
+        still = still.without(outcome.matches)
+    breaks = await _breaks(conn, still, outcome, at, kept=())
     if imported:
         change = Change(
             action="bank.import",
@@ -248,11 +249,17 @@ async def _add_statements(
     """Add what is new, oldest first; each goes on where the one before ended."""
     imported: list[int] = []
     repeated: list[str] = []
-    for statement in sorted(statements, key=lambda one: (one.opened_on, one.closed_on)):
-        content = _content(statement)
-        if await store.fetch_statement_of(conn, content_sha256=content) is not None:
+    fresh: dict[bytes, BankStatement] = {}
+    for statement in statements:
+        content = content_sha256(statement)
+        if content in fresh or await store.fetch_statement_of(conn, content_sha256=content):
             repeated.append(statement.number)
-            continue
+        else:
+            fresh[content] = statement
+    if not fresh:
+        return imported, repeated
+    last = await store.fetch_last_statement(conn, account=statements[0].account)
+    for statement in in_order(fresh.values(), last["closing_fen"] if last is not None else None):
         known = await store.fetch_statement(
             conn,
             account=statement.account,
@@ -263,39 +270,38 @@ async def _add_statements(
             raise StatementRefused(
                 f"statement {statement.number} of {statement.opened_on} was imported with other content"
             )
-        last = await store.fetch_last_statement(conn, account=statement.account)
         if last is not None and last["closing_fen"] != statement.opening_fen:
             raise StatementRefused(
                 f"statement {statement.number}, opening balance: is {fen_text(statement.opening_fen)}, but statement "
                 f"{last['number']} of {last['closed_on']} ended with {fen_text(last['closing_fen'])}: "
                 "one between them is missing, or this one is older"
             )
+        if await _all_known(conn, statement):
+            raise StatementRefused(
+                f"statement {statement.number} of {statement.opened_on}: each of its movements was imported before, "
+                "under another number"
+            )
         number = await store.insert_statement(
             conn,
             statement=statement,
             follows=last["statement_no"] if last is not None else None,
-            content_sha256=content,
+            content_sha256=content_sha256(statement),
             at=at,
         )
         await store.copy_entries(conn, statement_no=number, statement=statement)
         imported.append(number)
+        last = await store.fetch_last_statement(conn, account=statement.account)
     return imported, repeated
 
 
-def _content(statement: BankStatement) -> bytes:
-    """Digest of what a statement says, whatever file it stood in."""
-    entries = [
-        (
-            one.amount_fen, one.booked_on, one.reference, one.bank_reference, one.party_name, one.party_account,
-            one.is_return,
-        )
-        for one in statement.entries
-    ]  # fmt: skip
-    whole = (
-        statement.account, statement.number, statement.opened_on, statement.closed_on, statement.opening_fen,
-        statement.closing_fen, entries,
-    )  # fmt: skip
-    return hashlib.sha256(msgspec.msgpack.encode(whole)).digest()
+async def _all_known(conn: AnyConnection, statement: BankStatement) -> bool:
+    """Whether a statement says again what another one said: where it moves nothing on the whole, no balance tells."""
+    named = [one for one in statement.entries if one.bank_reference]
+    if statement.opening_fen != statement.closing_fen or not named:
+        return False
+    if len(named) < len(statement.entries):
+        return False
+    return await store.count_known(conn, account=statement.account, entries=named) == len(named)
 
 
 class _Open(NamedTuple):
@@ -305,20 +311,51 @@ class _Open(NamedTuple):
         payments: What should move.
         movements: What did.
         released: What did too, but a person took it out of a match, so only a person matches it.
+        closed: Payments that the movements may name and that were matched before, with what moved for each.
     """
 
     payments: list[Payment]
     movements: list[Movement]
     released: list[Movement]
+    closed: tuple[tuple[Payment, int], ...]
+
+    def without(self, matched: Sequence[Match]) -> _Open:
+        """What is left, and what is closed then."""
+        mine = {place for one in matched for place in one.ours}
+        other = {place for one in matched for place in one.theirs}
+        closed = tuple(
+            (self.payments[one.ours[0]], self.movements[one.theirs[0]].amount_fen)
+            for one in matched
+            if len(one.ours) == len(one.theirs) == 1
+        )
+        return self._replace(
+            payments=[one for place, one in enumerate(self.payments) if place not in mine],
+            movements=[one for place, one in enumerate(self.movements) if place not in other],
+            closed=self.closed + closed,
+        )
+
+
+def _match(still: _Open, holders: Mapping[str, str], days_max: int) -> Outcome:
+    """Match what is open."""
+    ours, theirs = items(
+        still.payments, still.movements, holders, closed=[one for one, _ in still.closed]
+    )
+    known = {(one.payment_id, moved_fen) for one, moved_fen in still.closed}
+    return match(ours, theirs, days_max=days_max, known=known)
 
 
 async def _open(conn: AnyConnection, account: str) -> _Open:
     """Read it."""
     rows = await store.fetch_open_entries(conn, account=account)
+    named = filter(None, (read_payment_name(row["reference"]) for row in rows))
+    closed = await store.fetch_closed_instructions(
+        conn, sequences=sorted({sequence_of(one.batch_id) for one in named})
+    )
     return _Open(
         [_payment(row) for row in await store.fetch_open_instructions(conn)],
         [_movement(row) for row in rows if not row["released"]],
         [_movement(row) for row in rows if row["released"]],
+        tuple((_payment(row), row["moved_fen"]) for row in closed),
     )
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from asyncpg import Record
     from asyncpg.pool import PoolConnectionProxy
 
-    from schemas.files.bank_statement import BankStatement
+    from schemas.files.bank_statement import BankEntry, BankStatement
 
     Connection = asyncpg.Connection | PoolConnectionProxy
 
@@ -148,6 +148,48 @@ async def fetch_open_instructions(conn: Connection) -> list[Record]:
          ORDER BY i.cycle_no, i.merchant_no, i.counterparty_no
         """
     )
+
+
+async def fetch_closed_instructions(conn: Connection, *, sequences: list[int]) -> list[Record]:
+    """Read what should move for these packages and was seen, with what moved; the parts of a split are left out."""
+    return await conn.fetch(
+        """
+        SELECT i.cycle_no, i.merchant_no, i.counterparty_no, i.pay_fen, b.sequence, m.code,
+               encode(b.manifest_sha256, 'hex') AS manifest_sha256, e.amount_fen AS moved_fen,
+               (SELECT (max(c.closed_at) AT TIME ZONE 'Asia/Shanghai')::date
+                  FROM settlement.cycle AS c WHERE c.cycle_no = i.cycle_no) AS closed_on
+          FROM settlement.batch AS b
+          JOIN settlement.match_instruction AS h USING (cycle_no)
+          JOIN settlement.match AS n USING (match_no)
+          JOIN settlement.instruction AS i
+            ON (i.cycle_no, i.merchant_no, i.counterparty_no) = (h.cycle_no, h.merchant_no, h.counterparty_no)
+          JOIN settlement.match_entry AS x USING (match_no)
+          JOIN settlement.bank_entry AS e USING (statement_no, entry_no)
+          LEFT JOIN settlement.merchant AS m ON m.merchant_no = i.merchant_no
+         WHERE b.sequence = ANY($1) AND h.holds AND n.difference IS DISTINCT FROM 'split'
+         ORDER BY h.match_no, i.merchant_no, i.counterparty_no, e.statement_no, e.entry_no
+        """,
+        sequences,
+    )
+
+
+async def count_known(conn: Connection, *, account: str, entries: Sequence[BankEntry]) -> int:
+    """Count the entries that an account has already, by the bank's reference, amount and day."""
+    many: int = await conn.fetchval(
+        """
+        SELECT count(*)
+          FROM unnest($2::text[], $3::bigint[], $4::date[]) AS t (bank_reference, amount_fen, booked_on)
+         WHERE (bank_reference, amount_fen, booked_on) IN (
+               SELECT e.bank_reference, e.amount_fen, e.booked_on
+                 FROM settlement.bank_entry AS e JOIN settlement.bank_statement AS s USING (statement_no)
+                WHERE s.account = $1)
+        """,
+        account,
+        [one.bank_reference for one in entries],
+        [one.amount_fen for one in entries],
+        [one.booked_on for one in entries],
+    )
+    return many
 
 
 async def insert_matches(

@@ -12,7 +12,7 @@ from deploy.database.connection import open_pool
 from schemas.files.bank_statement import BankEntry
 from schemas.files.breaks import COLUMNS
 from settlement.service.batches import CutBatch, cut_batch
-from tests.bank_files import camt053
+from tests.bank_files import ACCOUNT, camt053, mt940
 from tests.builders import small_books
 from tests.cli.conftest import Command, assert_one_sentence
 from tests.golden.packages import golden_keyring
@@ -119,3 +119,20 @@ def test_a_file_that_is_refused_says_where(with_batch, tmp_path, old, new, says)
     file = tmp_path / "bank.xml"
     file.write_text(camt053([entry], account=HOUSE_ACCOUNT).replace(old, new, 1), "utf-8")
     assert says in assert_one_sentence(with_batch("reconcile", "bank", file, "--parties", PARTIES))
+
+
+def test_a_mapping_and_an_encoding_are_blamed_by_name(with_batch, tmp_path):
+    """What is wrong in the mapping is told of the mapping; an MT940 that is not UTF-8 says how to name its encoding."""
+    entry = BankEntry(place="", amount_fen=5, booked_on=date(2026, 3, 2), party_name="老街面馆")
+    text = mt940([entry]).replace(ACCOUNT, HOUSE_ACCOUNT)
+    file, mapping = tmp_path / "bank.sta", tmp_path / "bank.toml"
+    file.write_bytes(b"BANKCNBJ\r\n940\r\n" + text.encode("gb18030"))
+    mapping.write_bytes('account = "户"'.encode("gb18030"))
+    bring = ("reconcile", "bank", file, "--parties", PARTIES, "--dry-run")
+    assert "--encoding" in assert_one_sentence(with_batch(*bring))
+    assert with_batch.json(*bring, "--encoding", "gb18030", status=1)["imported"] == [1]
+    for option, says in (
+        (("--encoding", "gbk-9"), "no encoding is called gbk-9"),
+        (("--mapping", mapping), f"{mapping}: byte 11 is not UTF-8"),
+    ):
+        assert says in assert_one_sentence(with_batch(*bring, *option))

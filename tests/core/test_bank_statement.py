@@ -9,11 +9,12 @@ from datetime import date, timedelta
 import pytest
 
 from schemas.files.bank_csv import parse_mapping, read_bank_csv
-from schemas.files.bank_statement import BankEntry, BankStatement, check_account
+from schemas.files.bank_statement import BankEntry, BankStatement, in_order, of_account
 from schemas.files.camt053 import read_camt053
 from schemas.files.mt940 import read_mt940
 from schemas.values.amounts import fen_text
 from schemas.values.faults import SchemaError
+from settlement.core.payment_id import read_payment_name
 from tests.bank_files import ACCOUNT, MAPPING, OPENED, bank_csv, camt053, camt_entry, mt940
 
 VERSIONS = range(2, 14)
@@ -82,7 +83,7 @@ def test_mt940_reads_the_same_on_any_number_of_pages(page):
 def test_csv_of_a_bank_reads_the_same():
     """GBK, thousands with commas, newest first: the movements that were written, oldest first."""
     entries = some_entries(20)
-    statement = read_bank_csv(io.BytesIO(bank_csv(entries)), parse_mapping(MAPPING), number="f1")
+    statement = read_bank_csv(io.BytesIO(bank_csv(entries)), parse_mapping(MAPPING))
     expected = _expected(entries)
     assert plain(statement)[5] == plain(expected)[5]
     assert (statement.opening_fen, statement.closing_fen) == (1_000_000, expected.closing_fen)
@@ -220,9 +221,7 @@ def test_a_csv_that_does_not_add_up_is_refused(old, new, path, why):
     assert old in text
     with pytest.raises(SchemaError) as refused:
         read_bank_csv(
-            io.BytesIO(text.replace(old, new, 1).encode("gb18030")),
-            parse_mapping(MAPPING),
-            number="f",
+            io.BytesIO(text.replace(old, new, 1).encode("gb18030")), parse_mapping(MAPPING)
         )
     assert refused.value.path.startswith(path if path != "line 7, 币种" else "line ")
     assert why in str(refused.value)
@@ -231,9 +230,9 @@ def test_a_csv_that_does_not_add_up_is_refused(old, new, path, why):
 def test_a_csv_of_another_encoding_or_without_lines_is_refused():
     """Bytes that are not of the encoding name the line; so does a file without movements."""
     with pytest.raises(SchemaError, match=r"line \d+: not gb18030"):
-        read_bank_csv(io.BytesIO(b"x\r\n\xff\xff\xff"), parse_mapping(MAPPING), number="f")
+        read_bank_csv(io.BytesIO(b"x\r\n\xff\xff\xff"), parse_mapping(MAPPING))
     with pytest.raises(SchemaError, match="no movement"):
-        read_bank_csv(io.BytesIO(bank_csv([])), parse_mapping(MAPPING), number="f")
+        read_bank_csv(io.BytesIO(bank_csv([])), parse_mapping(MAPPING))
 
 
 @pytest.mark.parametrize(
@@ -260,24 +259,245 @@ def test_a_mapping_that_says_too_little_or_too_much_is_refused(old, new, path):
 def test_a_statement_of_another_account_is_refused():
     """What is imported is of the account that was expected, however it is written."""
     [statement] = read_mt940(mt940(some_entries(1)).splitlines())
-    check_account([statement], account="6222 0202-0011 2233")
+    of_account([statement], account="6222 0202-0011 2233")
     with pytest.raises(
         SchemaError, match="statement 00007, account: expected 1, found 6222020200112233"
     ):
-        check_account([statement], account="1")
+        of_account([statement], account="1")
 
 
 def test_a_comma_is_never_taken_for_a_decimal_point():
     """`1,000` of a CSV is a thousand yuan, not one."""
     entries = [BankEntry(place="", amount_fen=100_000, booked_on=OPENED)]
     text = bank_csv(entries).decode("gb18030").replace('"1,000.00"', '"1,000"')
-    statement = read_bank_csv(
-        io.BytesIO(text.encode("gb18030")), parse_mapping(MAPPING), number="f"
-    )
+    statement = read_bank_csv(io.BytesIO(text.encode("gb18030")), parse_mapping(MAPPING))
     assert statement.entries[0].amount_fen == 100_000
     with pytest.raises(SchemaError, match="贷方发生额: expected an amount"):
         read_bank_csv(
-            io.BytesIO(text.replace('"1,000"', '"1,00"').encode("gb18030")),
-            parse_mapping(MAPPING),
-            number="f",
+            io.BytesIO(text.replace('"1,000"', '"1,00"').encode("gb18030")), parse_mapping(MAPPING)
         )
+
+
+# --- as banks write them ---
+
+
+def camt_with(ntries: str, *, moved: str = "5.00", balances: str = "", pages: str = "") -> str:
+    """A statement around such entries, or around such balances."""
+    opening, closing = camt_balance("OPBD", "0.00"), camt_balance("CLBD", moved)
+    return (
+        '<Document xmlns="urn:iso:std:iso:20022:tech:xsd:camt.053.001.08"><BkToCstmrStmt>'
+        f"<Stmt><Id>S</Id>{pages}<Acct><Id><Othr><Id>{ACCOUNT}</Id></Othr></Id></Acct>{balances or opening + closing}"
+        f"{ntries}</Stmt></BkToCstmrStmt></Document>"
+    )
+
+
+def camt_balance(kind: str, amount: str) -> str:
+    """A balance; `kind` as a code."""
+    return (
+        f'<Bal><Tp><CdOrPrtry><Cd>{kind}</Cd></CdOrPrtry></Tp><Amt Ccy="CNY">{amount}</Amt>'
+        "<CdtDbtInd>CRDT</CdtDbtInd><Dt><Dt>2026-03-01</Dt></Dt></Bal>"
+    )
+
+
+def ntry(inside: str, *, day: str = "BookgDt") -> str:
+    """An entry of 5 yuan that came in."""
+    return (
+        '<Ntry><Amt Ccy="CNY">5.00</Amt><CdtDbtInd>CRDT</CdtDbtInd><Sts><Cd>BOOK</Cd></Sts>'
+        f"<{day}><Dt>2026-03-01</Dt></{day}>{inside}</Ntry>"
+    )
+
+
+def only_entry(text: str) -> BankEntry:
+    """The one entry of the one statement."""
+    [statement] = read_camt053(io.BytesIO(text.encode()))
+    [entry] = statement.entries
+    return entry
+
+
+@pytest.mark.parametrize(
+    ("details", "reference"),
+    [
+        ("<Refs><EndToEndId>ERP-7</EndToEndId></Refs><RmtInf><Ustrd>TD1</Ustrd></RmtInf>", "ERP-7 | TD1"),
+        ("<RmtInf><Strd><CdtrRefInf><Ref>TD2</Ref></CdtrRefInf></Strd></RmtInf>", "TD2"),
+        ("<Refs><EndToEndId>NOTPROVIDED</EndToEndId></Refs><AddtlTxInf>TD3</AddtlTxInf>", "TD3"),
+        ("<Refs><EndToEndId>TD4</EndToEndId></Refs><RmtInf><Ustrd>TD4 x</Ustrd></RmtInf>", "TD4 x"),
+        ("</TxDtls><TxDtls><Refs><EndToEndId>TD5</EndToEndId></Refs>", "TD5"),
+    ],
+)  # fmt: skip
+def test_a_payers_words_are_read_wherever_the_bank_puts_them(details, reference):
+    """The name of a payment is found beside a payer's own number, and where a batch tells no amounts."""
+    entry = ntry(f"<NtryDtls><TxDtls>{details}</TxDtls></NtryDtls>")
+    assert only_entry(camt_with(entry)).reference == reference
+
+
+def test_the_other_side_of_a_reversal_is_not_ourselves():
+    """What is taken back names the parties as in the first movement: the account is never its own other side."""
+    parties = (
+        "<RltdPties><Dbtr><Pty><Nm>us</Nm></Pty></Dbtr>"
+        f"<DbtrAcct><Id><Othr><Id>{ACCOUNT}</Id></Othr></Id></DbtrAcct>"
+        "<Cdtr><Pty><Nm>AIR</Nm></Pty></Cdtr><CdtrAcct><Id><Othr><Id>2002</Id></Othr></Id></CdtrAcct></RltdPties>"
+    )
+    details = f"<RvslInd>true</RvslInd><NtryDtls><TxDtls>{parties}</TxDtls></NtryDtls>"
+    entry = only_entry(camt_with(ntry(details)))
+    assert (entry.party_name, entry.party_account, entry.is_return) == ("AIR", "2002", True)
+
+
+def test_balances_of_a_banks_own_and_a_value_day_alone_are_read():
+    """A balance without a code is passed over; an entry without a day of booking is of its value day."""
+    own = camt_balance("OPBD", "9.00").replace("Cd>OPBD</Cd", "Prtry>OWN</Prtry")
+    whole = camt_with(ntry("", day="ValDt")).replace("<Bal>", own + "<Bal>", 1)
+    assert only_entry(whole).booked_on == date(2026, 3, 1)
+    twice = whole.replace("<Bal>", camt_balance("CLBD", "1.00") + "<Bal>", 1)
+    with pytest.raises(SchemaError, match="the balance CLBD stands here twice"):
+        read_camt053(io.BytesIO(twice.encode()))
+
+
+def test_pages_of_camt053_follow_one_another():
+    """Each page of a statement is one of its own, between the balances that stand on it."""
+    ends = [
+        ("OPBD", "1.00", "ITBD", "6.00"),
+        ("ITBD", "6.00", "ITBD", "11.00"),
+        ("ITBD", "11.00", "CLBD", "16.00"),
+    ]
+    read = []
+    for number, (first, opening, last, closing) in enumerate(ends, 1):
+        page = f"<StmtPgntn><PgNb>{number}</PgNb><LastPgInd>{str(number == 3).lower()}</LastPgInd></StmtPgntn>"
+        balances = camt_balance(first, opening) + camt_balance(last, closing)
+        read += read_camt053(
+            io.BytesIO(camt_with(ntry(""), balances=balances, pages=page).encode())
+        )
+    assert [(one.number, one.opening_fen, one.closing_fen) for one in read] == [
+        ("S/1", 100, 600), ("S/2", 600, 1100), ("S/3", 1100, 1600),
+    ]  # fmt: skip
+    assert list(in_order(reversed(read), 100)) == list(in_order(reversed(read), None)) == read
+
+
+def swift(fields: str, *, account: str = ACCOUNT, closing: str = "105,00", tag: str = "28C") -> str:
+    """An MT940 that begins with 100 yuan."""
+    return (
+        f"BANKCNBJ\r\n940\r\n:20:REF\r\n:25:{account}\r\n:{tag}:7/1\r\n:60F:C260301CNY100,00\r\n"
+        f"{fields}:62F:C260301CNY{closing}\r\n-}}{{5:}}\r\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "reference"),
+    [
+        (":61:260301C5,NTRFTD000001-78d84abd//B\r\n:86:166?20EREF+TD000001-78d84abde0?21a4-1?22KREF+9\r\n",
+         "EREF+TD000001-78d84abde0a4-1 KREF+9"),
+        (":61:260301C5,NTRFNONREF\r\n:86:batch TD000001\r\n-78d84abde0a4-1 at\r\n:12:30\r\n",
+         "batch TD000001 -78d84abde0a4-1 at :12:30"),
+        (":61:260301C5,NTRFNONREF\r\nTD000001\r\n:86:one\r\n:86:two\r\n", "TD000001 | one | two"),
+        (":61:260301C5,NOVBNL47INGB9999999999\r\n:NS:09own\r\n:86:x\r\n", "NL47INGB9999999999 | x"),
+    ],
+)  # fmt: skip
+def test_nothing_that_an_mt940_says_of_a_movement_is_left_out(fields, reference):
+    """Field 61 is too short for a payment's name: it is read behind it, also where its line begins with a dash."""
+    [statement] = read_mt940(io.StringIO(swift(fields) + "between messages\n", newline=None))
+    assert [one.reference for one in statement.entries] == [reference]
+
+
+@pytest.mark.parametrize(
+    "account", ["BANKCNBJ/1001.000-1CNY", "10010001/CNY", "1001 0001", "1001/0001"]
+)
+def test_an_account_of_an_mt940_may_stand_between_bank_and_currency(account):
+    """Field 25 as banks write it, and the older field 28."""
+    statements = read_mt940(swift("", account=account, closing="100,00", tag="28").splitlines())
+    assert of_account(statements, account="1001-0001")[0].account == "10010001"
+    with pytest.raises(SchemaError, match="statement 7, account: expected 10010002"):
+        of_account(statements, account="10010002")
+
+
+OWN_COLUMNS = """
+account = "1001"
+[columns]
+booked_on = "日期"
+amount = "金额"
+sign = "借贷"
+balance = "余额"
+account = "账号"
+reference = "摘要"
+[totals]
+mark = "合计"
+count = "账号"
+credit = "金额"
+"""
+
+
+def own_csv(*rows: str, totals: str = "合计:,5.00,,,3,") -> io.BytesIO:
+    """A file in these columns."""
+    return io.BytesIO(
+        "\ufeff日期,金额,借贷,余额,账号,摘要\n".encode() + "\n".join([*rows, totals]).encode()
+    )
+
+
+LINES = (
+    "2026-3-1 09:00,5.00,贷,105.00,\t1001,a\u2028b",
+    '2026-03-02,5.00,借,100.00,="1001",',
+    "2026-03-02,-5.00,借,105.00,'1001,",
+)
+
+
+def test_a_word_says_which_way_money_went_and_red_takes_it_back():
+    """借 and 贷 beside an amount; below zero it takes an earlier one back; the totals are those of the lines."""
+    statement = read_bank_csv(own_csv(*LINES), parse_mapping(OWN_COLUMNS))
+    assert [(one.amount_fen, one.is_return) for one in statement.entries] == [
+        (500, False), (-500, False), (500, True),
+    ]  # fmt: skip
+    assert (statement.opening_fen, statement.entries[0].reference) == (10_000, "a\u2028b")
+    again = read_bank_csv(own_csv("", *LINES), parse_mapping(OWN_COLUMNS))
+    assert again.number == statement.number
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        (",贷", ",入", "line 2, 借贷: expected one of 贷, C, CR"),
+        ("\t1001", "1002", "line 2, 账号: expected 1001, found 1002"),
+        (",5.00,贷", ",--5.00,贷", "line 2, 金额: expected an amount"),
+        ("a\u2028b", "a\0b", "line 2, 摘要: holds a character that is none"),
+        ("合计:,5.00", "合计:,5.01", "line 5, 金额: is '5.01', but the lines come to 5.00"),
+        (",3,", ",4,", "line 5, 账号: is '4', but there are 3 lines"),
+        ("合计", "总计", "line 5: the file ends without its totals ('合计')"),
+    ],
+)
+def test_what_such_a_csv_gets_wrong_names_line_and_column(old, new, says):
+    """Words, accounts, amounts, texts, totals."""
+    text = own_csv(*LINES).getvalue().decode()
+    assert old in text
+    with pytest.raises(SchemaError) as refused:
+        read_bank_csv(io.BytesIO(text.replace(old, new, 1).encode()), parse_mapping(OWN_COLUMNS))
+    assert str(refused.value).startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("line", "path"),
+    [
+        ('encoding = "rot13"', "$.encoding"),
+        ("delimiter = '\"'", "$.delimiter"),
+        ("skip_lines = -1", "$.skip_lines"),
+        ('day_format = "%d/%m"', "$.day_format"),
+        ('day_format = ""', "$.day_format"),
+        ('signs = { credit = ["x"], debit = ["x"] }', "$.signs"),
+    ],
+)
+def test_a_mapping_that_cannot_be_meant_is_refused(line, path):
+    """No encoding of texts, no delimiter, a day without its year, a word that says both ways."""
+    with pytest.raises(SchemaError) as refused:
+        parse_mapping(line + "\n" + OWN_COLUMNS)
+    assert refused.value.path == path
+
+
+@pytest.mark.parametrize(
+    ("remark", "named"),
+    [
+        ("TD000001-78d84abde0a4-1 20260302", 1),
+        ("TD000001-78d84abde0a4-1 / TD000001-78d84abde0a4 manifest 78d84", 1),
+        ("付ＴＤ０００００１－７８Ｄ８４ＡＢＤＥ０Ａ４－１２ 货款", 12),
+        ("td 000001 – 78d8 4abd e0a4 – 7, thanks", 7),
+        ("TD000001-78d84abde0a4-1KREF", None),
+    ],
+)
+def test_a_payments_name_is_read_out_of_what_people_type(remark, named):
+    """Dates behind it, its batch beside it, full width, blanks and long dashes make no difference (X11)."""
+    assert read_payment_name(remark) == ("TD000001-78d84abde0a4", named, None)

@@ -226,6 +226,23 @@ def test_two_payments_that_want_the_same_part_are_left_to_people():
     assert match(ours, theirs, days_max=1).matches == ()
 
 
+def test_what_could_be_one_other_or_a_sum_is_left_to_people():
+    """Four payments of which two are the same amount as what was paid, and two come to it: none is chosen."""
+    ours = [Item(amount=amount, day=1, party="p") for amount in (200, 200, 150, 50)]
+    paid = Item(amount=200, day=1, party="p")
+    assert match(ours, [paid], days_max=1).matches == ()
+    assert match([paid], ours, days_max=1).matches == ()
+    assert match(ours[2:], [paid], days_max=1).matches != ()
+
+
+def test_a_part_that_another_amount_could_ask_for_is_left_to_people():
+    """A payment of 6 could be 2 and 4, or 1 and 5: so that of 3, which is 1 and 2 alone, is not sure of them."""
+    ours = [Item(amount=amount, day=1, party="p") for amount in (1, 2, 4, 5)]
+    theirs = [Item(amount=amount, day=1, party="p") for amount in (3, 6)]
+    assert match(ours, theirs, days_max=1).matches == ()
+    assert len(match(ours[:2], theirs[:1], days_max=1).matches) == 1
+
+
 def test_many_open_amounts_of_one_party_are_left_to_people():
     """More than so many open amounts are not tried in every way: that would take hours."""
     ours = [Item(amount=2**place, day=1, party="p") for place in range(PARTS_MAX + 1)]

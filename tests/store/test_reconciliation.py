@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -166,6 +167,64 @@ async def test_a_payment_is_known_by_the_batch_and_who_paid(pool):
         at=datetime.now(UTC),
     )
     assert [one.payments[0].party_no for one in done.matches] == [3]
+
+
+async def test_money_for_one_batch_is_never_taken_for_anothers(pool):
+    """The batch and who paid it name a payment that has moved already: the same again is a duplicate, more is extra."""
+    payments = await due(pool)
+    payer, batch = payments[3], payments[3].payment_id.rpartition("-")[0]
+    told = {"reference": f"for {batch} 2026", "party_account": "6222-0001"}
+    gone = batch.replace("TD", "TD9")
+    entries_ = [paid(payer), paid(payer, **told), paid(payments[1], **(told | {"reference": gone}))]
+    last_fen, done = 0, []
+    for number, entry in enumerate(entries_):
+        one = statement([entry], number=str(number), opening_fen=last_fen)
+        last_fen = one.closing_fen
+        done.append(
+            await import_statements(
+                pool, [one], account=ACCOUNT, holders={"62220001": payer.code}, by=TREASURER,
+                at=datetime.now(UTC),
+            )
+        )  # fmt: skip
+    assert [len(each.matches) for each in done] == [1, 0, 0]
+    kinds = {one.kind for one in done[-1].breaks if one.movements}
+    assert kinds == {BreakKind.DUPLICATE, BreakKind.EXTRA}
+
+
+async def test_a_repeated_import_matches_nothing_more(pool):
+    """All that follows from what is known is matched at once, and naming something twice is naming it once."""
+    payments = await due(pool)
+    one, other = payments[1], payments[2]
+    sum_fen = one.amount_fen + other.amount_fen
+    whole = statement([BankEntry(place="", amount_fen=sum_fen, booked_on=one.due_on)])
+    done = await bring(pool, whole)
+    assert (await bring(pool, whole)).matches == ()
+    names = [one.payment_id, other.payment_id]
+    number = await match_by_hand(
+        pool, payment_ids=names * 2, entries=[(1, 1), (1, 1)], account=ACCOUNT, by=TREASURER,
+        at=datetime.now(UTC),
+    )  # fmt: skip
+    assert (done.matches, number) == ((), 1)
+    left = await list_breaks(pool, account=ACCOUNT, holders=HOLDERS, at=datetime.now(UTC))
+    assert all(one.match_no is None for one in left)
+
+
+async def test_statements_of_one_day_come_in_any_order_and_none_twice(pool):
+    """Balances order them; what moves nothing on the whole and was imported under another number is refused."""
+    payments = await due(pool)
+    day = payments[1].due_on
+    there = paid(payments[1], booked_on=day, bank_reference="B1")
+    back = paid(payments[1], booked_on=day, bank_reference="B2", amount_fen=-payments[1].amount_fen)
+    first, second = (
+        statement([there], number="1"),
+        statement([back], number="2", opening_fen=there.amount_fen),
+    )
+    await bring(pool, statement([], number="0", day=day - timedelta(days=1)))
+    assert (await bring(pool, second, first)).imported == (2, 3)
+    with pytest.raises(StatementRefused, match="each of its movements was imported before"):
+        await bring(pool, statement([there, back], number="9"))
+    new = replace(there, bank_reference="B3")
+    assert (await bring(pool, statement([new, back], number="9"))).imported == (4,)
 
 
 async def test_statements_follow_one_another(pool):
