@@ -1648,6 +1648,7 @@ CREATE TABLE settlement.partition (
     clock timestamp with time zone NOT NULL,
     clock_source text NOT NULL,
     cycle_no integer NOT NULL,
+    funds_kept boolean DEFAULT false NOT NULL,
     CONSTRAINT partition_clock_source_check CHECK ((clock_source = ANY (ARRAY['wall'::text, 'caller'::text]))),
     CONSTRAINT partition_cycle_no_check CHECK ((cycle_no >= 0)),
     CONSTRAINT partition_digest_check CHECK ((length(digest) = 32)),

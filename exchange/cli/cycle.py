@@ -73,7 +73,7 @@ def show(context: click.Context, cycle_id: str | None, *, as_json: bool) -> None
 @click.option(
     "--settle",
     is_flag=True,
-    help="Count it as funded and paid at once, so that it weighs on no cap any more.",
+    help="Count it as funded and paid at once, so that it weighs on no cap any more; not where funds are kept.",
 )
 @click.option(
     "--arrangement",
@@ -362,6 +362,8 @@ async def _close(home: Home, dsn: str, *, settle: bool, arrangement: str) -> dic
         cycle_no = found[arrangement]
         if cycle_no is None:
             return "no cycle is open yet: the first one opens when `tongdui serve` runs"
+        if settle and (refused := await cycles.why_not_on_word(pool)):
+            return refused.detail
         # What an earlier close left undone comes first: packages are a chain.
         if not await cut_missing(pool, keys=home.keys, packages=home.packages):
             return "the package of an earlier cycle cannot be cut; the log says why"

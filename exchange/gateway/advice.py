@@ -263,6 +263,10 @@ ADVICE: Final[Mapping[str, tuple[str, str]]] = {
         "Have the missing roles sign: tongdui package sign.",
         "请由尚缺角色签名：tongdui package sign。",
     ),
+    "settle_from_funds": (
+        "Book what the bank shows, then settle from the funds: tongdui fund, tongdui settle.",
+        "请先将银行流水入账，再以资金结算：tongdui fund，tongdui settle。",
+    ),
     "objection_open": (
         "Hear the merchant, and correct by a dispute; or settle expressly: tongdui settle --despite-objections.",
         "请先听取商户意见并以争议更正；或明确继续结算：tongdui settle --despite-objections。",

@@ -68,7 +68,8 @@ async def settle_cycle(
     """Count a closed cycle as funded and paid.
 
     Returns:
-        The settlement, CYCLE_NOT_CLOSED for one that is still open, or None if there is no such cycle.
+        The settlement, CYCLE_NOT_CLOSED for one that is still open, SETTLE_FROM_FUNDS where funds are kept, or
+        None if there is no such cycle.
     """
     for row in await cycles.list_cycles(pool):
         if row["cycle_id"] != cycle:

@@ -469,6 +469,12 @@ class Reason(Enum):
         "There is nothing of the kind to decide about this match.",
         "该匹配没有可作此决定的事项。",
     )
+    SETTLE_FROM_FUNDS = (
+        145,
+        False,
+        "Funds are kept on this ledger: a cycle is settled from them, not on somebody's word.",
+        "本账本记有资金：周期须以资金结算，不能仅凭声明结算。",
+    )
     OBJECTION_OPEN = (
         151,
         True,

@@ -1,6 +1,6 @@
 """Recomputing whose the money is, from the journal's events; shares no decision with `settlement.core.funds`.
 
-Source: settlement/RULES.md, rules U1 to U11.
+Source: settlement/RULES.md, rules U1 to U13.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class FundsAudit:
         self.shares: dict[int, int] = defaultdict(int)
         self.debts: dict[tuple[int, int], int] = defaultdict(int)
         self.discharged: dict[tuple[int, int, int], tuple[int, int, int, int]] = {}
+        self.kept = False
         self._accounts = accounts
         self._differ = differ
         self._left: dict[int, dict[int, int]] = {}
@@ -107,6 +108,8 @@ class FundsAudit:
         if one.kind == Kind.DISCHARGED:
             self._discharge(one)
             return
+        if one.kind in (Kind.DEPOSITED, Kind.PAID_OUT):
+            self.kept = True
         cu = one.figures[1]
         if one.figures[0] or one.figures[2] or cu <= 0:
             self._differ(one.seq, "debit, value, fee", "0, an amount above 0, 0", one.figures)
@@ -152,6 +155,8 @@ class FundsAudit:
         self._unwound.clear()
         if figure and figure != paid:
             self._differ(seq, "value_cu", paid, figure)
+        if self.kept and paid and not figure:
+            self._differ(seq, "settlement where funds are kept (rule U13)", paid, "on a word")
 
     def check(self, seq: int) -> None:
         """Nobody whom a run of discharged pairs lowered is below zero after it."""

@@ -14,7 +14,7 @@ each subject in its module:
     hold         orders in two phases (C3, C4, C7)
     reversal     taking an order back (V1 to V4)
     adjustment   correcting what is owed (J1 to J4)
-    cycle        closing and settling (T1 to T6, U5, U6)
+    cycle        closing and settling (T1 to T6, U5, U6, U11, U13)
     arrangement  pairs that settle otherwise (T6 to T9)
     funds        whose the money at the bank is (U1 to U11)
     points       points that move without value

@@ -229,7 +229,7 @@ class SettleCycle(Command, frozen=True, gc=False, array_like=True, tag=8):
     Attributes:
         cycle_no: The closed cycle.
         funded: Whether the money must be there; without it somebody answers for the payers, whose funds may
-            go below zero.
+            go below zero: refused where funds are kept (rule U13).
     """
 
     cycle_no: int

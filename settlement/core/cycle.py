@@ -1,6 +1,6 @@
 """Settlement cycles: closing one opens the next of its arrangement, and a closed one is settled once.
 
-Source: settlement/RULES.md, rules T1 to T6, U5, U6 and U11.
+Source: settlement/RULES.md, rules T1 to T6, U5, U6, U11 and U13.
 """
 
 from __future__ import annotations
@@ -102,9 +102,11 @@ def _fence(books: Books, closed: Entry, arrangement_no: int) -> None:
 
 
 def decide_settlement(books: Books, command: SettleCycle) -> Entry:
-    """Settle a closed cycle, from funds or on somebody's word, or refuse to (rules U5 and U6)."""
+    """Settle a closed cycle, from funds or on somebody's word, or refuse to (rules U5, U6 and U13)."""
     if command.cycle_no not in books.unsettled:
         return books.refuse(command, Reason.CYCLE_NOT_CLOSED)
+    if books.funds.kept and not command.funded:
+        return books.refuse(command, Reason.SETTLE_FROM_FUNDS)
     if command.funded and (missing := funds.missing_for(books, command.cycle_no)):
         return books.refuse(command, Reason.FUNDS_INSUFFICIENT, merchant_no=min(missing))
     return settle(books, command)

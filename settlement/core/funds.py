@@ -66,12 +66,15 @@ class Funds:
         contributions: Whose the default fund is; party 0 is the house.
         debts: What a debtor owes to a creditor because the creditor's money settled a cycle for it.
         discharged: By closed, unsettled cycle, the pairs that were settled before the rest.
+        kept: Whether a movement of the bank was ever booked: from then on cycles are settled from funds (rule U13).
     """
 
     balances: dict[int, int] = field(default_factory=dict)
     contributions: dict[int, int] = field(default_factory=dict)
     debts: dict[tuple[int, int], int] = field(default_factory=dict)
     discharged: dict[int, dict[tuple[int, int], Discharged]] = field(default_factory=dict)
+    kept: bool = False
+    _begun: bool = False
     _moved: set[int] = field(default_factory=set)
     _contributed: set[int] = field(default_factory=set)
     _owing: set[tuple[int, int]] = field(default_factory=set)
@@ -85,6 +88,11 @@ class Funds:
         """Change a party's funds."""
         self.balances[party] = self.balances.get(party, 0) + cu
         self._moved.add(party)
+
+    def keep(self) -> None:
+        """Note that a movement of the bank was booked."""
+        self._begun |= not self.kept
+        self.kept = True
 
     def contribute(self, party: int, cu: int) -> None:
         """Change a party's share of the default fund, and with it the fund."""
@@ -114,26 +122,32 @@ class Funds:
 
     def take(self) -> FundsChange | None:
         """What changed since the last call; None where nothing did."""
-        if not (self._moved or self._owing):
+        if not (self._moved or self._owing or self._begun):
             return None
         change = FundsChange(
             balances={party: self.balances[party] for party in self._moved},
             contributions={party: self.contributions[party] for party in self._contributed},
             debts={pair: self.debts[pair] for pair in self._owing},
             discharged=self._new,
+            begun=self._begun,
         )
+        self._begun = False
         self._moved, self._contributed, self._owing, self._new = set(), set(), set(), []
         return change
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FundsChange:
-    """New figures of everybody whose money moved in one flush, CU; as in `Funds`."""
+    """New figures of everybody whose money moved in one flush, CU; as in `Funds`.
+
+    `begun` says that the flush booked the ledger's first movement of the bank.
+    """
 
     balances: dict[int, int]
     contributions: dict[int, int]
     debts: dict[tuple[int, int], int]
     discharged: list[tuple[int, Discharged]]
+    begun: bool
 
 
 def decide(books: Books, command: FundsCommand) -> Answer:
@@ -156,6 +170,7 @@ def decide(books: Books, command: FundsCommand) -> Answer:
     if isinstance(command, Transfer):
         return [_transfer(books, command)]
     arrived = isinstance(command, Deposit)
+    books.funds.keep()
     _put(books, command.party, command.pot, command.cu if arrived else -command.cu)
     return [
         write(

@@ -220,13 +220,14 @@ def _compare_partition(journal: JournalAudit, partition: asyncpg.Record) -> None
     report, flush = journal.report, journal.last_flush
     report.compare_rows(
         "settlement.partition",
-        ("flush_no", "last_seq", "digest", "cycle_no"),
+        ("flush_no", "last_seq", "digest", "cycle_no", "funds_kept"),
         {
             f"part {report.part}": (
                 flush.flush_no if flush else 0,
                 journal.last_seq,
                 report.head,
                 journal.main_cycle_no,
+                journal.funds.kept,
             )
         },
         {
@@ -235,6 +236,7 @@ def _compare_partition(journal: JournalAudit, partition: asyncpg.Record) -> None
                 partition["last_seq"],
                 partition["digest"],
                 partition["cycle_no"],
+                partition["funds_kept"],
             )
         },
     )

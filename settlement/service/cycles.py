@@ -18,7 +18,7 @@ from settlement.core.trail import By, Change
 from settlement.service import trail
 from settlement.service.clearing import PART
 from settlement.service.objections import open_objections
-from settlement.store import calendars
+from settlement.store import calendars, funds
 from settlement.store import cycles as store
 from settlement.store.balances import fetch_owed
 
@@ -73,12 +73,19 @@ async def settle_cycle(clearing: Clearing, *, cycle_no: int, body: bytes = b"") 
         body: Names the trail's entry that asks for it; empty where nobody asked.
 
     Returns:
-        The settlement's event, or CYCLE_NOT_CLOSED.
+        The settlement's event, or CYCLE_NOT_CLOSED, or SETTLE_FROM_FUNDS where funds are kept (rule U13).
     """
     outcome = await _administer(clearing, [_settle(cycle_no, body)], f"cycle {cycle_no}")
     if isinstance(outcome, Refusal) and outcome.reason is Reason.IDEMPOTENCY_CONFLICT:
         return Refusal(Reason.CYCLE_NOT_CLOSED, f"somebody else settled cycle {cycle_no}")
     return outcome
+
+
+async def why_not_on_word(pool: Pool) -> Refusal | None:
+    """Say why no cycle can be settled on somebody's word, if none can: funds are kept (rule U13)."""
+    if not await funds.fetch_kept(pool, part=PART):
+        return None
+    return Refusal(Reason.SETTLE_FROM_FUNDS, "funds are kept here: settle with `tongdui settle`")
 
 
 async def close_asked(

@@ -39,7 +39,7 @@ async def fetch_partition(conn: Connection, *, part: int) -> asyncpg.Record | No
     """The partition's row; instants as microseconds since 1970."""
     return await conn.fetchrow(
         """
-        SELECT epoch, flush_no, last_seq, digest, cycle_no, clock_source,
+        SELECT epoch, flush_no, last_seq, digest, cycle_no, clock_source, funds_kept,
                (extract(epoch FROM clock) * 1000000)::bigint AS clock_us
           FROM settlement.partition
          WHERE part = $1

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 async def load_funds(conn: Reader, *, part: int) -> Funds:
     """Everybody's money as the last committed flush left it; of settled cycles nothing is kept."""
     funds = Funds()
+    funds.kept = await fetch_kept(conn, part=part)
     funds.balances = {row["party"]: row["cu"] for row in await fetch_funds(conn, part=part)}
     funds.contributions = {
         row["party"]: row["cu"] for row in await fetch_contributions(conn, part=part)
@@ -47,6 +48,8 @@ async def write_funds(conn: Connection, *, part: int, change: FundsChange) -> No
             INSERT INTO settlement.contribution (part, party, cu)
             SELECT $1, * FROM unnest($2::int[], $3::bigint[])
                 ON CONFLICT (part, party) DO UPDATE SET cu = EXCLUDED.cu
+        ), begun AS (
+            UPDATE settlement.partition SET funds_kept = true WHERE part = $1 AND $9
         ), debts AS (
             INSERT INTO settlement.debt (part, debtor, creditor, cu)
             SELECT $1, * FROM unnest($4::int[], $5::int[], $6::bigint[])
@@ -64,6 +67,7 @@ async def write_funds(conn: Connection, *, part: int, change: FundsChange) -> No
         list(change.debts.values()),
         list(change.balances),
         list(change.balances.values()),
+        change.begun,
     )
     await conn.executemany(
         """
@@ -72,6 +76,13 @@ async def write_funds(conn: Connection, *, part: int, change: FundsChange) -> No
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
         """,
         [(part, cycle_no, *pair) for cycle_no, pair in change.discharged],
+    )
+
+
+async def fetch_kept(conn: Reader, *, part: int) -> bool:
+    """Whether a movement of the bank was ever booked (rule U13)."""
+    return bool(
+        await conn.fetchval("SELECT funds_kept FROM settlement.partition WHERE part = $1", part)
     )
 
 

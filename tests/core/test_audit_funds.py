@@ -66,6 +66,8 @@ FORGERIES = {
         change(11, value_cu=150), "seq 15", "funds of merchant 4 after the run"),
     "a settlement without the money": (
         change(25, value_cu=20), "seq 26", "funds of merchant 4 after the settlement"),
+    "a settlement on a word": (
+        change(26, value_cu=0), "seq 26", "settlement where funds are kept (rule U13)"),
     "a settlement of another sum": (change(26, value_cu=297), "seq 26", "value_cu"),
     "more paid back than is owed": (change(28, value_cu=41), "seq 28", "debt that is paid back"),
     "a gift": (append(28, acceptor=1, credited_units=0, value_cu=1), "seq 29", "debt that is paid back"),
@@ -74,7 +76,7 @@ FORGERIES = {
 
 @pytest.mark.parametrize("name", FORGERIES)
 def test_money_that_must_never_have_moved_is_found(name):
-    """Rules U2 to U7, U10 and U11: digests that are right do not hide what the writer must have refused."""
+    """Rules U2 to U7, U10, U11 and U13: digests that are right do not hide what the writer must have refused."""
     forge, key, rule = FORGERIES[name]
     events = journal()
     forge(events)

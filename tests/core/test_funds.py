@@ -205,6 +205,35 @@ def test_money_that_a_closed_cycle_needs_is_not_given_back():
     assert sum(books.funds.balances.values()) == 500
 
 
+@pytest.mark.parametrize(
+    "movement", ["funds", "collateral", "of the default fund", "fees paid out"]
+)
+def test_where_funds_are_kept_nothing_is_settled_on_a_word(movement):
+    """Rule U13: after any movement of the bank a word is refused, and with the money the cycle settles as before.
+
+    A movement that is refused was none, and the refusal moves nothing.
+    """
+    books = closed_books((1, 2, 500))
+    assert said(books, deposit(9, 100))[0] is Kind.REFUSED
+    assert not books.funds.kept
+    books.take()
+    booked: dict[str, BooksCommand] = {
+        "funds": deposit(1, 500),
+        "collateral": deposit(3, 1, Pot.COLLATERAL),
+        "of the default fund": deposit(0, 1, Pot.DEFAULT_FUND),
+        "fees paid out": do(PayOut, party=-1, pot=0, cu=1),
+    }
+    books.decide(booked[movement])
+    change = books.take().funds
+    assert change is not None
+    assert change.begun
+    assert said(books, settle(1, funded=False)) == (Kind.REFUSED, 145)
+    assert (books.accounts[1].unsettled, books.take().funds) == (-500, None)
+    if movement != "funds":
+        books.decide(deposit(1, 500))
+    assert said(books, settle(1))[0] is Kind.CYCLE_SETTLED
+
+
 def test_nobody_takes_out_what_another_has_not_paid_in():
     """Rule U4: where a cycle was settled on somebody's word, a payee's money is given out only once it is there."""
     books = closed_books((1, 2, 500))

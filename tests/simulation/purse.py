@@ -255,6 +255,8 @@ class Purse:
         """A closed cycle moves into the funds."""
         if cycle not in self.unsettled_cycles():
             return self.refuse_plainly("cycle_not_closed")
+        if not funded and (self.events("deposited") or self.events("paid_out")):
+            return self.refuse_plainly("settle_from_funds")
         lacking = self.lacking(cycle) if funded else {}
         if lacking:
             return self.refuse_plainly("funds_insufficient", min(lacking))

@@ -20,6 +20,7 @@ from settlement.core.trail import By
 from settlement.core.waterfall import StepKind
 from settlement.service import reports, trail
 from settlement.service.batches import CutBatch, cut_batch
+from settlement.service.cycles import settle_cycle, why_not_on_word
 from settlement.service.default_records import verify_records
 from settlement.service.funding import (
     BankBooked,
@@ -42,6 +43,7 @@ from settlement.service.settling import (
     why_not,
 )
 from settlement.signing.keyring import Keyring
+from settlement.store.funds import load_funds
 from tests.golden.packages import golden_keyring
 from tests.simulation.compare import assert_audits_clean
 from tests.simulation.ground import BODY, House, make_writer, new_key, open_house, order_of, terms
@@ -137,8 +139,9 @@ async def told_of_the_bank(house: House) -> str:
 
 
 async def test_a_cycle_is_paid_in_settled_and_paid_out_as_the_bank_shows(house, keyring, tmp_path):
-    """Rules U5, U6 and U12: matched payments are booked once; the cycle settles when all is there; then money goes out.
+    """Rules U5, U6, U12, U13: matched payments are booked once; a cycle settles when all is there; then money goes out.
 
+    From the first payment on a word settles nothing, also of books that are loaded again.
     Whoever pays exactly what it is told has its carry left, and books and bank agree at the end.
     """
     made = await cut_batch(
@@ -147,6 +150,7 @@ async def test_a_cycle_is_paid_in_settled_and_paid_out_as_the_bank_shows(house, 
     assert isinstance(made, CutBatch)
     breaks = await list_breaks(house.pool, account=ACCOUNT, holders=HOLDERS, at=NOW)
     due = {one.payments[0].party_no: one.payments[0] for one in breaks}
+    assert await why_not_on_word(house.pool) is None
     assert {party: one.amount_fen for party, one in due.items()} == {1: 8_000, 2: -4_000, 3: -4_000}
     refused = await settled(house)
     assert refused is not None
@@ -161,6 +165,13 @@ async def test_a_cycle_is_paid_in_settled_and_paid_out_as_the_bank_shows(house, 
     assert rehearsed == await booked(house)
     assert [one.parts for one in rehearsed.booked] == [((1, Pot.FUNDS, 800_000),)]
     assert (await booked(house)).booked == ()
+    on_word = await settle_cycle(house.writer, cycle_no=1)
+    assert isinstance(on_word, Refusal)
+    assert on_word.reason is Reason.SETTLE_FROM_FUNDS
+    told = await why_not_on_word(house.pool)
+    assert told is not None
+    assert told.reason is Reason.SETTLE_FROM_FUNDS
+    assert (await load_funds(house.pool, part=1)).kept
     assert await settled(house) is None
     again = await settled(house)
     assert again is not None

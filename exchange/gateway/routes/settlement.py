@@ -157,14 +157,19 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         method="POST",
         path="/v1/cycles/{cycle}/settle",
-        summary="Count a closed cycle as funded and paid.",
+        summary="Count a closed cycle as funded and paid, where merchants pay each other outside this ledger's funds.",
         who=Who.OPERATOR,
         handler=handlers.post_cycle_settle,
         repeat="a cycle settles once; a repeat is refused with `cycle_not_closed`.",
         request={},
         response={JSON_TYPE: cycles.SettleAnswer},
         parameters=(_CYCLE,),
-        refusals=(Reason.CYCLE_NOT_CLOSED, Reason.OBJECTION_OPEN, Reason.SECOND_PERSON_NEEDED),
+        refusals=(
+            Reason.CYCLE_NOT_CLOSED,
+            Reason.SETTLE_FROM_FUNDS,
+            Reason.OBJECTION_OPEN,
+            Reason.SECOND_PERSON_NEEDED,
+        ),
     ),
     Route(
         method="GET",
