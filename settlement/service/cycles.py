@@ -137,8 +137,11 @@ async def settle_asked(
     """Count a closed cycle as funded and paid because somebody says so, which the trail keeps.
 
     Returns:
-        The settlement's event, CYCLE_NOT_CLOSED, or OBJECTION_OPEN while a merchant objects to its batch.
+        The settlement's event, CYCLE_NOT_CLOSED, SETTLE_FROM_FUNDS where funds are kept (rule U13), or
+        OBJECTION_OPEN while a merchant objects to its batch.
     """
+    if refused := await why_not_on_word(pool):
+        return refused
     objections = await open_objections(pool, cycle_no=cycle_no, cycle_id=cycle_id)
     if refused := objections.why_not(despite=False):
         return refused
