@@ -110,7 +110,7 @@ class Treasury:
         """What the bank says lies in the house's account, and what the books say, both in CU."""
         from settlement.service.funding import custody
 
-        state = await custody(self.pool, account=self.parties.house.account.number)
+        state = await custody(self.pool)
         if state.bank_fen is None:
             raise Unusable("the bank has not stated anything yet")
         return state.bank_fen * 100, state.books_cu

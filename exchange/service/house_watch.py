@@ -23,7 +23,7 @@ from settlement.core.report import CheckFailed
 from settlement.service.ageing_report import open_cases
 from settlement.service.confirmations import list_batches
 from settlement.service.cycles import page_of_cycles
-from settlement.service.funding import custody, purses
+from settlement.service.funding import custody, last_account, purses
 from settlement.service.reconciliation import list_breaks
 from settlement.service.signatures import reached
 from settlement.signing.keyring import Keyring, KeyringUnusable
@@ -110,7 +110,8 @@ async def read_figures(pool: Pool, *, keys: Path, packages: Path, now: datetime)
         now: The instant.
     """
     state = await custody(pool)
-    breaks = await list_breaks(pool, account=state.account, holders={}, at=now)
+    account = await last_account(pool)
+    breaks = await list_breaks(pool, account=account, holders={}, at=now)
     closed = await page_of_cycles(pool, after_no=-1, state="closed", limit=NEWEST)
     batches = [
         {one.state for one in batch.standings.values()}

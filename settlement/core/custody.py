@@ -53,14 +53,14 @@ class Custody:
     """What the bank holds, and what the books say that it holds.
 
     Attributes:
-        account: The house's account.
-        bank_fen: Closing balance of the last statement.
+        accounts: The house's accounts of which the bank has stated anything, in order.
+        bank_fen: Closing balances of their last statements together.
         books_cu: Funds and collateral of all together.
         announced_cu: Money that was counted though the bank has not shown it, CU.
         unbooked: Movements that the books do not have.
     """
 
-    account: str
+    accounts: tuple[str, ...]
     bank_fen: int
     books_cu: int
     announced_cu: int

@@ -197,24 +197,24 @@ def _paying(residuals: Iterable[Mapping[int, int]], merchant_no: int) -> int:
     return -sum(min(0, each.get(merchant_no, 0)) for each in residuals)
 
 
-async def custody(pool: Pool, *, account: str = "") -> Custody:
-    """Hold the books against the bank.
-
-    Args:
-        pool: Database.
-        account: The house's account; that of the last statement where none is named.
-    """
+async def custody(pool: Pool) -> Custody:
+    """Hold the books against the bank: against all accounts of the house that it has stated anything of."""
     async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
-        account = account or await bank.fetch_last_account(conn)
+        closing = await store.fetch_closing(conn)
         funds = await funds_store.load_funds(conn, part=PART)
         collateral = await store.fetch_collateral(conn, part=PART)
         return Custody(
-            account=account,
-            bank_fen=await store.fetch_closing_fen(conn, account=account),
+            accounts=tuple(closing),
+            bank_fen=sum(closing.values()),
             books_cu=sum(funds.balances.values()) + sum(row["collateral_cu"] for row in collateral),
             announced_cu=max(0, -funds.of(HOUSE_TRANSIT)),
-            unbooked=tuple(await _unbooked(conn, account, {})),
+            unbooked=tuple(await _unbooked(conn, None, {})),
         )
+
+
+async def last_account(pool: Pool) -> str:
+    """Account of the statement that was imported last; empty before the first."""
+    return await bank.fetch_last_account(pool)
 
 
 async def book_bank(
@@ -309,7 +309,9 @@ def _require_pots(
                 )
 
 
-async def _unbooked(conn: store.Connection, account: str, known: Mapping[str, int]) -> list[Entry]:
+async def _unbooked(
+    conn: store.Connection, account: str | None, known: Mapping[str, int]
+) -> list[Entry]:
     rows = await store.fetch_unbooked(conn, part=PART, account=account)
     match_nos = sorted({row["match_no"] for row in rows if row["match_no"] is not None})
     payments: dict[int, list[tuple[int, int]]] = {}

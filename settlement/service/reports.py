@@ -144,7 +144,7 @@ async def standing(
         as_of_us=as_of_us,
         last_seq=through_seq,
         source=source,
-        custody=bank if bank and bank.account else None,
+        custody=bank if bank and bank.accounts else None,
     )
 
 
@@ -283,7 +283,7 @@ def _bank(found: Custody | None) -> tuple[Fact, ...]:
     if found is None:
         return ()
     differs = found.why_not() or "the books say the same 与账簿一致"
-    text = f"{found.account}: {fen_text(found.bank_fen)}; {differs}"
+    text = f"{' + '.join(found.accounts)}: {fen_text(found.bank_fen)}; {differs}"
     return (Fact(name="bank's last statement", chinese="最近银行对账单", text=text),)
 
 

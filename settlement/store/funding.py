@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 async def fetch_unbooked(
-    conn: Connection | asyncpg.Pool, *, part: int, account: str
+    conn: Connection | asyncpg.Pool, *, part: int, account: str | None
 ) -> list[Record]:
-    """Movements of an account that no event books, with the match that holds each, oldest first.
+    """Movements of an account (of all for None) that no event books, with the match that holds each, oldest first.
 
-    What was on the account before its first statement stands there as that statement's entry 0. The key of a booking
+    What was on an account before its first statement stands there as that statement's entry 0. The key of a booking
     is made of the numbers of statement and entry; see `settlement.service.funding.booking_key`.
     """
     rows: list[Record] = await conn.fetch(
@@ -57,7 +57,7 @@ async def fetch_unbooked(
                    ON v.key = ('62616e6b' || to_hex(attempt.number) || '0008000' || named.numbers)::uuid
                   AND v.caller = 0 AND v.step = 0 AND v.part = $2
           ) AS again ON first.kind = 2
-         WHERE s.account = $1
+         WHERE ($1::text IS NULL OR s.account = $1)
            AND e.amount_fen <> 0
            AND (first.kind IS NULL OR (first.kind = 2 AND NOT again.booked))
          ORDER BY e.statement_no, e.entry_no
@@ -68,18 +68,17 @@ async def fetch_unbooked(
     return rows
 
 
-async def fetch_closing_fen(conn: Connection | asyncpg.Pool, *, account: str) -> int:
-    """Closing balance of an account's last statement; 0 before the first."""
-    fen: int | None = await conn.fetchval(
+async def fetch_closing(conn: Connection | asyncpg.Pool) -> dict[str, int]:
+    """Closing balance of each account's last statement, fen, by account."""
+    rows = await conn.fetch(
         """
-        SELECT closing_fen
+        SELECT account, closing_fen
           FROM settlement.bank_statement AS s
-         WHERE account = $1
-           AND NOT EXISTS (SELECT FROM settlement.bank_statement AS n WHERE n.follows = s.statement_no)
-        """,
-        account,
+         WHERE NOT EXISTS (SELECT FROM settlement.bank_statement AS n WHERE n.follows = s.statement_no)
+         ORDER BY account
+        """
     )
-    return fen or 0
+    return {row["account"]: row["closing_fen"] for row in rows}
 
 
 async def fetch_collateral(conn: Connection | asyncpg.Pool, *, part: int) -> list[Record]:

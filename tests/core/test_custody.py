@@ -62,7 +62,7 @@ def test_the_houses_leg_evens_its_rounding_out(fen, rounding_cu, parts):
 
 def test_a_release_is_blocked_by_the_first_thing_that_differs():
     """Rule U12: an open movement by its name, then the balance, then money that was only announced; else nothing."""
-    held = Custody(account="1", bank_fen=500, books_cu=50_000, announced_cu=0, unbooked=())
+    held = Custody(accounts=("1",), bank_fen=500, books_cu=50_000, announced_cu=0, unbooked=())
     assert held.why_not() == ""
     assert "3/14 of statement S, 5.00 yuan (r)" in replace(held, unbooked=(ENTRY,)).why_not()
     assert "and 1 more" in replace(held, unbooked=(ENTRY, ENTRY)).why_not()

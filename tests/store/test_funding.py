@@ -82,15 +82,17 @@ def moved(fen: int, *, reference: str = "", account: str = "", day: int = 1) -> 
     )  # fmt: skip
 
 
-async def shown(house: House, entries: Sequence[BankEntry], *, opening_fen: int = 0) -> None:
+async def shown(
+    house: House, entries: Sequence[BankEntry], *, opening_fen: int = 0, account: str = ACCOUNT
+) -> None:
     """The bank's next statement arrives."""
     day = entries[0].booked_on
     statement = BankStatement(
-        account=ACCOUNT, number=f"S{day}", opened_on=day, closed_on=day, opening_fen=opening_fen,
+        account=account, number=f"S{day}", opened_on=day, closed_on=day, opening_fen=opening_fen,
         closing_fen=opening_fen + sum(one.amount_fen for one in entries), entries=tuple(entries),
     )  # fmt: skip
     await import_statements(
-        house.pool, [statement], account=ACCOUNT, holders=HOLDERS, by=TINA, at=NOW, days_max=31
+        house.pool, [statement], account=account, holders=HOLDERS, by=TINA, at=NOW, days_max=31
     )
 
 
@@ -208,6 +210,28 @@ async def test_a_movement_that_nobody_claims_blocks_every_release(house):
     blocked = await move_asked(house.pool, house.writer, out, names={}, by=TINA, now=NOW)
     assert blocked == refused
     assert (await booked(house, said={(1, 2): (2, Pot.COLLATERAL)})).open == ()
+    assert await settled(house) is None
+    await whole(house)
+
+
+async def test_what_lies_in_several_accounts_is_held_against_the_books_together(house):
+    """Rule U12: money between the house's accounts is in transit and blocks; where both banks show it, all agree."""
+    transit = (-4, Pot.FUNDS)
+    await shown(house, [moved(10_000, account="2002A")])
+    await booked(house)
+    await shown(house, [moved(-700, day=2)], opening_fen=10_000)
+    await booked(house, said={(2, 1): transit})
+    refused = await settled(house)
+    assert refused is not None
+    assert "7.0000 yuan are announced" in refused.detail
+    await shown(house, [moved(700, day=2)], account="1001000000000000009")
+    refused = await settled(house)
+    assert refused is not None
+    assert "movement 3/1 of statement" in refused.detail
+    await booked(house, account="1001000000000000009", said={(3, 1): transit})
+    held = await custody(house.pool)
+    assert (held.why_not(), held.bank_fen, held.books_cu) == ("", 10_000, 1_000_000)
+    assert held.accounts == (ACCOUNT, "1001000000000000009")
     assert await settled(house) is None
     await whole(house)
 
