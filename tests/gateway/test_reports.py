@@ -19,7 +19,6 @@ from schemas.wire.reports import ReportAnswer
 from settlement.core.command import Deposit, Pot
 from settlement.core.trail import PROGRAM
 from settlement.service.batches import CutBatch, cut_batch
-from settlement.service.confirmations import list_batches
 from settlement.service.cycles import list_cycles
 from settlement.service.funding import set_level
 from tests.documents.text import ROOT
@@ -154,6 +153,9 @@ async def test_a_merchant_sees_its_money_and_the_house_everybodys(shared_house: 
     made = await cut_batch(house.pool, cycle_no=number, keyring=keyring, out=tmp_path, now=now)
     assert isinstance(made, CutBatch)
     air = (await house.services.shelf.offer()).catalogue.by_code["AIR"]
+    await object_to(house.pool, cycle_no=number, merchant_no=air)
+    refused = await house.call("POST", f"/v1/cycles/{closed['closed']}/settle")
+    assert (refused.status, refused.reason) == (409, "objection_open")
     key = key_bytes("a deposit")
     await house.writer.submit([Deposit(0, key, bytes(16), air, Pot.FUNDS, 5_000)])
     await set_level(house.pool, merchant_no=air, code="AIR", level_cu=9_000, by=PROGRAM, at=now)
@@ -214,11 +216,6 @@ async def told_to_operators(house: House, packages: Path) -> None:
     read = house.services.house_watch.figures
     await house.call("GET", "/metrics", caller=None)
     assert house.services.house_watch.figures is read
-    [batch] = await list_batches(house.pool, now=house.services.now(), limit=1)
-    air = (await house.services.shelf.offer()).catalogue.by_code["AIR"]
-    await object_to(house.pool, cycle_no=batch.cycle_no, merchant_no=air)
-    refused = await house.call("POST", f"/v1/cycles/{batch.cycle_id}/settle")
-    assert (refused.status, refused.reason) == (409, "objection_open")
     later = house.services.now() + timedelta(days=9)
     figures = await read_figures(house.pool, keys=packages / "keys", packages=packages, now=later)
     assert (figures.disputes, figures.unsigned, figures.unanswered, figures.objected) == (
