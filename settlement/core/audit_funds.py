@@ -13,7 +13,7 @@ from settlement.core.event import Kind
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from settlement.core.audit import AccountFigures, CycleFigures
+    from settlement.core.audit_figures import AccountFigures, CycleFigures
 
     Differ = Callable[[int, str, object, object], None]
 
