@@ -482,6 +482,8 @@ class _Arrangement(_Change):
 
 
 class _Settle(_Change):
+    """A closed cycle counts as paid; where funds are kept, the entry allows `tongdui settle`, which looks at them."""
+
     terms = wire.SettleTerms
 
     def subject(self, terms: wire.SettleTerms) -> str:
@@ -521,6 +523,8 @@ class _Settle(_Change):
         keys: Path,
     ) -> Refusal | None:
         del proposal_no, keys
+        if await cycles.why_not_on_word(pool):
+            return None
         for row in await cycles.list_cycles(pool):
             if row["cycle_id"] == terms.cycle:
                 outcome = await cycles.settle_cycle(clearing, cycle_no=row["cycle_no"], body=body)

@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from exchange.service.controlled import ACTIONS
 from schemas.files.bank_statement import BankEntry, BankStatement
 from schemas.values.reason import Reason, Refusal
+from schemas.wire.proposals import SettleTerms
 from settlement.core.command import Deposit, PayOut, Pot
 from settlement.core.event import Kind
 from settlement.core.trail import By
@@ -174,6 +176,18 @@ async def test_a_cycle_is_paid_in_settled_and_paid_out_as_the_bank_shows(house, 
     assert told is not None
     assert told.reason is Reason.SETTLE_FROM_FUNDS
     assert (await load_funds(house.pool, part=1)).kept
+    approved = await ACTIONS["cycle.settle"].carry_out(
+        house.pool,
+        house.writer,
+        SettleTerms(cycle="first"),
+        proposal_no=1,
+        body=BODY,
+        keys=tmp_path,
+    )
+    assert approved is None
+    still = await standing(house.pool, cycle_id="first")
+    assert still is not None
+    assert still.state == "closed"
     assert await settled(house) is None
     again = await settled(house)
     assert again is not None
