@@ -103,15 +103,13 @@ async def _settle(
                 home, pool, dsn, keyring, state, debtor, codes, dry_run=dry_run, despite=despite
             )
             told["steps"] = [_step_json(each, codes) for each in steps]
-        elif dry_run:
-            refused = await settling.why_not(pool, state, codes) or objections.why_not(
-                despite=despite
-            )
         else:
             refused = await settling.why_not(pool, state, codes) or await settling.why_unsigned(
                 pool, state, keyring=keyring, packages=home.packages
             )
-            if refused is None:
+            if refused is None and dry_run:
+                refused = objections.why_not(despite=despite)
+            elif refused is None:
                 async with clearing_of(home, dsn) as clearing:
                     refused = await settling.settle_funded(
                         pool,

@@ -74,6 +74,10 @@ def test_a_cycle_is_funded_and_settled_at_the_command_line(with_orders: Command,
     assert (objected["refused"], objected["objections"]) == ("objection_open", ["B"])
     assert "objection_open: B object" in tongdui("settle", cycle).stderr
     nevertheless = ("settle", cycle, "--despite-objections")
+    package = tongdui.home / "packages" / cycle
+    package.rename(package.with_name("away"))
+    assert "package_not_signed" in tongdui(*nevertheless, "--dry-run").stderr
+    package.with_name("away").rename(package)
     assert "would settle" in tongdui(*nevertheless, "--dry-run").stdout
     assert "settled 已结算" in tongdui(*nevertheless).stdout
     assert "is settled" in tongdui("settle", cycle).stderr
