@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 _merchant = click.option("--merchant", required=True, metavar="CODE", help="Whose lines.")
 _cycle = click.option("--cycle", "cycle_id", required=True, metavar="ID", help="Of which cycle.")
+_PACKED_MAPS = (*(bytes([first]) for first in range(0x80, 0x90)), b"\xde", b"\xdf")
+"""How the head of a msgpack file begins: it is a map."""
 _days = click.option(
     "--days",
     type=click.IntRange(0, 31),
@@ -220,6 +222,9 @@ def _bring(file: Path, mapping: Path | None, *, merchant: str, cycle_id: str) ->
             yield from read_merchant_header(opened, size, merchant=merchant, cycle_id=cycle_id)[1]
 
     with file.open("rb") as opened:
+        if not opened.read(1).startswith(_PACKED_MAPS):
+            raise Unusable(f"{file}: no msgpack of this form; a CSV needs --mapping")
+        opened.seek(0)
         basis, _ = read_merchant_header(opened, size, merchant=merchant, cycle_id=cycle_id)
     return MerchantFile(name=file.name, basis=basis, lines=read_packed)
 

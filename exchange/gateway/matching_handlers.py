@@ -88,7 +88,7 @@ async def post_match_undo(call: Call) -> web.StreamResponse:
 
 async def _decide(call: Call, *, accepted: bool) -> web.StreamResponse:
     wanted = await call.read(DecisionRequest)
-    number = int(call.request.match_info["match_no"])
+    number = _number(call)
     decide = accept_difference if accepted else undo_match
     try:
         await decide(
@@ -100,6 +100,12 @@ async def _decide(call: Call, *, accepted: bool) -> web.StreamResponse:
     except MatchRefused as error:
         return call.refuse(Reason.MATCH_REFUSED, str(error))
     return call.answer(DecisionAnswer(match=number, state="accepted" if accepted else "undone"))
+
+
+def _number(call: Call) -> int:
+    """The match that the path names; 0, which no match has, for what is no number of one."""
+    text: str = call.request.match_info["match_no"]
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
 
 
 def _view(one: LineBreak) -> LineBreakView:

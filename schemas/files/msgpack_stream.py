@@ -35,6 +35,8 @@ def read_objects(file: BinaryIO, size: int) -> Iterator[object]:
             yield value
             number += 1
     except (ValueError, msgpack.UnpackException, RecursionError) as error:
-        raise SchemaError(f"$[{number}]", f"not msgpack: {error}") from error
+        raise SchemaError(
+            f"$[{number}]", f"not msgpack: {str(error) or type(error).__name__}"
+        ) from error
     if end != size:
         raise SchemaError(f"$[{number}]", "the file ends within an object")

@@ -90,6 +90,11 @@ def test_a_merchants_file_is_tried_brought_in_and_resolved(with_batch, planted, 
     )
     assert with_batch("reconcile", "lines", *OF).stdout == "no breaks 无差异\n"
     assert_one_sentence(with_batch("reconcile", "lines", "--merchant", "NOBODY", "--cycle", CYCLE))
+    no_map = with_batch.home / "own.csv"
+    no_map.write_text("order,amount\n")
+    assert "a CSV needs --mapping" in assert_one_sentence(
+        with_batch("reconcile", "merchant", no_map, *OF)
+    )
     statement = with_batch.home / "packages" / CYCLE / "statements" / f"{MERCHANT}.msgpack"
     statement.unlink()
     missing = assert_one_sentence(with_batch("reconcile", "cycle", CYCLE), status=1)

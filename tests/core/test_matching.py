@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from datetime import date
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from settlement.core.breaks import Movement, Payment, items
 from settlement.core.matching import PARTS_MAX, BreakKind, Item, Step, match
 
 DAYS_MAX = 2
@@ -248,6 +250,25 @@ def test_many_open_amounts_of_one_party_are_left_to_people():
     ours = [Item(amount=2**place, day=1, party="p") for place in range(PARTS_MAX + 1)]
     assert match(ours, [Item(amount=3, day=1, party="p")], days_max=1).matches == ()
     assert match(ours[:-1], [Item(amount=3, day=1, party="p")], days_max=1).matches != ()
+
+
+def test_what_names_one_payment_is_no_sum_of_others():
+    """Of three payments, one movement names the first (which has moved) and comes to the two others: it is not them."""
+    first, *others = (
+        Payment(
+            cycle_no=number, party_no=1, code="p", payment_id=f"TD00000{number}-78d84abde0a4-1",
+            amount_fen=100 * number, due_on=date(2026, 3, 1),
+        )
+        for number in (1, 2, 3)
+    )  # fmt: skip
+    moved = Movement(
+        statement_no=1, entry_no=1, statement="1", place="", amount_fen=500, booked_on=date(2026, 3, 1),
+        reference=first.payment_id, party_name="", party_account="6222",
+    )  # fmt: skip
+    ours, theirs = items(others, [moved], {"6222": "p"}, closed=[first])
+    assert match(ours, theirs, days_max=1).matches == ()
+    unnamed = [replace(moved, reference="thank you")]
+    assert len(match(*items(others, unnamed, {"6222": "p"}), days_max=1).matches) == 1
 
 
 def test_nothing_moved_is_no_item():

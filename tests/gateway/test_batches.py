@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import msgpack  # type: ignore[import-untyped]
 import pytest
@@ -209,6 +210,10 @@ async def test_a_merchant_sends_its_own_lines_and_sees_what_differs(batch: Batch
     number, why = breaks[0]["match"], {"why": "rounded at the till"}
     decide = f"/v1/admin/matches/{number}"
     assert (await house.call("POST", f"{decide}/accept", why)).status == 403
+    for strange_no in ("abc", "９", "99999999999"):
+        path_of = f"/v1/admin/matches/{quote(strange_no)}/undo"
+        none = await house.call("POST", path_of, why, caller="tina")
+        assert (none.status, none.reason) == (409, "match_refused")
     accepted = await house.call("POST", f"{decide}/accept", why, caller="tina")
     assert accepted.body == {"match": number, "state": "accepted"}
     once = await house.call("POST", f"{decide}/accept", why, caller="tina")

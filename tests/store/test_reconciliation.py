@@ -175,14 +175,19 @@ async def test_money_for_one_batch_is_never_taken_for_anothers(pool):
     payer, batch = payments[3], payments[3].payment_id.rpartition("-")[0]
     told = {"reference": f"for {batch} 2026", "party_account": "6222-0001"}
     gone = batch.replace("TD", "TD9")
-    entries_ = [paid(payer), paid(payer, **told), paid(payments[1], **(told | {"reference": gone}))]
+    entries_ = [
+        paid(payer),
+        paid(payer, **told),
+        paid(payments[1], reference=gone, party_account="7"),
+    ]
     last_fen, done = 0, []
     for number, entry in enumerate(entries_):
         one = statement([entry], number=str(number), opening_fen=last_fen)
         last_fen = one.closing_fen
         done.append(
             await import_statements(
-                pool, [one], account=ACCOUNT, holders={"62220001": payer.code}, by=TREASURER,
+                pool, [one], account=ACCOUNT, by=TREASURER,
+                holders={"62220001": payer.code, "7": payments[1].code},
                 at=datetime.now(UTC),
             )
         )  # fmt: skip
