@@ -1482,6 +1482,8 @@ ALTER TABLE ONLY settlement.match_entry
 
 CREATE UNIQUE INDEX match_entry_once ON settlement.match_entry USING btree (statement_no, entry_no) WHERE holds;
 
+CREATE INDEX match_entry_released ON settlement.match_entry USING btree (statement_no, entry_no) WHERE (NOT holds);
+
 GRANT SELECT,INSERT ON TABLE settlement.match_entry TO tongdui_app;
 
 GRANT UPDATE(holds) ON TABLE settlement.match_entry TO tongdui_app;
@@ -1532,6 +1534,8 @@ ALTER TABLE ONLY settlement.match_line
     ADD CONSTRAINT match_line_pkey PRIMARY KEY (match_no, file_no, line_no);
 
 CREATE UNIQUE INDEX match_line_once ON settlement.match_line USING btree (file_no, line_no) WHERE holds;
+
+CREATE INDEX match_line_released ON settlement.match_line USING btree (file_no, line_no) WHERE (NOT holds);
 
 GRANT SELECT,INSERT ON TABLE settlement.match_line TO tongdui_app;
 

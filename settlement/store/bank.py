@@ -117,7 +117,8 @@ async def fetch_open_entries(conn: Connection, *, account: str) -> list[Record]:
         SELECT e.statement_no, e.entry_no, e.place, e.amount_fen, e.booked_on, e.reference,
                e.bank_reference, e.party_name, e.party_account, s.number AS statement,
                EXISTS (SELECT FROM settlement.match_entry AS u
-                        WHERE u.statement_no = e.statement_no AND u.entry_no = e.entry_no) AS released
+                        WHERE u.statement_no = e.statement_no AND u.entry_no = e.entry_no
+                          AND NOT u.holds) AS released
           FROM settlement.bank_entry AS e
           JOIN settlement.bank_statement AS s USING (statement_no)
          WHERE s.account = $1

@@ -144,7 +144,7 @@ async def stream_open_lines(
         SELECT l.file_no, l.line_no, l.place, l.order_id, l.reference, l.day, l.amount_cu, l.units,
                l.counterparty,
                EXISTS (SELECT FROM settlement.match_line AS u
-                        WHERE u.file_no = l.file_no AND u.line_no = l.line_no) AS released
+                        WHERE u.file_no = l.file_no AND u.line_no = l.line_no AND NOT u.holds) AS released
           FROM settlement.merchant_line AS l
           JOIN settlement.merchant_file AS f USING (file_no)
          WHERE f.cycle_no = $1 AND f.merchant_no = $2 AND f.withdrawn_at IS NULL AND l.amount_cu <> 0

@@ -11,6 +11,7 @@ from schemas.files.bank_statement import BankEntry
 from settlement.core.event import Kind
 from tests.bank_files import camt053
 from tests.cli.conftest import Command, assert_one_sentence
+from tests.cli.killing import killed_while_it_waits, on_database
 from tests.objections import object_to
 from tests.simulation.ground import open_house, order_of, terms
 
@@ -37,10 +38,24 @@ async def _object(dsn: str) -> None:
         await object_to(pool, cycle_no=1, merchant_no=2)
 
 
+async def _books(conn: asyncpg.Connection) -> tuple[list[str], dict[int, int], int]:
+    """States of the cycles, funds by party, and how many settlements stand in the journal; positions come to 0."""
+    assert not await conn.fetchval("SELECT sum(net_cu)::bigint FROM settlement.position")
+    states = await conn.fetch("SELECT state FROM settlement.cycle ORDER BY cycle_no")
+    funds = await conn.fetch("SELECT party, cu FROM settlement.funds")
+    settled = "SELECT count(*) FROM settlement.event WHERE kind = $1"
+    return (
+        [row["state"] for row in states],
+        {row["party"]: row["cu"] for row in funds},
+        await conn.fetchval(settled, Kind.CYCLE_SETTLED),
+    )
+
+
 def test_a_cycle_is_funded_and_settled_at_the_command_line(with_orders: Command, tmp_path: Path):
     """Dry runs change nothing; who has not paid in is named; what nobody claims blocks the release.
 
-    So does an objection, unless it is said that it does not, which the trail keeps (Z6).
+    So does an objection, unless it is said that it does not, which the trail keeps (Z6). A settlement that is killed
+    with kill -9 when its event is written changes nothing; asked again, it is done once.
     """
     tongdui = with_orders
     cycle = tongdui.json("cycle", "close")["closed"]
@@ -79,7 +94,14 @@ def test_a_cycle_is_funded_and_settled_at_the_command_line(with_orders: Command,
     assert "package_not_signed" in tongdui(*nevertheless, "--dry-run").stderr
     package.with_name("away").rename(package)
     assert "would settle" in tongdui(*nevertheless, "--dry-run").stdout
+    before = on_database(tongdui, _books)
+    assert (before[0], before[2]) == (["closed", "open"], 0)
+    killed_while_it_waits(tongdui, "cycle", "event", *nevertheless)
+    assert on_database(tongdui, _books) == before
     assert "settled 已结算" in tongdui(*nevertheless).stdout
+    after = on_database(tongdui, _books)
+    assert (after[0], after[2]) == (["settled", "open"], 1)
+    assert sum(after[1].values()) == sum(before[1].values())
     assert "is settled" in tongdui("settle", cycle).stderr
 
     assert "funds_insufficient" in tongdui("fund", "withdraw", "B", "1.0001").stderr

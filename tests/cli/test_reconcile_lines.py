@@ -2,10 +2,8 @@
 
 import asyncio
 import csv
-from collections.abc import Awaitable, Callable
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 import pytest
@@ -14,6 +12,7 @@ from schemas.files.bank_statement import BankEntry
 from schemas.files.line_breaks import LINE_BREAK_COLUMNS
 from tests.bank_files import camt053
 from tests.cli.conftest import Command, assert_one_sentence
+from tests.cli.killing import killed_while_it_waits, on_database
 from tests.merchant_files import CYCLE, HEAD, MAPPING, MERCHANT, Planted, cut, plant
 
 PARTIES = Path("tests/golden/parties.toml")
@@ -131,7 +130,7 @@ def test_an_import_killed_in_its_middle_is_brought_again_and_nothing_is_doubled(
     ):
         bring = ("reconcile", *words)
         before = _rows(with_batch, *tables)
-        _killed_before_its_end(with_batch, tables[-1], *bring)
+        killed_while_it_waits(with_batch, "trail", tables[-1], *bring)
         assert _rows(with_batch, *tables) == before == [0, 0, 0, 0]
         done = with_batch.json(*bring, status=0 if words[0] == "bank" else 1)
         rows = _rows(with_batch, *tables)
@@ -143,47 +142,11 @@ def test_an_import_killed_in_its_middle_is_brought_again_and_nothing_is_doubled(
     assert actions == ["merchant_file.import", "bank.import"]
 
 
-def _killed_before_its_end(command: Command, written: str, *words: object) -> None:
-    """Start the command while the trail is locked, wait until it waits for that with rows written, and kill it."""
-
-    async def work(conn: asyncpg.Connection) -> None:
-        async with conn.transaction():
-            await conn.execute("LOCK TABLE settlement.trail IN ACCESS EXCLUSIVE MODE")
-            process = command.start(*words)
-            waits = """
-                SELECT count(*)
-                  FROM pg_locks AS waiting
-                  JOIN pg_locks AS held USING (pid)
-                 WHERE NOT waiting.granted AND held.mode = 'RowExclusiveLock' AND held.relation = $1::text::regclass
-            """
-            while not await conn.fetchval(waits, f"settlement.{written}"):
-                assert process.popen.poll() is None, process.popen.communicate()
-                await asyncio.sleep(0.02)
-            process.popen.kill()
-            process.popen.communicate()
-        others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        while await conn.fetchval(others + " AND backend_type = 'client backend'"):
-            await asyncio.sleep(0.02)
-
-    _on_database(command, work)
-
-
 def _rows(command: Command, *tables: str) -> list[int]:
     """How many rows each table has."""
 
     async def work(conn: asyncpg.Connection) -> list[int]:
         return [await conn.fetchval(f"SELECT count(*) FROM settlement.{each}") for each in tables]
 
-    found: list[int] = _on_database(command, work)
+    found: list[int] = on_database(command, work)
     return found
-
-
-def _on_database(command: Command, work: Callable[[asyncpg.Connection], Awaitable[Any]]) -> Any:
-    async def connected() -> Any:
-        conn = await asyncpg.connect(command.database_url)
-        try:
-            return await work(conn)
-        finally:
-            await conn.close()
-
-    return asyncio.run(asyncio.wait_for(connected(), 120))
