@@ -49,7 +49,7 @@ from settlement.core.command import (
 from settlement.core.event import EPOCH_2000_US, PACK, Kind
 from settlement.core.funds import Funds
 from settlement.core.posting import contradiction
-from settlement.core.window import Obligation
+from settlement.core.window import Obligation, note
 
 if TYPE_CHECKING:
     from settlement.core.account import Account
@@ -355,16 +355,9 @@ class Books:
         self, pair: tuple[int, int], orders: int, debit_cu: int, value_cu: int, fee_cu: int, /
     ) -> None:
         """Book what cleared orders of one pair come to; the two merchants' positions were moved with them."""
-        self.moved_pairs.add(pair)
         self.fees_cu += fee_cu
         self.rounding_cu += debit_cu - value_cu
-        obligation = self.obligations.get(pair)
-        if obligation is None:
-            obligation = self.obligations[pair] = Obligation()
-        obligation.orders += orders
-        obligation.debit += debit_cu
-        obligation.value += value_cu
-        obligation.fee += fee_cu
+        note(self.obligations, self.moved_pairs, pair, orders, debit_cu, value_cu, fee_cu)
 
     # Commands without a rider -------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from schemas.values.amounts import SUM_LIMIT
 from schemas.values.ids import HOUSE_FEES, HOUSE_ROUNDING
 from settlement.core import headroom
-from settlement.core.window import Obligation
+from settlement.core.window import note
 
 if TYPE_CHECKING:
     from settlement.core.books import Books
@@ -30,7 +30,11 @@ def credit(
     fee_cu: int,
     /,
 ) -> None:
-    """Book the credits of a cleared order and its bilateral gross; in a window its debit too."""
+    """Book the credits of a cleared order and its bilateral gross; in a window its debit too.
+
+    Raises:
+        OverflowError: The pair's sum passes what the books can hold; they are of no use then, and are loaded again.
+    """
     pair = (issuer, acceptor)
     if window is not None:
         window.add(pair, debit_cu, value_cu, fee_cu)
@@ -39,24 +43,15 @@ def credit(
         _post_beside(books, window, issuer, acceptor, debit_cu, value_cu, fee_cu)
         return
     books.accounts[acceptor].open += value_cu - fee_cu
-    books.fees_cu += fee_cu
-    books.rounding_cu += debit_cu - value_cu
-    books.moved_pairs.add(pair)
-    obligation = books.obligations.get(pair)
-    if obligation is None:
-        obligation = books.obligations[pair] = Obligation()
-    if obligation.debit + debit_cu >= SUM_LIMIT:
+    books.move(pair, 1, debit_cu, value_cu, fee_cu)
+    if books.obligations[pair].debit >= SUM_LIMIT:
         raise _too_much(pair)
-    obligation.orders += 1
-    obligation.debit += debit_cu
-    obligation.value += value_cu
-    obligation.fee += fee_cu
 
 
 def take_back(
     books: Books, issuer: int, acceptor: int, debit_cu: int, value_cu: int, fee_cu: int, /
 ) -> None:
-    """Take an obligation, or a part of one, back; the figures are positive."""
+    """Take an obligation, or a part of one, back; the figures are positive, and no cap refuses it."""
     pair = (issuer, acceptor)
     window = books.window_of(issuer, acceptor)
     if window is not None:
@@ -67,14 +62,7 @@ def take_back(
         books.accounts[acceptor].open -= value_cu - fee_cu
         books.fees_cu -= fee_cu
         books.rounding_cu -= debit_cu - value_cu
-        taken = books.reversed.get(pair)
-        if taken is None:
-            taken = books.reversed[pair] = Obligation()
-        taken.orders += 1
-        taken.debit += debit_cu
-        taken.value += value_cu
-        taken.fee += fee_cu
-        books.reversed_pairs.add(pair)
+        note(books.reversed, books.reversed_pairs, pair, 1, debit_cu, value_cu, fee_cu)
     headroom.note_breach(books, acceptor, window)
 
 

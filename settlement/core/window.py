@@ -59,25 +59,28 @@ class Window:
 
     def add(self, pair: Pair, debit_cu: int, value_cu: int, fee_cu: int) -> None:
         """Note a cleared order of a pair."""
-        _note(self.obligations, self.moved, pair, debit_cu, value_cu, fee_cu)
+        note(self.obligations, self.moved, pair, 1, debit_cu, value_cu, fee_cu)
 
     def take_back(self, pair: Pair, debit_cu: int, value_cu: int, fee_cu: int) -> None:
         """Note a reversal, by what it took back."""
-        _note(self.reversed, self.taken, pair, debit_cu, value_cu, fee_cu)
+        note(self.reversed, self.taken, pair, 1, debit_cu, value_cu, fee_cu)
 
 
-def _note(
+def note(
     totals: dict[Pair, Obligation],
     moved: set[Pair],
     pair: Pair,
+    orders: int,
     debit_cu: int,
     value_cu: int,
     fee_cu: int,
+    /,
 ) -> None:
+    """Add to a pair's bilateral gross what so many orders come to, and note that it moved."""
     total = totals.get(pair)
     if total is None:
         total = totals[pair] = Obligation()
-    total.orders += 1
+    total.orders += orders
     total.debit += debit_cu
     total.value += value_cu
     total.fee += fee_cu
