@@ -373,6 +373,8 @@ def _show(result: DemoResult) -> None:
         f"[bold]Next 下一步[/]\n"
         f"  {program} verify {home.packages / last} --threshold 2 --key operator={_public_key(home)} "
         f"--key treasurer={home.folder / TREASURER_KEY}\n"
+        f"  TONGDUI_HOME={home.folder} {program} package render {home.packages / last} --for PASTRY --format xlsx "
+        f"--out {home.folder}/statements\n"
         f"  TONGDUI_HOME={home.folder} {program} audit\n"
         f"  TONGDUI_HOME={home.folder} {program} cycle show {last}\n"
         f"  TONGDUI_HOME={home.folder} {program} reconcile bank {home.folder}/bank/{last}-out.camt.053.xml --dry-run\n"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from exchange.cli.confirming import confirm
-from exchange.cli.context import Unusable
+from exchange.cli.context import Unusable, this_home
 from exchange.cli.output import out, print_json
 from exchange.cli.package import package_trust
 from exchange.cli.package_checkpoint import checkpoint, witness
@@ -56,7 +56,8 @@ for command in (sign, stamp, confirm, checkpoint, witness):
     "--parties",
     "parties_file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="TOML file with names, bank accounts, outlets and ledger accounts (schemas/FORMAT.md, Parties).",
+    help="TOML file with names, bank accounts, outlets and ledger accounts (schemas/FORMAT.md, Parties). "
+    "Default: parties.toml in TONGDUI_HOME, if it is there.",
 )
 @click.option(
     "--format",
@@ -132,8 +133,9 @@ def render(
 
 
 def _parties(path: Path | None) -> tuple[Parties | None, str | None]:
-    """Read the file of parties, and its digest."""
-    if path is None:
+    """Read the file of parties, else the installation's own if it has one, and its digest."""
+    path = path or this_home().parties
+    if not path.is_file():
         return None, None
     data = path.read_bytes()
     try:

@@ -368,7 +368,7 @@ def test_something_else_in_a_packages_place_is_not_touched(books, home, dsn):
     assert (standing / "manifest.json").read_text() == "{}"
 
 
-def test_files_are_made_offline(tongdui: Command, tmp_path: Path):
+def test_files_are_made_offline(tongdui: Command, home: Path, tmp_path: Path):
     """`package render` needs no database: it says what it would write, writes it, and refuses what was not signed."""
     parties = GOLDEN.parent / "parties.toml"
     package = Path(shutil.copytree(GOLDEN / "2017-01-02", tmp_path / "2017-01-02"))
@@ -382,6 +382,9 @@ def test_files_are_made_offline(tongdui: Command, tmp_path: Path):
     assert "SPECTACLES/pain.001.xml" in made["files"]
     assert b"<Dt>2017-01-05</Dt>" in (tmp_path / "out/SPECTACLES/pain.001.xml").read_bytes()
     assert "no pain.001" in tongdui(*command, "--format", "payments", "--dry-run").stdout
+    home.mkdir(exist_ok=True)
+    shutil.copy(parties, home / "parties.toml")
+    assert "no pain.001" not in tongdui(*command, "--format", "payments", "--dry-run").stdout
 
     assert "no statement" in assert_one_sentence(tongdui(*command, "--for", "HOTEL"))
     (package / "statements/AIR.msgpack").write_bytes(b"")

@@ -102,6 +102,7 @@ def test_what_the_demo_says_to_run_next_runs(demo_output, home):
     commands = [line.strip() for line in listed.splitlines() if "run.py" in line]
     assert [re.findall(r"run.py (\w+)", line)[0] for line in commands] == [
         "verify",
+        "package",
         "audit",
         "cycle",
         "reconcile",
