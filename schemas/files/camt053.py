@@ -85,19 +85,20 @@ def _statements(file: IO[bytes]) -> Iterator[tuple[Element, str]]:
     )
     named, page = False, ""
     for event, element in parsed:
-        name = etree.QName(element)
+        name = _name(element)
         if not named:
-            if name.localname != "Document" or not _NAMESPACE.fullmatch(name.namespace or ""):
+            namespace = element.nsmap.get(element.prefix)
+            if name != "Document" or not _NAMESPACE.fullmatch(namespace or ""):
                 raise SchemaError(
-                    f"line {element.sourceline}, {name.localname}",
-                    f"expected camt.053.001.02 to .13, found the namespace {name.namespace or 'of nothing'}",
+                    f"line {element.sourceline}, {name}",
+                    f"expected camt.053.001.02 to .13, found the namespace {namespace or 'of nothing'}",
                 )
             if element.getroottree().docinfo.doctype:
                 raise SchemaError("line 1", "a document type is not allowed")
             named = True
-        if event == "end" and name.localname == "MsgPgntn":
+        if event == "end" and name == "MsgPgntn":
             page = _page(element)
-        if event == "end" and name.localname == "Stmt":
+        if event == "end" and name == "Stmt":
             own = _one(element, "StmtPgntn")
             yield element, page if own is None else _page(own)
 
@@ -370,5 +371,9 @@ def _day(parent: Element, name: str) -> date:
 
 def _path(element: Element, below: str = "") -> str:
     """Line and name of an element, and of what should stand below it."""
-    name = etree.QName(element).localname
-    return f"line {element.sourceline}, {name}{'/' if below else ''}{below}"
+    return f"line {element.sourceline}, {_name(element)}{'/' if below else ''}{below}"
+
+
+def _name(element: Element) -> str:
+    """Local name of an element; a broken file's may hold what no name may."""
+    return str(element.tag).rpartition("}")[2]

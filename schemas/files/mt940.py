@@ -168,9 +168,9 @@ def _page(message: list[_Field]) -> _Page:
             if page.opening is None or page.closing is not None:
                 raise SchemaError(each.path, "an entry stands outside its balances")
             page.entries.append(_entry(each))
-        elif each.tag == "86" and last_entry in {"61", "86"} and page.closing is None:
+        elif each.tag == "86" and last_entry == "61":
             page.entries[-1] = _with_details(page.entries[-1], each.value)
-        if each.tag != "NS":
+        if each.tag not in {"86", "NS"}:
             last_entry = each.tag
     for tag, value in (
         ("25", page.account), ("28C", page.number), ("60", page.opening), ("62", page.closing)

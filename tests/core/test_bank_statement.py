@@ -372,6 +372,19 @@ def test_pages_of_camt053_follow_one_another():
     assert list(in_order(reversed(read), 100)) == list(in_order(reversed(read), None)) == read
 
 
+def test_a_name_that_is_none_is_no_fault_of_ours():
+    """An element with a broken name is passed over or refused like any other."""
+    broken = camt_with(ntry("<C:9:d>x</C:9:d>"), moved="6.00")
+    with pytest.raises(SchemaError):
+        read_camt053(io.BytesIO(broken.encode()))
+
+
+def test_a_remark_without_a_movement_is_nobodys():
+    """Fields 86 before the first field 61 belong to none."""
+    [statement] = read_mt940(swift(":86:a\r\n:86:b\r\n", closing="100,00").splitlines())
+    assert statement.entries == ()
+
+
 def swift(fields: str, *, account: str = ACCOUNT, closing: str = "105,00", tag: str = "28C") -> str:
     """An MT940 that begins with 100 yuan."""
     return (
