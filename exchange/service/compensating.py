@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from asyncpg import Pool
 
     from exchange.core.catalogue import Catalogue
-    from exchange.service.controlled import Approval
+    from exchange.service.change import Approval
     from schemas.files.trail import Terms
     from settlement.core.command import Answer
     from settlement.core.reversal import Cleared

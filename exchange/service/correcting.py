@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from asyncpg import Pool
 
-    from exchange.service.controlled import Approval
+    from exchange.service.change import Approval
     from schemas.files.trail import Terms
     from settlement.service.clearing import Clearing
 

@@ -18,7 +18,8 @@ import rfc8785
 
 from exchange.core.person import CHECKERS
 from exchange.service.access import Forbidden
-from exchange.service.controlled import ACTIONS, INVITING, MONEY, Approval, body_of, terms_of
+from exchange.service.change import Approval
+from exchange.service.controlled import ACTIONS, INVITING, MONEY, body_of, terms_of
 from exchange.service.people import digest_of, new_invitation
 from exchange.store import proposals as store
 from schemas.values.faults import SchemaError
