@@ -42,7 +42,7 @@ class LineColumns:
         self.units = array("q")
 
     def add(self, order: str, reference: str, day: int, amount_cu: int, units: int | None) -> None:
-        """Add a line; an order or a reference that is not told is empty, units are None."""
+        """Add a line; an order or a reference that is not told is empty. Units are 0 or more, None when not told."""
         self.orders.append(hash(order))  # of an empty text it is 0
         self.references.append(hash(plain(reference)))
         self.days.append(day)
