@@ -18,11 +18,11 @@ import msgspec
 import rfc8785
 
 from exchange.programme.core.command import Compensate
+from exchange.programme.core.compensation import cost_of
 from exchange.programme.core.lots import DAY_US, RETURN_LIFE_US
 from exchange.store.catalogue import fetch_catalogue
 from exchange.store.members import is_enrolled
 from schemas.files.instant import microseconds
-from schemas.values.amounts import AMOUNT_LIMIT
 from schemas.values.faults import SchemaError
 from schemas.values.ids import HOUSE, key_bytes
 from schemas.values.reason import REASON_BY_NUMBER, Reason, Refusal
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
     from asyncpg import Pool
 
-    from exchange.core.catalogue import Catalogue
     from exchange.service.change import Approval
     from schemas.files.trail import Terms
     from settlement.core.command import Answer
@@ -81,7 +80,7 @@ async def look_at(pool: Pool, terms: CompensationTerms, *, now: datetime) -> Com
     if not isinstance(order, Refusal) and at_fault not in (order.issuer, order.acceptor):
         raise SchemaError("$.terms.at_fault", "Expected one of the order's two merchants")
     units, now_us = int(terms.units), microseconds(now)
-    cost = 0 if at_fault == merchant_no else _cost_of(catalogue, merchant_no, units, now_us)
+    cost = cost_of(catalogue, at_fault=at_fault, merchant_no=merchant_no, units=units, at_us=now_us)
     programme = catalogue.programmes[merchant_no]
     refusal, member_no = None, 0
     if isinstance(order, Refusal):
@@ -90,8 +89,8 @@ async def look_at(pool: Pool, terms: CompensationTerms, *, now: datetime) -> Com
         refusal = Refusal(Reason.UNKNOWN_MEMBER, "the order's member is not enrolled any more")
     elif not programme.hosted:
         refusal = Refusal(Reason.NOT_HOSTED, f"{terms.merchant} keeps its own points")
-    elif isinstance(cost, Refusal):
-        refusal = cost
+    elif isinstance(cost, Reason):
+        refusal = Refusal(cost, cost.english)
     else:
         member_no = order.member_no
     plain = msgspec.to_builtins(terms)
@@ -108,7 +107,7 @@ async def look_at(pool: Pool, terms: CompensationTerms, *, now: datetime) -> Com
             reference=f"compensation {terms.choice} {terms.reference}".rstrip(),
             at_fault=at_fault,
         ),
-        cost_cu=0 if isinstance(cost, Refusal) else cost,
+        cost_cu=0 if isinstance(cost, Reason) else cost,
         expires_at_us=now_us + max(programme.valid_days * DAY_US, RETURN_LIFE_US),
         refusal=refusal,
     )
@@ -194,16 +193,6 @@ async def _order(pool: Pool, terms: CompensationTerms) -> Cleared | Refusal:
         return cleared[seq]
     reason = WHY_NOT[past[seq].kind] if seq in past else Reason.ORDER_NOT_FOUND
     return Refusal(reason, reason.english)
-
-
-def _cost_of(catalogue: Catalogue, merchant_no: int, units: int, now_us: int) -> int | Refusal:
-    rate = catalogue.issue_rate(merchant_no, now_us)
-    if rate is None:
-        return Refusal(Reason.RATE_NOT_OFFERED, "no rate says what these points cost")
-    cost_cu = rate.rate.cu_ceil(units)
-    if cost_cu >= AMOUNT_LIMIT:
-        return Refusal(Reason.AMOUNT_ABOVE_MAXIMUM, f"it would cost {cost_cu} CU")
-    return cost_cu
 
 
 def _key(plain: Any) -> bytes:

@@ -136,13 +136,15 @@ class PurchaseDesk:
             What the caller owes for them, where they are another's, and the accrual; or the refusal.
 
         Raises:
-            Forbidden: The house was at no till; it adjusts.
+            Forbidden: The house was at no till; it decides about an order (`exchange.service.compensating`).
             Unavailable: The writer is away or its queue is full.
 
         Source: settlement/RULES.md, rule W7.
         """
         if caller == HOUSE:
-            raise Forbidden("a merchant compensates at its own cost; the house decides disputes")
+            raise Forbidden(
+                "a merchant compensates at its own cost; the house proposes compensation.give"
+            )
         offer = await self._shelf.offer_with(wish.merchant)
         merchant_no = offer.catalogue.by_code.get(wish.merchant, 0)
         programme = offer.catalogue.programmes.get(merchant_no)

@@ -19,6 +19,7 @@ from exchange.programme.core.command import (
     Purchase,
     Transfer,
 )
+from exchange.programme.core.compensation import cost_of
 from exchange.programme.core.guard import Guard, Spend
 from exchange.programme.core.lots import (
     DAY_US,
@@ -421,20 +422,18 @@ class LotBook:
     def _compensate(self, command: Compensate, books: Books) -> Answer:
         """Points for a member at the cost of the merchant at fault, all of it or nothing (rule W7).
 
-        They cost `ceil(units * issue rate)`. No cap refuses that, as for any adjustment; the points live at least
+        No cap refuses what they cost (`cost_of`), as for any adjustment; the points live at least
         as long as those that come back.
         """
         assert self.catalogue is not None
         if self._why_not_accrue(command, books) or command.at_fault == command.merchant_no:
             return [self._accrual(command, books, life_us=RETURN_LIFE_US)]
-        rate = self.catalogue.issue_rate(command.merchant_no, books.clock_us)
-        if rate is None:
-            return [books.refuse(command, Reason.RATE_NOT_OFFERED, merchant_no=command.merchant_no)]
-        cost_cu = rate.rate.cu_ceil(command.units)
-        if cost_cu >= AMOUNT_LIMIT:
-            return [
-                books.refuse(command, Reason.AMOUNT_ABOVE_MAXIMUM, merchant_no=command.merchant_no)
-            ]
+        cost_cu = cost_of(
+            self.catalogue, at_fault=command.at_fault, merchant_no=command.merchant_no,
+            units=command.units, at_us=books.clock_us,
+        )  # fmt: skip
+        if isinstance(cost_cu, Reason):
+            return [books.refuse(command, cost_cu, merchant_no=command.merchant_no)]
         owed = Adjust(
             command.caller, command.key, command.body, 0, command.at_fault, command.merchant_no,
             cost_cu, cost_cu, 0, command.reference,
